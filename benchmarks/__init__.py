@@ -1,0 +1,1 @@
+"""Measurements that anyone can rerun: speed, parity with official code, the shapes lab."""

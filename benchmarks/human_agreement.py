@@ -1,0 +1,96 @@
+"""How well people agree with each other on data with several annotators for each group.
+
+Run ``python -m stablepref.benchmarks.human_agreement PATH``, where PATH is anything that
+`stablepref.readers.read_groups` reads with single annotators' ranks: HPD v2's ``test.json``, say,
+or the groups of its gallery. Prints each measure with its bootstrap interval over prompts; the
+measures are defined in `stablepref.annotators`.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from stablepref.annotators import majority, single_vs_rest, single_vs_single
+from stablepref.data import Ranks
+from stablepref.groupmean import GroupMean
+from stablepref.readers import FORMATS, read_groups
+
+PUBLISHED = {"single against single": "78.1", "single against the average of the others": "85.0"}
+"""Per cent on all 400 groups of HPD v2's test split (Stable Preference, Table 5). Their exact
+definitions are not published."""
+
+
+def measure(annotations: Sequence[Sequence[Ranks]]) -> dict[str, GroupMean]:
+    """Every measure by its name.
+
+    Args:
+        annotations: For each group its annotators' ranks.
+
+    Returns:
+        The means over comparisons, with their parts by group.
+    """
+    return {
+        "single against single": single_vs_single(annotations),
+        "single against the average of the others": single_vs_rest(annotations),
+        "the same, tied averages not counted": single_vs_rest(annotations, "skip"),
+    }
+
+
+def majority_shares(annotations: Sequence[Sequence[Ranks]]) -> dict[float, float]:
+    """Share of image pairs by the size of the annotators' majority, ascending."""
+    sizes = np.concatenate([majority(group)[1] for group in annotations]).round(3)
+    values, counts = np.unique(sizes, return_counts=True)
+    return {float(v): float(n / counts.sum()) for v, n in zip(values, counts, strict=True)}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, and write JSON if asked to."""
+    parser = argparse.ArgumentParser(description="Agreement between human annotators")
+    parser.add_argument("path", help="ranked groups with single annotators' ranks")
+    parser.add_argument("--format", default="auto", choices=FORMATS)
+    parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file as well")
+    options = parser.parse_args(arguments)
+
+    groups = list(read_groups(options.path, options.format))
+    annotations = [group.annotations for group in groups if group.annotations]
+    if not annotations:
+        parser.error(f"{options.path}: no group has the ranks of single annotators")
+    measures = measure(annotations)
+    intervals = {
+        name: mean.interval(resamples=options.resamples, seed=options.seed)
+        for name, mean in measures.items()
+    }
+    shares = majority_shares(annotations)
+
+    title = f"{len(annotations)} of {len(groups)} groups have single annotators' ranks"
+    table = Table(
+        "agreement, per cent",
+        "value",
+        "95 % interval",
+        "comparisons",
+        "HPD v2 published",
+        title=title,
+    )
+    for name, (value, low, high) in intervals.items():
+        bounds = f"{100 * low:.2f} to {100 * high:.2f}"
+        count = f"{measures[name].count:,}"
+        table.add_row(name, f"{100 * value:.2f}", bounds, count, PUBLISHED.get(name, ""))
+    sizes = Table("majority", "share of image pairs, per cent")
+    for size, share in shares.items():
+        sizes.add_row(f"{size:g}", f"{100 * share:.1f}")
+    Console().print(table, sizes)
+    if options.json is not None:
+        found = {name: interval._asdict() for name, interval in intervals.items()}
+        result = {"groups": len(annotations), "agreement": found, "majority": shares}
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

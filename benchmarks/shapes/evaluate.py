@@ -1,0 +1,189 @@
+"""Measures a shapes model: `python -m stablepref.benchmarks.shapes.evaluate`.
+
+Retrieval among prompts, and accuracy on pairs of a correct picture and one with a single error.
+"""
+
+import json
+import math
+import random
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from stablepref.official import ASSETS
+from stablepref.pretrained import load_folder
+
+from .drawing import render
+from .errors import ERROR_KINDS, error_kinds, single_error
+from .language import describe
+from .scenes import SPLITS, Scene, Split, sample_scene
+
+RETRIEVAL_PROMPTS = 100
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A share of successes with its 95 % confidence interval over prompts.
+
+    Attributes:
+        value: mean over prompts of each prompt's share.
+        low: lower end of the bootstrap interval.
+        high: upper end.
+        prompts: number of prompts.
+        trials: number of single decisions.
+    """
+
+    value: float
+    low: float
+    high: float
+    prompts: int
+    trials: int
+
+
+Scorer = Callable[[Sequence[NDArray[np.uint8]], Sequence[str]], Tensor]
+"""Scores of all pictures `(n, size, size, 3)` under all prompts: `(n, m)`."""
+
+
+def model_scorer(folder: Path) -> Scorer:
+    """Scores of a model as its user gets them, through `Scorer.score_matrix` in float32."""
+    model = load_folder(folder).float()
+
+    def score(pictures: Sequence[NDArray[np.uint8]], prompts: Sequence[str]) -> Tensor:
+        return model.score_matrix(list(pictures), prompts, progress=False)
+
+    return score
+
+
+def with_interval(outcomes: Sequence[Sequence[float]], *, seed: int = 0) -> Accuracy:
+    """Accuracy from each prompt's outcomes, resampling prompts 2,000 times.
+
+    Args:
+        outcomes: for each prompt its decisions: 1 right, 0 wrong, 0.5 undecided.
+        seed: of the resampling.
+    """
+    shares = np.array([statistics.fmean(decisions) for decisions in outcomes])
+    generator = np.random.default_rng(seed)
+    means = [shares[generator.integers(len(shares), size=len(shares))].mean() for _ in range(2000)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Accuracy(
+        value=float(shares.mean()),
+        low=float(low),
+        high=float(high),
+        prompts=len(shares),
+        trials=sum(map(len, outcomes)),
+    )
+
+
+def pair_accuracy(
+    scorer: Scorer, *, prompts: int, split: Split = "test", seed: int = 0, quiet: bool = False
+) -> dict[str, Accuracy]:
+    """How often the correct picture scores higher than one with a single error.
+
+    For each held-out scene and each kind of error that it can have, one correct and one wrong
+    picture are drawn, with different places, shades and backgrounds, and scored under the scene's
+    prompt. Equal scores count one half. The prompts and correct scenes are of the split; the wrong
+    scenes, which no prompt here describes, may be of any. `quiet` shows no progress bar.
+
+    Returns:
+        The accuracy for each kind of error, and "all": the mean over all pairs of each prompt.
+    """
+    outcomes: dict[str, list[list[float]]] = defaultdict(list)
+    held_out = _held_out(prompts, split, f"pairs {seed}")
+    for scene, prompt, rng in track(held_out, description="pairs", disable=quiet):
+        kinds = error_kinds(scene)
+        pictures = []
+        for kind in kinds:
+            pictures.append(render(scene, seed=rng.getrandbits(48)))
+            pictures.append(render(single_error(scene, kind, rng), seed=rng.getrandbits(48)))
+        scores = scorer(pictures, [prompt])[:, 0]
+        decisions = [
+            _decision(float(right - wrong))
+            for right, wrong in zip(scores[::2], scores[1::2], strict=True)
+        ]
+        outcomes["all"].append(decisions)
+        for kind, decision in zip(kinds, decisions, strict=True):
+            outcomes[kind].append([decision])
+    return {kind: with_interval(outcomes[kind]) for kind in ("all", *ERROR_KINDS) if outcomes[kind]}
+
+
+def retrieval(
+    scorer: Scorer, *, rounds: int, split: Split = "test", seed: int = 0, quiet: bool = False
+) -> Accuracy:
+    """How often a picture's own prompt scores highest among 100 held-out prompts.
+
+    Each round draws new prompts; `quiet` shows no progress bar.
+    """
+    outcomes = []
+    for number in track(range(rounds), description="retrieval", disable=quiet):
+        held_out = _held_out(RETRIEVAL_PROMPTS, split, f"retrieval {seed} {number}")
+        pictures = [render(scene, seed=rng.getrandbits(48)) for scene, _, rng in held_out]
+        best = scorer(pictures, [prompt for _, prompt, _ in held_out]).argmax(dim=1)
+        outcomes += [[float(found == own)] for own, found in enumerate(best.tolist())]
+    return with_interval(outcomes)
+
+
+def _held_out(number: int, split: Split, name: str) -> list[tuple[Scene, str, random.Random]]:
+    """Distinct scenes of a split with a prompt and a generator each."""
+    rng = random.Random(name)
+    scenes: dict[Scene, None] = {}
+    while len(scenes) < number:
+        scenes[sample_scene(rng, split)] = None
+    return [
+        (scene, describe(scene, rng), random.Random(f"{name} {index}"))
+        for index, scene in enumerate(scenes)
+    ]
+
+
+def _decision(margin: float) -> float:
+    if math.isnan(margin):
+        raise ValueError("a score is not a number")
+    return 0.5 if margin == 0 else float(margin > 0)
+
+
+def main(
+    folder: Annotated[
+        Path, typer.Argument(help="model folder; the bundled one if left out")
+    ] = ASSETS / "shapes",
+    prompts: Annotated[int, typer.Option(help="prompts for the pairs")] = 2000,
+    rounds: Annotated[int, typer.Option(help="retrieval rounds of 100 prompts")] = 10,
+    split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+    seed: Annotated[int, typer.Option(help="of scenes and pictures")] = 0,
+    out: Annotated[Path | None, typer.Option("--json", help="also write the numbers here")] = None,
+) -> None:
+    """Print retrieval and pair accuracy of a shapes model with 95 % intervals over prompts."""
+    known = next((name for name in SPLITS if name == split), None)
+    if known is None:
+        raise typer.BadParameter(f"{split!r} is not one of {', '.join(SPLITS)}")
+    scorer = model_scorer(folder)
+    found = retrieval(scorer, rounds=rounds, split=known, seed=seed)
+    pairs = pair_accuracy(scorer, prompts=prompts, split=known, seed=seed)
+    table = Table("measure", "accuracy", "95 % interval", "prompts", "decisions")
+    rows = {f"retrieval, top-1 of {RETRIEVAL_PROMPTS}": found}
+    rows |= {f"pairs: {kind}": accuracy for kind, accuracy in pairs.items()}
+    for name, row in rows.items():
+        interval = f"{row.low:.1%} to {row.high:.1%}"
+        table.add_row(name, f"{row.value:.1%}", interval, str(row.prompts), str(row.trials))
+    Console().print(table)
+    if out is not None:
+        report = {
+            "split": split,
+            "seed": seed,
+            "retrieval_top1_of_100": asdict(found),
+            "pairs": {kind: asdict(accuracy) for kind, accuracy in pairs.items()},
+        }
+        out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

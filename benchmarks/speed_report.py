@@ -1,0 +1,99 @@
+"""The speed benchmark's report in words and as a table."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+GIGA = 1e9
+OURS = "stablepref"
+
+
+def score_table(report: Mapping[str, Any]) -> Table:
+    """One row for each contender."""
+    title = (
+        f"{report['pictures']} pictures, one prompt, ViT-H/14, "
+        f"{_machine(report['machine'])}, {report['rounds']} rounds"
+    )
+    table = Table(
+        "contender",
+        "pictures/s",
+        "ours is faster by",
+        "first call, s",
+        "second call, s",
+        "peak memory, GB",
+        "image tower, GFLOP/s",
+        "rho",
+        "tau",
+        title=title,
+    )
+    contenders = report["contenders"]
+    ours = median_rate(contenders[OURS], report) if OURS in contenders else None
+    for name, row in contenders.items():
+        if row["unavailable"]:
+            table.add_row(name, "not installed", *["-"] * 7)
+            continue
+        rates = [report["pictures"] / seconds for seconds in row["seconds"]]
+        rate = statistics.median(rates)
+        rho, tau = report["agreement"].get(name, (None, None))
+        table.add_row(
+            name,
+            f"{rate:.3f}" + (f" ({min(rates):.3f} to {max(rates):.3f})" if rates[1:] else ""),
+            f"{ours / rate:.2f}x" if ours else "-",
+            f"{row['first_seconds']:.1f}",
+            f"{row['second_seconds']:.2f}",
+            f"{row['peak_bytes'] / GIGA:.1f}"
+            + (f" + {row['peak_gpu_bytes'] / GIGA:.1f} GPU" if row["peak_gpu_bytes"] else ""),
+            f"{rate * report['flops']['image'] / GIGA:.0f}",
+            "-" if rho is None else f"{rho:.5f}",
+            "-" if tau is None else f"{tau:.5f}",
+        )
+    return table
+
+
+def median_rate(row: Mapping[str, Any], report: Mapping[str, Any]) -> float:
+    """Pictures per second of a contender."""
+    return report["pictures"] / statistics.median(row["seconds"])
+
+
+def sentences(report: Mapping[str, Any]) -> Iterator[str]:
+    """What the table does not hold: the machine's rates, our share, the limit, many prompts."""
+    rates, flops = report["matrix_rates"], report["flops"]
+    yield (
+        f"Measured matrix products: {rates['float32'] / GIGA:.0f} GFLOP/s in float32, "
+        f"{rates['bfloat16'] / GIGA:.0f} in bfloat16. The image tower takes "
+        f"{flops['image'] / GIGA:.1f} GFLOP a picture, the text tower {flops['text'] / GIGA:.1f} a "
+        "padded prompt."
+    )
+    row = report["contenders"].get(OURS)
+    if row is not None:
+        used = median_rate(row, report) * flops["image"]
+        yield (
+            f"stablepref's image tower reaches {used / rates['bfloat16']:.1%} of the bfloat16 "
+            f"rate, {used / rates['float32']:.1%} of the float32 rate, decoding and all included."
+        )
+    limit = rates["bfloat16"] / rates["float32"] * (1 + flops["text"] / flops["image"])
+    yield (
+        f"At these rates a perfect bfloat16 scorer would be {limit:.2f}x as fast as a perfect "
+        "float32 one that encodes the prompt with every picture."
+    )
+    for name, row in report["contenders"].items():
+        if row["unavailable"]:
+            yield f"{name} is {row['unavailable']}"
+    many = report["prompts_times_pictures"]
+    if many:
+        ratio = many["naive_seconds_extrapolated"] / many["seconds"]
+        yield (
+            f"{many['prompts']} prompts x {many['pictures']} pictures: {many['seconds']:.0f} s by "
+            f"score_matrix; pair by pair {many['naive_seconds_extrapolated'] / 3600:.1f} h, "
+            f"{ratio:.0f}x as long (extrapolated from {many['naive_pairs_measured']} pairs)."
+        )
+
+
+def _machine(kind: Mapping[str, Any]) -> str:
+    return f"{kind.get('gpu') or kind['cpu']}, {kind['threads']} threads, torch {kind['torch']}"

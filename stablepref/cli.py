@@ -1,0 +1,220 @@
+"""The command line: `stablepref score|rank|compare|models`. It parses, calls and tells the end."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import sys
+import warnings
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stablepref.commands import Tally
+
+SOME_FAILED = 1
+NOTHING_DONE = 2
+INTERRUPTED = 130  # as shells report SIGINT
+PIPE_CLOSED = 141  # as shells report SIGPIPE
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Score text-to-image generations the way people would.",
+    epilog="Exit codes: 0 all scored, 1 some could not be, 2 wrong use or nothing done.",
+)
+
+Images = Annotated[
+    list[str],
+    typer.Argument(
+        help="Files, folders, globs, URLs, or one manifest (.jsonl, .csv, .parquet) with an image "
+        "and its prompt in each row.",
+    ),
+]
+Prompt = Annotated[str | None, typer.Option("--prompt", "-p", help="The prompt of all images.")]
+PairPrompt = Annotated[str, typer.Option("--prompt", "-p", help="The prompt of both.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A name of `stablepref models`, a folder, an official file, or hf-hub:user/repo. "
+        "Default: $STABLEPREF_MODEL or hps-v2.1.",
+    ),
+]
+Like = Annotated[
+    str | None, typer.Option(help="For a file whose name does not tell: the model it is like.")
+]
+Device = Annotated[str | None, typer.Option(help="cuda, cpu, ...; by default the accelerator.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="float32, bfloat16, ...; by default float32, which is exact."),
+]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Images encoded at once.")]
+Views = Annotated[
+    int, typer.Option(min=0, help="Average over so many weak views, and tell their spread.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Write a .jsonl, .json or .csv file; after a kill the same command goes on."),
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not be valid text
+        sys.stdout.reconfigure(errors="surrogateescape")
+    app(prog_name="stablepref")
+
+
+def _reported(command: Callable[P, None]) -> Callable[P, None]:
+    """The command with its ends told to people and scripts: one line, one exit code."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                command(*args, **kwargs)
+                sys.stdout.flush()
+        except typer.Exit:
+            raise
+        except KeyboardInterrupt:
+            _tell("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # The interpreter flushes once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(PIPE_CLOSED) from None
+        except (ValueError, TypeError, OSError) as error:  # UnavailableError is an OSError
+            _tell(f"error: {error}")
+            raise typer.Exit(NOTHING_DONE) from None
+
+    return run
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stablepref {version('stablepref')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del show_version  # its callback has done all
+
+
+@app.command()
+@_reported
+def score(
+    images: Images,
+    prompt: Prompt = None,
+    model: Model = None,
+    like: Like = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    batch_size: BatchSize = None,
+    views: Views = 0,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    out: Out = None,
+) -> None:
+    """Score images against a prompt, or each row of a manifest against its own."""
+    if out is not None and (as_json or as_csv):
+        msg = "--out takes the format from the file's name: leave --json and --csv out"
+        raise ValueError(msg)
+    style = _style(as_json=as_json, as_csv=as_csv)
+    commands = import_module("stablepref.commands")
+    options = commands.Options(model, like, device, dtype, views, batch_size)
+    _finish(commands.score(images, prompt, options, style=style, out=out))
+
+
+@app.command()
+@_reported
+def rank(
+    images: Images,
+    prompt: Prompt = None,
+    model: Model = None,
+    like: Like = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    batch_size: BatchSize = None,
+    views: Views = 0,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Show only so many of the best for each prompt.")
+    ] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with the pictures in order too.")
+    ] = None,
+) -> None:
+    """Order images from best to worst for a prompt, or for each prompt of a manifest."""
+    style = _style(as_json=as_json, as_csv=as_csv)
+    commands = import_module("stablepref.commands")
+    options = commands.Options(model, like, device, dtype, views, batch_size)
+    _finish(commands.rank(images, prompt, options, style=style, top=top, html=html))
+
+
+@app.command()
+@_reported
+def compare(
+    a: Annotated[str, typer.Argument(help="One image.")],
+    b: Annotated[str, typer.Argument(help="The other.")],
+    prompt: PairPrompt,
+    model: Model = None,
+    like: Like = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    views: Views = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Say which of two images people would prefer, or that it is a tie."""
+    commands = import_module("stablepref.commands")
+    options = commands.Options(model, like, device, dtype, views)
+    commands.compare(a, b, prompt, options, as_json=as_json)
+
+
+@app.command()
+@_reported
+def models(as_json: AsJson = False) -> None:
+    """List the models that can be loaded by name."""
+    import_module("stablepref.commands").models(as_json=as_json)
+
+
+def _style(*, as_json: bool, as_csv: bool) -> str:
+    if as_json and as_csv:
+        msg = "--json or --csv, not both"
+        raise ValueError(msg)
+    return ".json" if as_json else ".csv" if as_csv else "table"
+
+
+def _finish(tally: Tally) -> None:
+    if tally.failed:
+        _tell(f"{tally.failed} of {tally.scored + tally.failed} could not be scored")
+        raise typer.Exit(SOME_FAILED if tally.scored else NOTHING_DONE)
+
+
+def _tell(text: str) -> None:
+    """One line on standard error."""
+    typer.echo(" ".join(text.splitlines()), err=True)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    _tell(f"warning: {message}")

@@ -1,0 +1,167 @@
+"""Folders that hold a scorer: configuration, safetensors weights and extra files."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import init_empty_weights
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from stablepref.scorer import Scorer
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+READABLE = 0o644  # safetensors writes files that only their owner may read
+SCORER_CLASSES = {
+    "clip": ("stablepref.clip", "CLIPScorer"),
+    "imagereward": ("stablepref.blip", "ImageRewardScorer"),
+    "blip": ("stablepref.blip", "BLIPScorer"),
+    "aesthetic": ("stablepref.aesthetic", "AestheticScorer"),
+}
+CARD = """---
+{{ card_data }}
+---
+
+# A stablepref reward model
+
+Load it with `stablepref.load("hf-hub:user/repo")` or from a folder with `stablepref.load(path)`.
+"""
+
+
+class WeightsError(ValueError):
+    """A weights file or folder is missing, truncated, or of another model."""
+
+
+def save_folder(scorer: Scorer, folder: Path) -> None:
+    """Write `scorer` to `folder`: each file under a temporary name first, then renamed.
+
+    The configuration comes last, so that a folder with one is complete.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+        staging = Path(name)
+        weights = {k: v.detach().cpu().contiguous() for k, v in scorer.state_dict().items()}
+        save_file(weights, staging / WEIGHTS_FILE, metadata={"format": "pt"})
+        scorer.save_files(staging)
+        for path in staging.iterdir():
+            path.chmod(READABLE)
+            path.replace(folder / path.name)
+        config = staging / CONFIG_FILE
+        config.write_text(json.dumps(scorer.config(), indent=2) + "\n")
+        config.replace(folder / CONFIG_FILE)
+
+
+def load_folder(folder: str | os.PathLike[str]) -> Scorer:
+    """Build the scorer that `save_folder` wrote, on the CPU, in its saved dtype, in eval mode.
+
+    Raises:
+        WeightsError: The folder is no scorer's, or its weights do not fit its configuration.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    module, cls = SCORER_CLASSES[config["scorer"]]
+    with init_empty_weights(include_buffers=False):
+        scorer: Scorer = getattr(importlib.import_module(module), cls).from_config(config, folder)
+    assign_weights(scorer, read_safetensors(folder / WEIGHTS_FILE), source=folder / WEIGHTS_FILE)
+    return scorer.eval()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a saved scorer, checked to be one."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text())
+    except (OSError, ValueError) as error:
+        msg = f"{folder} is not a saved scorer: cannot read its {CONFIG_FILE} ({error})"
+        raise WeightsError(msg) from error
+    if not isinstance(config, dict) or config.get("scorer") not in SCORER_CLASSES:
+        kind = config.get("scorer") if isinstance(config, dict) else type(config).__name__
+        msg = (
+            f"{folder / CONFIG_FILE} names the scorer {kind!r}; "
+            f"expected one of {', '.join(map(repr, SCORER_CLASSES))}"
+        )
+        raise WeightsError(msg)
+    return config
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, with a clear error for a missing or truncated one."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        msg = f"cannot read {path}: {error}; it may be truncated: download or copy it again"
+        raise WeightsError(msg) from error
+
+
+def assign_weights(module: nn.Module, state: Mapping[str, Tensor], *, source: object) -> None:
+    """Put `state` into `module`, built with empty weights, without a copy.
+
+    Raises:
+        WeightsError: Names the missing and unexpected keys, and the shapes that differ.
+    """
+    own = module.state_dict()
+    missing = sorted(own.keys() - state.keys())
+    unexpected = sorted(state.keys() - own.keys())
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
+        for key in own.keys() & state.keys()
+        if own[key].shape != state[key].shape
+    ]
+    if missing or unexpected or shapes:
+        parts = [
+            _listed("missing", missing),
+            _listed("unexpected", unexpected),
+            _listed("of another shape", sorted(shapes)),
+        ]
+        msg = f"{source} does not fit the model: keys {'; '.join(p for p in parts if p)}"
+        raise WeightsError(msg)
+    floats = {k: v for k, v in state.items() if v.is_floating_point()}
+    dtypes = {v.dtype for v in floats.values()}
+    if len(dtypes) > 1:  # one dtype for all, the widest; scorers keep what must stay float32
+        widest = max(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
+        state = {**state, **{k: v.to(widest) for k, v in floats.items()}}
+    module.load_state_dict(state, strict=True, assign=True)
+
+
+def fetch_folder(
+    name: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+) -> Path:
+    """The local folder itself, or the hub repository `name` downloaded."""
+    if Path(name).is_dir():
+        return Path(name)
+    return Path(
+        snapshot_download(
+            os.fspath(name),
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+            allow_patterns=["*.json", "*.safetensors", "*.txt", "*.gz"],
+        )
+    )
+
+
+def _listed(label: str, items: list[str], most: int = 5) -> str:
+    if not items:
+        return ""
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return f"{label}: {', '.join(items[:most])}{rest}"

@@ -1,0 +1,201 @@
+"""Names to scorers: the loader, and scoring in one call."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate import PartialState
+from accelerate.state import is_initialized
+
+from stablepref import official
+from stablepref.catalog import BY_NAME, ENTRIES, Entry
+from stablepref.download import UnavailableError, fetch, is_cached
+from stablepref.precision import AUTOMATIC
+from stablepref.pretrained import fetch_folder, load_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor
+
+    from stablepref.preference import Comparison
+    from stablepref.scorer import Scorer
+    from stablepref.stream import Scored
+
+DEFAULT_MODEL = "hps-v2.1"
+HUB_PREFIX = "hf-hub:"
+
+_loaded: dict[tuple[object, ...], Scorer] = {}
+_loading = threading.Lock()
+
+
+def load(
+    name_or_path: str | os.PathLike[str] | None = None,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+    like: str | None = None,
+    compile: bool = False,  # noqa: A002 - torch's and diffusers' word
+) -> Scorer:
+    """Load a reward model, ready to score; the same object again for the same arguments.
+
+    Args:
+        name_or_path: A name of `stablepref models`, a folder that `save_pretrained` wrote, an
+            official checkpoint file, or `hf-hub:user/repo`. None takes `$STABLEPREF_MODEL`, or
+            "hps-v2.1".
+        device: Where to put it; None takes the accelerator if there is one, else the CPU.
+        dtype: Of the encoders' weights; None or "auto" is torch.float32, which is exact. The fast
+            ones, such as "bfloat16", are measured on your own images first.
+        like: For a checkpoint file whose name does not tell: the zoo name whose architecture and
+            protocol it has.
+        compile: Compile the image encoder with `torch.compile`: the first batches take a minute or
+            more, later ones less time.
+
+    Raises:
+        ValueError: The name is unknown; the message lists the known ones.
+        UnavailableError: The weights are not here and cannot be downloaded.
+        WeightsError: A file is truncated, foreign, or does not fit.
+    """
+    name = os.fspath(name_or_path or os.environ.get("STABLEPREF_MODEL") or DEFAULT_MODEL)
+    place = torch.device(device) if device is not None else _default_device()
+    chosen = AUTOMATIC if dtype in (None, "auto") else _dtype(dtype)
+    key = (_identity(name), str(place), chosen, like, compile)
+    with _loading:
+        if key not in _loaded:
+            scorer = _read(name, like).to(device=place, dtype=chosen)
+            if compile:
+                scorer.compile_images()
+            _loaded[key] = scorer
+        return _loaded[key]
+
+
+def score(
+    images: object,
+    prompt: str | Iterable[str],
+    *,
+    model: str | os.PathLike[str] | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+    batch_size: int | None = None,
+    on_error: str | None = None,
+    views: int = 0,
+    progress: bool | None = None,
+) -> Tensor:
+    """Score images against a prompt: `load(model)` and its `Scorer.score`, `(n,)` float32."""
+    return load(model, device=device, dtype=dtype).score(
+        images, prompt, batch_size=batch_size, on_error=on_error, views=views, progress=progress
+    )
+
+
+def rank(
+    images: object,
+    prompt: str,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+    batch_size: int | None = None,
+    on_error: str | None = None,
+    views: int = 0,
+    progress: bool | None = None,
+) -> list[Scored]:
+    """Images from best to worst: `load(model)` and its `Scorer.rank`."""
+    return load(model, device=device, dtype=dtype).rank(
+        images, prompt, batch_size=batch_size, on_error=on_error, views=views, progress=progress
+    )
+
+
+def compare(
+    a: object,
+    b: object,
+    prompt: str,
+    *,
+    model: str | os.PathLike[str] | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+    views: int = 0,
+) -> Comparison:
+    """The preferred of two images, or a tie: `load(model)` and its `Scorer.compare`."""
+    return load(model, device=device, dtype=dtype).compare(a, b, prompt, views=views)
+
+
+def _read(name: str, like: str | None) -> Scorer:
+    """The scorer on the CPU, in the dtype of its file."""
+    if name.startswith(HUB_PREFIX):
+        return load_folder(fetch_folder(name.removeprefix(HUB_PREFIX)))
+    path = Path(name)
+    if name in BY_NAME and like is None:
+        return _read_entry(BY_NAME[name])
+    if path.is_dir():
+        return load_folder(path)
+    if path.is_file():
+        return _read_file(path, like)
+    msg = (
+        f"unknown model {name!r}: neither a path nor one of {', '.join(BY_NAME)}; "
+        f"a hub repository is written {HUB_PREFIX}user/repo"
+    )
+    raise ValueError(msg)
+
+
+def _read_entry(entry: Entry) -> Scorer:
+    try:
+        return official.build(entry, [fetch(entry, file) for file in entry.files])
+    except UnavailableError as error:
+        here = ", ".join(f'stablepref.load("{e.name}")' for e in ENTRIES if is_cached(e))
+        msg = (
+            f"{error}. Loadable here: {here}, a local path; the environment variable "
+            "STABLEPREF_MODEL sets the default"
+        )
+        raise UnavailableError(msg) from error
+
+
+def _read_file(path: Path, like: str | None) -> Scorer:
+    """An official file outside the cache; others it needs lie beside it, in the cache or hub."""
+    if like is None:
+        named = [e.name for e in ENTRIES if e.files and e.files[0].filename == path.name]
+        if len(named) != 1:
+            msg = (
+                f"cannot tell which model {path} is from its name: pass like= with one of "
+                f"{', '.join(e.name for e in ENTRIES if e.files)}"
+            )
+            raise ValueError(msg)
+        like = named[0]
+    if like not in BY_NAME or not BY_NAME[like].files:
+        msg = f"like={like!r} is no model with an official file; known: {', '.join(BY_NAME)}"
+        raise ValueError(msg)
+    entry = BY_NAME[like]
+    beside = [path.with_name(file.filename) for file in entry.files[1:]]
+    rest = [
+        p if p.is_file() else fetch(entry, file)
+        for p, file in zip(beside, entry.files[1:], strict=True)
+    ]
+    return official.build(entry, [path, *rest])
+
+
+def _default_device() -> torch.device:
+    """Under accelerate this process's device, else the accelerator, else the CPU."""
+    if is_initialized():
+        return PartialState().device
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        msg = f'dtype must be a floating-point torch.dtype, its name, or "auto", got {dtype!r}'
+        raise ValueError(msg)
+    return found
+
+
+def _identity(name: str) -> tuple[object, ...]:
+    """The name, and for files what tells a new version of them from the old."""
+    path = Path(name)
+    if name in BY_NAME or not path.exists():
+        return (name,)
+    marker = path / "model.safetensors" if path.is_dir() else path
+    stat = marker.stat() if marker.exists() else path.stat()
+    return str(path.resolve()), stat.st_mtime_ns, stat.st_size

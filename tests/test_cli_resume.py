@@ -1,0 +1,170 @@
+"""Results files on the command line: killed, interrupted, resumed, refused."""
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commandline import COMMAND, run, write_manifest
+from tiny import tiny_clip
+
+from stablepref import images, pipeline
+
+
+def test_a_killed_run_resumes_without_scoring_twice(
+    model: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    rows = write_manifest(tmp_path, pictures, 120)
+    out, whole = tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
+    arguments = ["score", rows, "-m", model, "--batch-size", 4, "--out"]
+    assert run(*arguments, whole).returncode == 1
+    partial = out.with_name("out.jsonl.partial")
+    rng = np.random.default_rng()  # another moment in every test run
+    kept = b""
+    for _ in range(3):
+        process = subprocess.Popen(
+            [*COMMAND, *map(str, arguments), str(out)], stderr=subprocess.DEVNULL
+        )
+        target = kept.count(b"\n") + int(rng.integers(2, 60))
+        while process.poll() is None and _content(partial).count(b"\n") < target:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not out.exists()
+        after = _content(partial)
+        whole_lines = kept[: kept.rfind(b"\n") + 1]
+        assert after.startswith(whole_lines)  # nothing that was done is done again or lost
+        assert len(after) > len(kept)
+        kept = after
+    with partial.open("a") as file:
+        file.write('{"index": 9999, "ima')  # killed in the middle of a line
+    done = kept.count(b"\n") - 1
+    last = run(*arguments, out)
+    assert last.returncode == 1
+    assert f"has {done} results already" in last.stderr
+    assert not partial.exists()
+    assert [r["index"] for r in _rows(out)] == list(range(720))
+    assert _rows(out) == _rows(whole)
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def _rows(path: Path) -> list[dict[str, object]]:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [row | {"score": row["score"] and round(row["score"], 2)} for row in rows]
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the images that are decoded from now on."""
+    names: list[str] = []
+    decode = images.decode
+
+    def counted(source: images.Source) -> object:
+        names.append(source.name)
+        return decode(source)
+
+    monkeypatch.setattr(pipeline, "decode", counted)
+    return names
+
+
+def test_a_resumed_run_decodes_only_the_rest(
+    model: Path, pictures: list[Path], tmp_path: Path, decoded: list[str]
+) -> None:
+    out, partial = tmp_path / "out.csv", tmp_path / "out.csv.partial"
+    arguments = ["score", *pictures, "-p", "a cat", "-m", model, "--out", out]
+    assert run(*arguments).returncode == 0
+    assert decoded == [str(path) for path in pictures]
+    whole = list(csv.DictReader(io.StringIO(out.read_text())))
+    settings = {"model": "tiny", "source": str(model), "dtype": "float32", "views": 0}
+    rows = [
+        {**row, "index": int(row["index"]), "score": float(row["score"]), "error": None}
+        for row in whole[:4]
+    ]
+    out.unlink()
+    decoded.clear()
+    partial.write_text("".join(json.dumps(r) + "\n" for r in [{"settings": settings}, *rows]))
+    done = run(*arguments, "--dtype", "float32")
+    assert done.returncode == 0, done.stderr
+    assert decoded == [str(path) for path in pictures[4:]]
+    resumed = list(csv.DictReader(io.StringIO(out.read_text())))
+    assert [row["image"] for row in resumed] == [row["image"] for row in whole]
+    assert resumed[:4] == whole[:4]
+
+
+def test_all_done_but_the_renaming(
+    model: Path, pictures: list[Path], tmp_path: Path, decoded: list[str]
+) -> None:
+    out = tmp_path / "out.jsonl"
+    arguments = ["score", *pictures, "nope.png", "-p", "a cat", "-m", model, "--out", out]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", _stop)
+        assert run(*arguments).returncode == 130
+    assert not out.exists()
+    decoded.clear()
+    assert run(*arguments).returncode == 1
+    assert decoded == []
+    assert len(out.read_text().splitlines()) == 7
+
+
+def _stop(*_: object) -> Path:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("changed", ["model", "views", "prompt", "images", "fewer"])
+def test_a_partial_file_of_other_work_is_refused(
+    model: Path, pictures: list[Path], tmp_path: Path, changed: str
+) -> None:
+    out = tmp_path / "out.csv"
+    given = {"-p": "a cat", "-m": str(model), "--views": "0"}
+    names = pictures
+
+    def arguments() -> Iterator[object]:
+        yield from ("score", *names, "--out", out)
+        for option, value in given.items():
+            yield from (option, value)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", _stop)
+        assert run(*arguments()).returncode == 130
+    before = out.with_name("out.csv.partial").read_bytes()
+    if changed == "model":
+        tiny_clip(name="other").save_pretrained(tmp_path / "other")
+        given["-m"] = str(tmp_path / "other")
+    elif changed == "views":
+        given["--views"] = "1"
+    elif changed == "prompt":
+        given["-p"] = "a dog"
+    else:
+        names = pictures[::-1] if changed == "images" else pictures[:3]
+    done = run(*arguments())
+    assert done.returncode == 2
+    assert "out.csv.partial" in done.stderr
+    assert "delete it or choose another --out" in done.stderr
+    assert out.with_name("out.csv.partial").read_bytes() == before
+
+
+def test_interrupting_keeps_what_is_done(model: Path, pictures: list[Path], tmp_path: Path) -> None:
+    rows = write_manifest(tmp_path, pictures, 200)
+    out = tmp_path / "out.jsonl"
+    partial = out.with_name("out.jsonl.partial")
+    process = subprocess.Popen(
+        [*COMMAND, "score", rows, "-m", model, "--out", out], stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and _content(partial).count(b"\n") < 20:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate()
+    assert process.returncode == 130, stderr
+    kept = _content(partial).count(b"\n") - 1
+    assert f"{kept} results are kept in {partial}" in stderr
+    assert "Traceback" not in stderr
+    assert not out.exists()

@@ -1,0 +1,114 @@
+"""Saved scorers: atomic, strict, without pickles."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import tiny_clip
+
+from stablepref import pretrained
+from stablepref.clip import CLIPScorer
+from stablepref.pretrained import WeightsError, load_folder, save_folder
+from stablepref.scorer import Scorer
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tiny_clip().save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def change_weights(folder: Path, change: object) -> None:
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    assert callable(change)
+    change(state)
+    save_file(state, path)
+
+
+def test_a_folder_holds_plain_files_and_a_card(folder: Path) -> None:
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.json", "model.safetensors", "README.md"}
+    assert json.loads((folder / "config.json").read_text())["scorer"] == "clip"
+
+
+def test_from_pretrained_finds_the_class(folder: Path) -> None:
+    for cls in (Scorer, CLIPScorer):
+        assert isinstance(cls.from_pretrained(folder), CLIPScorer)
+
+
+def test_saving_over_an_older_model_leaves_no_mixture_when_it_fails(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_folder(folder).state_dict()
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pretrained, "save_file", full_disk)
+    other = tiny_clip()
+    with torch.no_grad():
+        other.model.logit_scale.add_(1)
+    with pytest.raises(OSError, match="No space left"):
+        save_folder(other, folder)
+    after = load_folder(folder).state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert not [p for p in folder.iterdir() if p.name.startswith(".saving")]
+
+
+def test_missing_and_unexpected_keys_are_named(folder: Path) -> None:
+    def change(state: dict[str, torch.Tensor]) -> None:
+        state["model.visual.stray"] = state.pop("model.visual.proj")
+
+    change_weights(folder, change)
+    with pytest.raises(WeightsError, match=r"missing: model\.visual\.proj.*unexpected: .*stray"):
+        load_folder(folder)
+
+
+def test_shapes_that_differ_are_named(folder: Path) -> None:
+    def change(state: dict[str, torch.Tensor]) -> None:
+        state["model.visual.proj"] = state["model.visual.proj"][:, :-1].contiguous()
+
+    change_weights(folder, change)
+    with pytest.raises(WeightsError, match=r"model\.visual\.proj is \(.*expected \("):
+        load_folder(folder)
+
+
+def test_truncated_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="truncated"):
+        load_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "config.json"),
+        ("{", "config.json"),
+        ('{"scorer": "other"}', "'other'"),
+        ("[]", "list"),
+    ],
+)
+def test_folders_that_are_no_scorers(folder: Path, content: str | None, says: str) -> None:
+    if content is None:
+        (folder / "config.json").unlink()
+    else:
+        (folder / "config.json").write_text(content)
+    with pytest.raises(WeightsError, match=says):
+        load_folder(folder)
+
+
+def test_half_precision_weights_stay_half(tmp_path: Path) -> None:
+    scorer = tiny_clip().to(torch.bfloat16)
+    scorer.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert saved["model.visual.proj"].dtype == torch.bfloat16
+    assert saved["model.logit_scale"].dtype == torch.float32
+    loaded = load_folder(tmp_path).to(torch.bfloat16)
+    assert torch.equal(
+        loaded.score(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), "a"),
+        scorer.score(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), "a"),
+    )

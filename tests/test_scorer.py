@@ -1,0 +1,265 @@
+"""The contract that every scorer keeps, whatever its architecture."""
+
+import copy
+import json
+import pickle
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import tiny_clip
+
+from stablepref.aesthetic import AestheticScorer
+from stablepref.blip import BLIPScorer, ImageRewardScorer
+from stablepref.preprocess import Preprocess
+from stablepref.pretrained import load_folder
+from stablepref.scorer import Scorer
+from stablepref.wordpiece import BERT_TOKENS
+
+PROMPTS = ["a red circle", "a photo of a cat", "a red circle", "two dogs in the snow"]
+VOCABULARY = [
+    *BERT_TOKENS,
+    *"abcdefghijklmnopqrstuvwxyz",
+    *(f"##{c}" for c in "abcdefghijklmnopqrs"),
+]
+SMALL = {"vision_width": 64, "vision_depth": 2, "text_width": 64, "text_depth": 2}
+
+
+def tiny_aesthetic(head: str) -> AestheticScorer:
+    backbone = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16},
+        "text_cfg": {
+            "context_length": 77,
+            "vocab_size": 49408,
+            "width": 64,
+            "heads": 1,
+            "layers": 1,
+        },
+        "quick_gelu": True,
+    }
+    return AestheticScorer(backbone, head=head, preprocess=Preprocess("clip", 64), name="tiny")
+
+
+BUILDERS: dict[str, Callable[[], Scorer]] = {
+    "clip": tiny_clip,
+    "hps": lambda: tiny_clip(protocol="hps"),
+    "imagereward": lambda: ImageRewardScorer(VOCABULARY, **SMALL),
+    "blip": lambda: BLIPScorer(VOCABULARY, projection_width=32, **SMALL),
+    "aesthetic-linear": lambda: tiny_aesthetic("linear"),
+    "aesthetic-mlp": lambda: tiny_aesthetic("mlp"),
+}
+
+
+@pytest.fixture(scope="module", params=BUILDERS)
+def scorer(request: pytest.FixtureRequest) -> Scorer:
+    torch.manual_seed(0)
+    return BUILDERS[request.param]().eval()
+
+
+@pytest.fixture(scope="module")
+def pixels() -> torch.Tensor:
+    return torch.rand(4, 3, 80, 96, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    rng = np.random.default_rng(2)
+    shapes = [(80, 96), (64, 64), (100, 40), (30, 90), (70, 71)]
+    return [Image.fromarray(rng.integers(0, 256, (*s, 3), dtype=np.uint8)) for s in shapes]
+
+
+def depends_on_prompt(scorer: Scorer) -> bool:
+    return not isinstance(scorer, AestheticScorer)
+
+
+def test_forward_gives_one_float32_score_per_pair(scorer: Scorer, pixels: torch.Tensor) -> None:
+    scores = scorer(pixels, PROMPTS)
+    assert scores.shape == (4,)
+    assert scores.dtype == torch.float32
+    assert scores.isfinite().all()
+    assert len(scores.unique()) == 4
+
+
+def test_a_batch_equals_its_singles(scorer: Scorer, pixels: torch.Tensor) -> None:
+    singles = [scorer(pixels[i : i + 1], PROMPTS[i : i + 1]) for i in range(4)]
+    torch.testing.assert_close(scorer(pixels, PROMPTS), torch.cat(singles), rtol=1e-5, atol=1e-5)
+
+
+def test_the_prompt_matters_and_stays_with_its_image(scorer: Scorer, pixels: torch.Tensor) -> None:
+    same = pixels[:1].expand(4, -1, -1, -1)
+    scores = scorer(same, PROMPTS)
+    assert scores[0] == scores[2]
+    assert (scores[0] != scores[1]) == depends_on_prompt(scorer)
+
+
+def test_gradient_reaches_every_pixel_and_is_right(scorer: Scorer) -> None:
+    double = copy.deepcopy(scorer).double()
+    x = torch.rand(1, 3, 20, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    x = x * 0.8 + 0.1
+    x.requires_grad_()
+    score = double(x, PROMPTS[:1])
+    assert score.dtype == torch.float64
+    (gradient,) = torch.autograd.grad(score.sum(), x)
+    assert gradient.isfinite().all()
+    reached = gradient.abs().sum(dim=(0, 1)) > 0
+    assert reached.float().mean() > 0.8  # a centre crop leaves the ends of the long side unseen
+    direction = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(4))
+    step = 1e-5
+    with torch.no_grad():
+        ahead = double(x + step * direction, PROMPTS[:1])
+        behind = double(x - step * direction, PROMPTS[:1])
+    numeric = (ahead - behind) / (2 * step)
+    torch.testing.assert_close((gradient * direction).sum(), numeric[0], rtol=1e-4, atol=1e-7)
+
+
+def test_gradient_reaches_every_parameter_that_training_would_move(
+    scorer: Scorer, pixels: torch.Tensor
+) -> None:
+    trained = copy.deepcopy(scorer)
+    trained(pixels, PROMPTS).pow(2).sum().backward()
+    without = {name for name, p in trained.named_parameters() if p.grad is None}
+    assert not without
+
+
+def test_score_of_float_pixels_is_forward(scorer: Scorer, pixels: torch.Tensor) -> None:
+    with torch.no_grad():
+        expected = scorer(pixels, PROMPTS)
+    torch.testing.assert_close(scorer.score(pixels, PROMPTS), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_score_of_pictures_is_exact_preprocessing_then_the_stages(
+    scorer: Scorer, pictures: list[Image.Image]
+) -> None:
+    expected = []
+    with torch.no_grad():
+        for picture in pictures:
+            features = scorer.encode_inputs(scorer.preprocess.exact(picture)[None])
+            expected.append(scorer.match(features, scorer.encode_prompts(["a cat"])))
+    for batch_size in (None, 1, 2, 5):
+        scores = scorer.score(pictures, "a cat", batch_size=batch_size)
+        torch.testing.assert_close(scores, torch.cat(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_score_matrix_holds_every_pair(scorer: Scorer, pictures: list[Image.Image]) -> None:
+    prompts = ["a cat", "a dog", "an owl"]
+    matrix = scorer.score_matrix(pictures, prompts, batch_size=2)
+    columns = [scorer.score(pictures, prompt) for prompt in prompts]
+    torch.testing.assert_close(matrix, torch.stack(columns, dim=1), rtol=1e-5, atol=1e-5)
+
+
+def test_saved_and_loaded_gives_equal_scores(
+    scorer: Scorer, pictures: list[Image.Image], tmp_path: Path
+) -> None:
+    scorer.save_pretrained(tmp_path / "model")
+    loaded = load_folder(tmp_path / "model")
+    assert type(loaded) is type(scorer)
+    assert not loaded.training
+    assert (loaded.name, loaded.unit, loaded.protocol, loaded.preference_scale) == (
+        scorer.name,
+        scorer.unit,
+        scorer.protocol,
+        scorer.preference_scale,
+    )
+    assert all(
+        torch.equal(value, loaded.state_dict()[key]) for key, value in scorer.state_dict().items()
+    )
+    torch.testing.assert_close(loaded.score(pictures, "a cat"), scorer.score(pictures, "a cat"))
+    json.dumps(scorer.config())
+
+
+def test_bfloat16_is_near_and_scores_stay_float32(scorer: Scorer, pixels: torch.Tensor) -> None:
+    low = copy.deepcopy(scorer).to(torch.bfloat16)
+    with torch.no_grad():
+        scores = low(pixels, PROMPTS)
+        exact = scorer(pixels, PROMPTS)
+    assert scores.dtype == torch.float32
+    # bfloat16 keeps 8 bits: unit vectors are off by about 2**-8, times the logit scale of 14.
+    assert (scores - exact).abs().max() < 14.3 * 2**-7 * max(1.0, exact.abs().max().item())
+    finer_than_bfloat16 = scores.to(torch.bfloat16).float() != scores
+    assert finer_than_bfloat16.any()
+
+
+def test_copies_and_pickles_score_alike(scorer: Scorer, pictures: list[Image.Image]) -> None:
+    expected = scorer.score(pictures, "a cat")
+    for twin in (copy.deepcopy(scorer), pickle.loads(pickle.dumps(scorer))):
+        torch.testing.assert_close(twin.score(pictures, "a cat"), expected)
+
+
+def test_scoring_leaves_the_training_mode_as_it_was(
+    scorer: Scorer, pictures: list[Image.Image]
+) -> None:
+    expected = scorer.score(pictures, "a cat")
+    training = copy.deepcopy(scorer).train()
+    torch.testing.assert_close(training.score(pictures, "a cat"), expected)
+    assert training.training
+    assert torch.is_grad_enabled()
+
+
+def test_threads_share_a_scorer(scorer: Scorer, pictures: list[Image.Image]) -> None:
+    prompts = [f"prompt number {i}" for i in range(8)]
+    expected = [scorer.score(pictures, prompt) for prompt in prompts]
+    found: dict[int, torch.Tensor] = {}
+
+    def work(i: int) -> None:
+        found[i] = scorer.score(pictures, prompts[i])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in range(8):
+        torch.testing.assert_close(found[i], expected[i], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "error", "says"),
+    [
+        ("a cat", TypeError, "list of prompts"),
+        (["a cat"], ValueError, "4 images"),
+        (["a", "b", "c", ""], ValueError, "empty"),
+        (["a", "b", "c", 4], TypeError, "string"),
+    ],
+)
+def test_forward_refuses_wrong_prompts(
+    scorer: Scorer, pixels: torch.Tensor, prompts: object, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        scorer(pixels, prompts)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda x: x * 2 - 1, r"\(x \+ 1\) / 2"),
+        (lambda x: x * 255, "255"),
+        (lambda x: x * torch.nan, "NaN"),
+        (lambda x: x[:, :1], "3"),
+        (lambda x: x[0, 0], "shape|rank|prompts"),
+        (lambda x: (x * 255).to(torch.uint8), "uint8"),
+    ],
+)
+def test_forward_refuses_wrong_pixels(
+    pixels: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor], says: str
+) -> None:
+    wrong = change(pixels)
+    with pytest.raises((ValueError, TypeError), match=says):
+        tiny_clip()(wrong, ["a cat"] * len(wrong))
+
+
+def test_the_range_is_checked_on_the_first_call_only(pixels: torch.Tensor) -> None:
+    scorer = tiny_clip()
+    scorer(pixels, PROMPTS)
+    assert scorer(pixels * 3, PROMPTS).isfinite().all()
+
+
+def test_a_subclass_must_supply_the_stages() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        Scorer(  # type: ignore[abstract] # the point of the test
+            name="x", unit="y", preprocess=Preprocess("clip", 64), preference_scale=None
+        )
