@@ -200,8 +200,7 @@ def _score_to_file(
             for outcome in _outcomes(scorer, items, images, options, tally, done=done):
                 write(outcome.row(views=options.views > 0))
     except KeyboardInterrupt:
-        kept = tally.scored + tally.failed
-        log.print(f"{kept} results are kept in {file.partial}: the same command goes on there")
+        log.print(f"{file.kept()} results are kept in {file.partial}: the same command goes on there")
         raise
     log.print(f"wrote {out}")
 

@@ -104,6 +104,10 @@ class ResultsFile:
         staging.replace(self.path)
         self.partial.unlink()
 
+    def kept(self) -> int:
+        """How many results the partial file holds."""
+        return max(0, sum(1 for _ in self._partial_rows()) - 1)
+
     def _partial_rows(self) -> Iterator[dict[str, Any]]:
         """Header and rows of the partial file; nothing if there is none or it is empty."""
         if not self.partial.exists():
