@@ -113,6 +113,29 @@ def test_views_change_margin_and_spread_to_those_of_the_mean() -> None:
     assert averaged == compare(Brightness(edge=4.0), a, b, "x", views=8)
 
 
+@pytest.mark.parametrize("views", [0, 2])
+@pytest.mark.parametrize("gain", [math.nan, math.inf])
+def test_no_choice_between_scores_that_are_no_numbers(gain: float, views: int) -> None:
+    scorer = Brightness()
+    torch.nn.init.constant_(scorer.gain, gain)
+    with pytest.raises(ValueError, match=r"no choice between the scores (nan|inf) and (nan|inf)"):
+        compare(scorer, grey(160), grey(130), "x", views=views)
+
+
+class Glaring(Brightness):
+    """Has no score for pictures whose outermost frame is not black."""
+
+    def encode_inputs(self, inputs: torch.Tensor) -> torch.Tensor:
+        scores = super().encode_inputs(inputs)
+        return torch.where(inputs[:, 0, 0, 0] > 0.1, math.nan, scores)
+
+
+def test_no_tie_from_views_without_a_score() -> None:
+    """Both pictures have a score, but their crops have none, so the spread is unknown."""
+    with pytest.raises(ValueError, match="not all have a finite score"):
+        compare(Glaring(), grey(200, frame=0), grey(100, frame=0), "x")
+
+
 def test_compare_takes_one_image_each() -> None:
     with pytest.raises(ValueError, match="3 images"):
         compare(Brightness(), [grey(1), grey(2)], grey(3), "x")
