@@ -12,6 +12,7 @@ from stablepref.heads import LinearHead, MLPHead
 from stablepref.preprocess import Preprocess
 from stablepref.pretrained import assign_weights
 from stablepref.scorer import Scorer
+from stablepref.towers import encode_pixels
 from stablepref.wide import unit
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class AestheticScorer(Scorer):
 
     def encode_inputs(self, inputs: Tensor) -> Tensor:
         """Unit vectors `(batch, dim)`, float32, of normalised inputs `(batch, 3, S, S)`."""
-        return unit(self.visual(inputs.to(self.dtype)))
+        return unit(encode_pixels(self.visual, inputs))
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Empty features `(batch, 0)`: the score does not depend on the prompt."""

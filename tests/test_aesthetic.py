@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 import stablepref
 from stablepref.aesthetic import AestheticScorer, build_aesthetic
@@ -29,11 +31,11 @@ FILES = {
 }
 
 
-def small_clip(embed_dim: int = 768) -> CLIPScorer:
+def small_clip(embed_dim: int = 768, layers: int = 2) -> CLIPScorer:
     torch.manual_seed(0)
     backbone = {
         "embed_dim": embed_dim,
-        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8},
+        "vision_cfg": {"image_size": 32, "layers": layers, "width": 64, "patch_size": 8},
         "text_cfg": {
             "context_length": 77,
             "vocab_size": 49408,
@@ -131,6 +133,28 @@ def test_bfloat16_tower_gives_float32_scores(scorer: AestheticScorer) -> None:
         scores = scorer.to(torch.bfloat16)(pixels, ["a", "b"])
     assert scores.dtype == torch.float32
     torch.testing.assert_close(scores, exact, rtol=0.05, atol=0.01)
+
+
+def test_full_precision_embeddings_are_open_clips(scorer: AestheticScorer) -> None:
+    inputs = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        expected = functional.normalize(scorer.visual(inputs), dim=-1)
+        assert torch.equal(scorer.encode_inputs(inputs), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_embeddings_are_nearer_than_open_clips(dtype: torch.dtype) -> None:
+    """The sum that runs through the blocks is not rounded, as in the CLIP scorer."""
+    half = build_aesthetic(head_state("mlp"), small_clip(layers=12)).to(dtype)
+    exact = copy.deepcopy(half).double()  # equal weights: only the arithmetic differs
+    inputs = torch.randn(20, 3, 32, 32).to(dtype)
+    with torch.no_grad():
+        reference = functional.normalize(exact.visual(inputs.double()), dim=-1)
+        ours = half.encode_inputs(inputs.float())
+        plain = functional.normalize(half.visual(inputs).double(), dim=-1)
+    assert ours.dtype == torch.float32
+    errors = [(features - reference).square().mean().sqrt() for features in (ours, plain)]
+    assert errors[0] < 0.6 * errors[1]
 
 
 def test_dropout_only_while_training() -> None:
