@@ -71,6 +71,7 @@ def test_equal_seeds_draw_equal_pictures_and_others_differ() -> None:
         assert picture.shape == (64, 64, 3)
         np.testing.assert_array_equal(picture, render(scene, seed=seed))
         assert (picture != render(scene, seed=seed + 1)).any()
+        assert render(scene, seed=seed, size=100).shape == (100, 100, 3)
 
 
 def test_other_sizes_show_the_same_picture() -> None:
@@ -101,6 +102,40 @@ def test_the_colour_stands_where_the_layout_says() -> None:
             x = placed.x + (0.7 * placed.radius if group.shape == "ring" else 0)
             pixel = picture[int(placed.y * size), int(x * size)]
             assert name_of(pixel) == group.colour
+
+
+def test_colours_lie_in_their_ranges() -> None:
+    rng = random.Random(0)
+    checked = 0
+    for seed in range(300):
+        scene = sample_scene(rng)
+        picture = render(scene, seed=seed, size=128)
+        for placed in layout(scene, seed):
+            group = scene.groups[placed.group]
+            # Shapes that are solid around their centre.
+            if group.shape not in ("circle", "square", "diamond", "heart"):
+                continue
+            x, y = int(placed.x * 128), int(placed.y * 128)
+            found = picture[y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3).mean(axis=0)
+            assert np.abs(found - COLOUR_VALUES[group.colour]).max() < 30
+            checked += 1
+    assert checked > 200
+
+
+def test_relations_hold_in_the_layout_whatever_the_colours() -> None:
+    rng = random.Random(0)
+    checked = 0
+    for seed in range(400):
+        scene = sample_scene(rng)
+        if scene.relation is None:
+            continue
+        along: dict[int, list[float]] = {index: [] for index in range(len(scene.groups))}
+        for placed in layout(scene, seed):
+            along[placed.group].append(placed.x if scene.relation == "left of" else placed.y)
+        for before, after in pairwise(along.values()):
+            assert max(before) < min(after)
+            checked += 1
+    assert checked > 100
 
 
 def test_relations_hold_in_the_pixels() -> None:
