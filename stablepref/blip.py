@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, final
 
 from accelerate import init_empty_weights
 from timm.models.vision_transformer import VisionTransformer
@@ -37,13 +37,59 @@ IMAGE_SIZE: Final = 224
 PATCH_SIZE: Final = 16
 
 
+class _BLIP(Scorer):
+    """What ImageReward and BLIP share: vocabulary, vision transformer, and how they are saved.
+
+    Attributes:
+        kind: What a saved configuration calls the class.
+        architecture: Widths and depths, under the names of the class's arguments.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        *,
+        name: str,
+        unit: str,
+        preference_scale: float | None,
+        **architecture: int,
+    ) -> None:
+        super().__init__(
+            name=name,
+            unit=unit,
+            preprocess=Preprocess("imagereward", IMAGE_SIZE),
+            preference_scale=preference_scale,
+        )
+        self.architecture = architecture
+        self.tokenizer = WordPieceTokenizer(vocabulary, max_length=MAX_LENGTH)
+        self.vision = vision_tower(architecture["vision_width"], architecture["vision_depth"])
+
+    def config(self) -> dict[str, Any]:
+        """The JSON configuration that `from_config` reads."""
+        return {"scorer": self.kind, "name": self.name, **self.architecture}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], folder: Path) -> Self:
+        """The model that `config` describes, its weights still to be loaded."""
+        arguments = {key: value for key, value in config.items() if key != "scorer"}
+        return cls(read_vocabulary(folder / VOCABULARY_FILE), **arguments)
+
+    def save_files(self, folder: Path) -> None:
+        """Write the vocabulary."""
+        write_vocabulary(self.tokenizer.vocabulary, folder / VOCABULARY_FILE)
+
+
 @final
-class ImageRewardScorer(Scorer):
+class ImageRewardScorer(_BLIP):
     """ImageReward (Xu et al. 2023, arXiv:2304.05977): BERT reads the prompt and sees the image.
 
     Score = (head(BERT(prompt, image tokens)) - REWARD_MEAN) / REWARD_STD. It was trained by the
     sigmoid of differences before that normalisation, so `preference_scale` is REWARD_STD.
     """
+
+    kind = "imagereward"
 
     def __init__(
         self,
@@ -69,19 +115,15 @@ class ImageRewardScorer(Scorer):
             ValueError: The vocabulary lacks BERT's special tokens, or a width is no multiple of 64.
         """
         super().__init__(
+            vocabulary,
             name=name,
             unit="normalised reward",
-            preprocess=Preprocess("imagereward", IMAGE_SIZE),
             preference_scale=REWARD_STD,
+            vision_width=vision_width,
+            vision_depth=vision_depth,
+            text_width=text_width,
+            text_depth=text_depth,
         )
-        self.architecture = {
-            "vision_width": vision_width,
-            "vision_depth": vision_depth,
-            "text_width": text_width,
-            "text_depth": text_depth,
-        }
-        self.tokenizer = WordPieceTokenizer(vocabulary, max_length=MAX_LENGTH)
-        self.vision = vision_tower(vision_width, vision_depth)
         self.text = BertEncoder(
             vocabulary_size=len(self.tokenizer),
             width=text_width,
@@ -103,27 +145,15 @@ class ImageRewardScorer(Scorer):
         reward = self.head(self.text(prompt_features, image_features))
         return (reward - REWARD_MEAN) / REWARD_STD
 
-    def config(self) -> dict[str, Any]:
-        """The JSON configuration that `from_config` reads."""
-        return {"scorer": "imagereward", "name": self.name, **self.architecture}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], folder: Path) -> Self:
-        """The model that `config` describes, its weights still to be loaded."""
-        arguments = {key: value for key, value in config.items() if key != "scorer"}
-        return cls(read_vocabulary(folder / VOCABULARY_FILE), **arguments)
-
-    def save_files(self, folder: Path) -> None:
-        """Write the vocabulary."""
-        write_vocabulary(self.tokenizer.vocabulary, folder / VOCABULARY_FILE)
-
 
 @final
-class BLIPScorer(Scorer):
+class BLIPScorer(_BLIP):
     """Cosine of BLIP's image and text projections (Li et al. 2022, arXiv:2201.12086).
 
     The "BLIP score" of the ImageReward paper. Not trained on preferences.
     """
+
+    kind = "blip"
 
     def __init__(
         self,
@@ -151,20 +181,16 @@ class BLIPScorer(Scorer):
             ValueError: The vocabulary lacks BERT's special tokens, or a width is no multiple of 64.
         """
         super().__init__(
+            vocabulary,
             name=name,
             unit="cosine",
-            preprocess=Preprocess("imagereward", IMAGE_SIZE),
             preference_scale=None,
+            vision_width=vision_width,
+            vision_depth=vision_depth,
+            text_width=text_width,
+            text_depth=text_depth,
+            projection_width=projection_width,
         )
-        self.architecture = {
-            "vision_width": vision_width,
-            "vision_depth": vision_depth,
-            "text_width": text_width,
-            "text_depth": text_depth,
-            "projection_width": projection_width,
-        }
-        self.tokenizer = WordPieceTokenizer(vocabulary, max_length=MAX_LENGTH)
-        self.vision = vision_tower(vision_width, vision_depth)
         self.text = BertEncoder(
             vocabulary_size=len(self.tokenizer), width=text_width, depth=text_depth
         )
@@ -183,20 +209,6 @@ class BLIPScorer(Scorer):
     def match(self, image_features: Tensor, prompt_features: Tensor) -> Tensor:
         """Cosines `(batch,)`, computed in float32."""
         return (image_features * prompt_features).sum(-1)
-
-    def config(self) -> dict[str, Any]:
-        """The JSON configuration that `from_config` reads."""
-        return {"scorer": "blip", "name": self.name, **self.architecture}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], folder: Path) -> Self:
-        """The model that `config` describes, its weights still to be loaded."""
-        arguments = {key: value for key, value in config.items() if key != "scorer"}
-        return cls(read_vocabulary(folder / VOCABULARY_FILE), **arguments)
-
-    def save_files(self, folder: Path) -> None:
-        """Write the vocabulary."""
-        write_vocabulary(self.tokenizer.vocabulary, folder / VOCABULARY_FILE)
 
 
 def vision_tower(width: int, depth: int) -> VisionTransformer:
