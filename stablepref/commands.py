@@ -194,13 +194,16 @@ def _score_to_file(
     done, tally.failed = file.resume(settings, items)
     tally.scored = done - tally.failed
     if done:
-        log.print(f"{file.partial} has {done} results already; going on after them")
+        log.print(f"{file.partial.path} has {done} results already; going on after them")
     try:
         with file.writing() as write:
             for outcome in _outcomes(scorer, items, images, options, tally, done=done):
                 write(outcome.row(views=options.views > 0))
     except KeyboardInterrupt:
-        log.print(f"{file.kept()} results are kept in {file.partial}: the same command goes on there")
+        log.print(
+            f"{file.partial.kept()} results are kept in {file.partial.path}: "
+            "the same command goes on there"
+        )
         raise
     log.print(f"wrote {out}")
 

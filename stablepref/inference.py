@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def inference(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, and the mode from before afterwards."""
-    was_training = module.training
-    if was_training:
-        module.eval()
+    """Evaluation mode without gradients; afterwards each submodule's own mode from before."""
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
     try:
         with torch.inference_mode():
             yield
     finally:
-        if was_training:
-            module.train()
+        for part in training:
+            part.training = True

@@ -8,36 +8,44 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from PIL import Image
 from torch import Tensor
 
 from stablepref.images import ImageError, Source, decode
 from stablepref.inference import inference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from concurrent.futures import Future
 
+    from stablepref.perturbations import Perturbation
     from stablepref.scorer import Scorer
 
 CPU_BATCH = 16
 ACCELERATOR_BATCH = 64
-MOST_WORKERS = 16
+WORKERS = min(16, os.cpu_count() or 1)
 
 
 @final
 @dataclass(frozen=True)
 class Prepared:
-    """An image on its way to the model: exact inputs, float pixels, or the reason it is bad."""
+    """An image on its way to the model: exact inputs, float pixels, or the reason it is bad.
+
+    Inputs of the disturbed image, if it was to be disturbed, are `(perturbations, 3, S, S)`.
+    """
 
     source: Source
     prompt: str
     inputs: Tensor | None = None
     pixels: Tensor | None = None
+    disturbed: Tensor | None = None
     error: ImageError | None = None
 
 
@@ -85,15 +93,19 @@ def computed_rows(
     limit: BatchLimit,
     function: Callable[[list[Prepared]], Tensor],
     keep_pixels: bool = False,
+    perturbations: Mapping[str, Perturbation] = MappingProxyType({}),
     encodes: int = 1,
-) -> Iterator[tuple[Prepared, Tensor | None]]:
+) -> Generator[tuple[Prepared, Tensor | None]]:
     """Each image in order with its row of `function`, on the CPU, or None if it is bad.
 
     Rows are fetched one batch late, so that an accelerator always has work queued.
     """
     waiting: tuple[list[Prepared], Tensor | None] = [], None
     failure: ValueError | None = None
-    prepared = _prepared(scorer, pairs, ahead=2 * limit.size, keep_pixels=keep_pixels)
+    prepare = partial(_prepare, scorer, keep_pixels=keep_pixels, perturbations=perturbations)
+    # Two batches, but not fewer than keep all threads at work.
+    ahead = 2 * min(limit.size, max(limit.size // encodes, WORKERS))
+    prepared = _prepared(prepare, pairs, ahead=ahead)
     with closing(prepared):
         while failure is None:
             batch, failure = _take(prepared, max(1, limit.size // encodes))
@@ -128,21 +140,20 @@ def _fetched(
 
 
 def _prepared(
-    scorer: Scorer, pairs: Iterable[tuple[Source, str]], *, ahead: int, keep_pixels: bool
+    prepare: Callable[[Source, str], Prepared], pairs: Iterable[tuple[Source, str]], *, ahead: int
 ) -> Generator[Prepared]:
     """Images decoded and preprocessed by threads, in order, at most `ahead` of them in memory.
 
     An error of `pairs` itself, such as a folder that is missing, is raised after the images
     before it.
     """
-    workers = min(MOST_WORKERS, os.cpu_count() or 1)
     queue: deque[Future[Prepared]] = deque()
     failure: Exception | None = None
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="stablepref-decode")
+    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="stablepref-decode")
     try:
         try:
             for source, prompt in pairs:
-                queue.append(pool.submit(_prepare, scorer, source, prompt, keep_pixels))
+                queue.append(pool.submit(prepare, source, prompt))
                 if len(queue) >= ahead:
                     yield queue.popleft().result()
         except ValueError as error:
@@ -155,15 +166,40 @@ def _prepared(
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare(scorer: Scorer, source: Source, prompt: str, keep_pixels: bool) -> Prepared:
+def _prepare(
+    scorer: Scorer,
+    source: Source,
+    prompt: str,
+    *,
+    keep_pixels: bool,
+    perturbations: Mapping[str, Perturbation],
+) -> Prepared:
     try:
         image = decode(source)
+        disturbed = _disturbed(scorer, image, perturbations) if perturbations else None
         if isinstance(image, Tensor):
-            return Prepared(source, prompt, pixels=image)
+            return Prepared(source, prompt, pixels=image, disturbed=disturbed)
         inputs = scorer.preprocess.exact(image)
     except ImageError as error:
         return Prepared(source, prompt, error=error)
     except ValueError as error:  # a decoded picture that the protocol cannot take
         return Prepared(source, prompt, error=ImageError(source.index, source.name, str(error)))
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1) if keep_pixels else None
-    return Prepared(source, prompt, inputs=inputs, pixels=pixels)
+    return Prepared(source, prompt, inputs=inputs, pixels=pixels, disturbed=disturbed)
+
+
+def _disturbed(
+    scorer: Scorer, image: Image.Image | Tensor, perturbations: Mapping[str, Perturbation]
+) -> Tensor:
+    """Exact inputs `(perturbations, 3, S, S)`; float pixels are rounded to 8 bits for them."""
+    if isinstance(image, Tensor):
+        values = (255 * image.detach()).round().byte().permute(1, 2, 0)
+        image = Image.fromarray(values.cpu().numpy())
+    inputs = []
+    for name, disturb in perturbations.items():
+        try:
+            inputs.append(scorer.preprocess.exact(disturb(image)))
+        except ValueError as error:
+            msg = f"under the perturbation {name}: {error}"
+            raise ValueError(msg) from error
+    return torch.stack(inputs)

@@ -1,34 +1,27 @@
-"""Rows of results on their way to a file: each on disk at once, resumed after a kill."""
+"""A file of results, whole or not there: its rows are in a partial file until all are."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO, final
+from typing import TYPE_CHECKING, TextIO, final
+
+from stablepref.partial import PartialFile, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from stablepref.manifest import Item
 
-Row = Mapping[str, object]
 SUFFIXES = (".jsonl", ".json", ".csv")
-
-
-class ResumeError(ValueError):
-    """A results file was made with other settings or other inputs, so work cannot go on in it."""
 
 
 @final
 class ResultsFile:
     """Rows written to `path`, through `path`.partial until they are complete.
-
-    The partial file begins with a line of settings; a JSON object follows for each row. It is only
-    ever read line by line, so that a million rows need no memory.
 
     Args:
         path: Ends in .jsonl, .json or .csv, which is also the format.
@@ -45,13 +38,10 @@ class ResultsFile:
             msg = f"--out {path}: there is no folder {path.parent}"
             raise ValueError(msg)
         self.path = path
-        self.partial = path.with_name(path.name + ".partial")
+        self.partial = PartialFile(path.with_name(path.name + ".partial"))
 
     def resume(self, settings: Mapping[str, object], items: Iterator[Item]) -> tuple[int, int]:
         """Take those of `items` that an interrupted run has done.
-
-        Half a last line, of a run that was killed while it wrote, is cut off. A new partial file
-        is begun where there is none.
 
         Args:
             settings: What the results depend on, such as the model.
@@ -61,26 +51,11 @@ class ResultsFile:
             How many were done, and how many of these could not be scored.
 
         Raises:
-            ResumeError: The partial file was made with other settings or other items, or is none.
+            ResumeError: As `PartialFile.resume`.
         """
-        self._cut_half_line()
-        rows = self._partial_rows()
-        header = next(rows, None)
-        if header is None:
-            self.partial.write_text(json.dumps({"settings": dict(settings)}) + "\n")
-            return 0, 0
-        if header.get("settings") != settings:
-            raise self._refusal(f"was made with {header.get('settings')}, now it is {settings}")
+        expected = ({"image": item.name, "prompt": item.prompt} for item in items)
         done = failed = 0
-        for row in rows:
-            item = next(items, None)
-            if item is None:
-                raise self._refusal(f"has more results than the {done} images there are now")
-            if (row.get("image"), row.get("prompt")) != (item.name, item.prompt):
-                raise self._refusal(
-                    f"has {row.get('image')!r} with the prompt {row.get('prompt')!r} as result "
-                    f"{done}, but now {item.name!r} with {item.prompt!r} comes there"
-                )
+        for row in self.partial.resume(settings, expected):
             done += 1
             failed += row.get("error") is not None
         return done, failed
@@ -88,52 +63,14 @@ class ResultsFile:
     @contextmanager
     def writing(self) -> Iterator[Callable[[Row], None]]:
         """Yield `write(row)`; on a clean end the file is put in place under its own name."""
-        with self.partial.open("a", encoding="utf-8") as file:
-
-            def write(row: Row) -> None:
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-
+        with self.partial.writing() as write:
             yield write
         staging = self.path.with_name(self.path.name + ".tmp")
-        rows = self._partial_rows()
-        next(rows)
         with staging.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            write_rows(rows, file, self.path.suffix.lower())
+            write_rows(self.partial.rows(), file, self.path.suffix.lower())
             os.fsync(file.fileno())
         staging.replace(self.path)
-        self.partial.unlink()
-
-    def kept(self) -> int:
-        """How many results the partial file holds."""
-        return max(0, sum(1 for _ in self._partial_rows()) - 1)
-
-    def _partial_rows(self) -> Iterator[dict[str, Any]]:
-        """Header and rows of the partial file; nothing if there is none or it is empty."""
-        if not self.partial.exists():
-            return
-        with self.partial.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                row: object = None
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise self._refusal(f"is damaged in line {number} ({error})") from error
-                if not isinstance(row, dict):
-                    raise self._refusal(f"is no partial file of results (line {number})")
-                yield row
-
-    def _cut_half_line(self) -> None:
-        if not self.partial.exists():
-            return
-        whole = 0
-        with self.partial.open("r+b") as file:
-            for line in file:
-                whole += len(line) if line.endswith(b"\n") else 0
-            file.truncate(whole)
-
-    def _refusal(self, reason: str) -> ResumeError:
-        return ResumeError(f"{self.partial} {reason}: delete it or choose another --out")
+        self.partial.remove()
 
 
 def write_rows(rows: Iterable[Row], file: TextIO, suffix: str) -> None:

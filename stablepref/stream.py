@@ -148,7 +148,7 @@ def score_matrix(
             scorer,
             ((source, "") for source in iter_sources(images)),
             limit=limit,
-            function=lambda items: _match_all(scorer, _encode(scorer, items), features),
+            function=lambda items: _match_all(scorer, encode_prepared(scorer, items), features),
         ):
             if item.error is not None and on_error == "raise":
                 item.error.scores = torch.stack(rows) if rows else torch.empty(0, len(prompts))
@@ -167,7 +167,7 @@ def error_mode(on_error: str | None, total: int | None) -> str:
     return mode
 
 
-def _encode(scorer: Scorer, items: list[Prepared]) -> Tensor:
+def encode_prepared(scorer: Scorer, items: list[Prepared]) -> Tensor:
     """Image features `(len(items), ...)`: exact inputs as they are, float pixels preprocessed.
 
     Float pictures of equal size are preprocessed together; no size is padded to another, which
@@ -193,7 +193,7 @@ def _view_scores(scorer: Scorer, items: list[Prepared], views: int) -> Tensor:
     on its place. A prompt that names a side gets no mirrored ones.
     """
     prompts = scorer.cached_prompts([item.prompt for item in items])
-    scores = scorer.match(_encode(scorer, items), prompts)[:, None]
+    scores = scorer.match(encode_prepared(scorer, items), prompts)[:, None]
     if not views:
         return scores
     boxes, flips = weak_view_boxes([0] * len(items), views, seed=VIEW_SEED, hflip=True)

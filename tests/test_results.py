@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from stablepref.manifest import Item
-from stablepref.results import ResultsFile, ResumeError, write_rows
+from stablepref.partial import ResumeError
+from stablepref.results import ResultsFile, write_rows
 
 SETTINGS = {"model": "tiny", "views": 0}
 ROWS: list[dict[str, object]] = [
@@ -126,9 +127,13 @@ def test_other_settings_other_inputs_and_foreign_files_are_refused(tmp_path: Pat
     partial.write_text("\n".join(lines) + "\n")
     for settings, given, says in (
         ({"model": "other"}, items(), "was made with"),
-        (SETTINGS, iter([Item("9.png", None, "a, 'cat'\n")]), r"0\.png.*now '9\.png'"),
-        (SETTINGS, iter([Item("0.png", None, "a dog")]), "now '0.png' with 'a dog'"),
-        (SETTINGS, items(0), "more results than the 0 images"),
+        (SETTINGS, iter([Item("9.png", None, "a, 'cat'\n")]), r"0\.png.*now the image '9\.png'"),
+        (
+            SETTINGS,
+            iter([Item("0.png", None, "a dog")]),
+            "now the image '0.png' with the prompt 'a dog'",
+        ),
+        (SETTINGS, items(0), "more results than the 0 there are now"),
     ):
         with pytest.raises(ResumeError, match=says):
             file.resume(settings, given)

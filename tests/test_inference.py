@@ -1,0 +1,27 @@
+"""Running for numbers alone changes nothing that stays."""
+
+import pytest
+import torch
+from torch import nn
+
+from stablepref.inference import inference
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_every_part_gets_its_own_mode_back(first: bool) -> None:
+    module = nn.Sequential(nn.Dropout(), nn.Linear(2, 2), nn.Sequential(nn.Dropout()))
+    module.train(first)
+    module[0].train(not first)  # a frozen part of a model in training, or the other way round
+    before = [part.training for part in module.modules()]
+    with inference(module):
+        assert not any(part.training for part in module.modules())
+        assert torch.is_inference_mode_enabled()
+    assert [part.training for part in module.modules()] == before
+    assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_modes_come_back_after_an_error() -> None:
+    module = nn.Dropout()
+    with pytest.raises(KeyError), inference(module):
+        raise KeyError
+    assert module.training
