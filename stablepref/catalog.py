@@ -19,6 +19,8 @@ class RemoteFile:
 
     Attributes:
         filename: Its name, by which a local copy is recognised.
+        also: Names of official files with the same weights in another format, which are read when
+            they are there but never downloaded.
         repo: Hub repository that holds it, if it is on the hub.
         url: Its address, if it is not.
         size: Bytes, where known.
@@ -30,11 +32,19 @@ class RemoteFile:
     url: str | None = None
     size: int | None = None
     sha256: str | None = None
+    also: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names of the file."""
+        return (self.filename, *self.also)
 
 
 BERT_VOCABULARY: Final = RemoteFile("vocab.txt", repo="google-bert/bert-base-uncased")
 OPENAI_L_14: Final = RemoteFile(
-    "open_clip_model.safetensors", repo="timm/vit_large_patch14_clip_224.openai"
+    "open_clip_model.safetensors",
+    repo="timm/vit_large_patch14_clip_224.openai",
+    also=("ViT-L-14.pt",),  # OpenAI's own, a TorchScript archive
 )
 
 

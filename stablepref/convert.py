@@ -84,6 +84,7 @@ VIT_BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 MLP_LAYERS = (0, 2, 4, 6, 7)
 
 # What the official files hold beside the model that scores.
+OPENAI_UNUSED = ("input_resolution", "context_length", "vocab_size")  # sizes, as buffers
 POSITION_IDS = r".*\.position_ids"
 IMAGEREWARD_UNUSED = (POSITION_IDS, r"blip\.(vision|text)_proj\..*")
 BLIP_UNUSED = (

@@ -13,9 +13,16 @@ from accelerate import init_empty_weights
 from stablepref.aesthetic import build_aesthetic
 from stablepref.blip import build_blip, build_imagereward
 from stablepref.clip import CLIPScorer
-from stablepref.convert import pickscore_to_open_clip
+from stablepref.convert import OPENAI_UNUSED, pickscore_to_open_clip
 from stablepref.preprocess import Preprocess
-from stablepref.pretrained import WeightsError, assign_weights, load_folder, read_safetensors
+from stablepref.pretrained import (
+    DAMAGE,
+    WeightsError,
+    assign_weights,
+    load_folder,
+    read_safetensors,
+)
+from stablepref.torchscript import is_torchscript, read_torchscript
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,11 +65,15 @@ def build(entry: Entry, files: Sequence[Path]) -> Scorer:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The state dict in a `.safetensors` file or a PyTorch checkpoint, without running its code.
 
+    A TorchScript archive, the form of OpenAI's own files, is read for its tensors alone.
+
     Raises:
         WeightsError: The file is missing, truncated, needs code to be run, or holds no tensors.
     """
     if path.suffix == ".safetensors":
         return read_safetensors(path)
+    if is_torchscript(path):
+        return read_torchscript(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
     except FileNotFoundError as error:
@@ -74,16 +85,30 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"loading would run code, which is refused ({str(error).splitlines()[0]})"
         )
         raise WeightsError(msg) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile) as error:
+    except PermissionError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise WeightsError(msg) from error
+    except DAMAGE as error:
         msg = f"cannot read {path}: it seems truncated or not a PyTorch file; download it again"
         raise WeightsError(msg) from error
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
-        msg = f"{path} holds {type(content).__name__}, expected a dict of named tensors"
+    fault = _fault(content)
+    if fault is not None:
+        msg = f"{path} holds {fault}, expected a dict of named tensors"
         raise WeightsError(msg)
     return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def _fault(content: object) -> str | None:
+    """What keeps a checkpoint's content from being a state dict, or None."""
+    if not isinstance(content, dict):
+        return f"one {type(content).__name__}"
+    for key, value in content.items():
+        if not isinstance(key, str) or not torch.is_tensor(value):
+            return f"{type(value).__name__} under {key!r}"
+    return None
 
 
 def is_zip(path: Path) -> bool:
@@ -99,6 +124,7 @@ def _clip(entry: Entry, weights: dict[str, Tensor], *, source: Path) -> CLIPScor
             name=entry.name,
             preference_scale=entry.preference_scale,
         )
+    weights = {key: value for key, value in weights.items() if key not in OPENAI_UNUSED}
     assign_weights(scorer.model, weights, source=source)
     return scorer.eval()
 

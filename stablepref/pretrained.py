@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import struct
 import tempfile
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +34,20 @@ SCORER_CLASSES = {
     "blip": ("stablepref.blip", "BLIPScorer"),
     "aesthetic": ("stablepref.aesthetic", "AestheticScorer"),
 }
+# What damaged data raises in the libraries that read checkpoints.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+    EOFError,
+    OSError,
+)
 CARD = """---
 {{ card_data }}
 ---

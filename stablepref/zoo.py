@@ -12,7 +12,7 @@ from accelerate import PartialState
 from accelerate.state import is_initialized
 
 from stablepref import official
-from stablepref.catalog import BY_NAME, ENTRIES, Entry
+from stablepref.catalog import BY_NAME, ENTRIES, Entry, RemoteFile
 from stablepref.download import UnavailableError, fetch, is_cached
 from stablepref.precision import AUTOMATIC
 from stablepref.pretrained import fetch_folder, load_folder
@@ -61,6 +61,8 @@ def load(
         WeightsError: A file is truncated, foreign, or does not fit.
     """
     name = os.fspath(name_or_path or os.environ.get("STABLEPREF_MODEL") or DEFAULT_MODEL)
+    if name.startswith("~"):
+        name = str(Path(name).expanduser())
     place = torch.device(device) if device is not None else _default_device()
     chosen = AUTOMATIC if dtype in (None, "auto") else _dtype(dtype)
     key = (_identity(name), str(place), chosen, like, compile)
@@ -156,7 +158,7 @@ def _read_entry(entry: Entry) -> Scorer:
 def _read_file(path: Path, like: str | None) -> Scorer:
     """An official file outside the cache; others it needs lie beside it, in the cache or hub."""
     if like is None:
-        named = [e.name for e in ENTRIES if e.files and e.files[0].filename == path.name]
+        named = [e.name for e in ENTRIES if e.files and path.name in e.files[0].names]
         if len(named) != 1:
             msg = (
                 f"cannot tell which model {path} is from its name: pass like= with one of "
@@ -168,12 +170,13 @@ def _read_file(path: Path, like: str | None) -> Scorer:
         msg = f"like={like!r} is no model with an official file; known: {', '.join(BY_NAME)}"
         raise ValueError(msg)
     entry = BY_NAME[like]
-    beside = [path.with_name(file.filename) for file in entry.files[1:]]
-    rest = [
-        p if p.is_file() else fetch(entry, file)
-        for p, file in zip(beside, entry.files[1:], strict=True)
-    ]
+    rest = [_beside(path, file) or fetch(entry, file) for file in entry.files[1:]]
     return official.build(entry, [path, *rest])
+
+
+def _beside(path: Path, file: RemoteFile) -> Path | None:
+    """The file, under any of its names, in the folder that `path` is in, if it is there."""
+    return next(filter(Path.is_file, map(path.with_name, file.names)), None)
 
 
 def _default_device() -> torch.device:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from stablepref.catalog import Entry
     from stablepref.scorer import Scorer
 
 TOLERANCE = 1e-4
@@ -84,18 +85,22 @@ def load_comparison(record_file: Path, images: Path) -> Comparison:
     return Comparison(seeded_scorer(name, blocks), pictures, record["prompts"], expected)
 
 
-def seeded_scorer(name: str, blocks: tuple[int, int]) -> Scorer:
-    """Our scorer from the official files, through the zoo's own reader, in float32."""
+def entry_with_blocks(name: str, blocks: tuple[int, int]) -> Entry:
+    """The zoo's entry, whose files have these numbers of vision and text blocks instead."""
     entry = BY_NAME[name]
     sizes = copy.deepcopy(entry.sizes)
     if "vision_cfg" in sizes:
         sizes["vision_cfg"]["layers"], sizes["text_cfg"]["layers"] = blocks
     else:
         sizes["vision_depth"], sizes["text_depth"] = blocks
+    return dataclasses.replace(entry, sizes=sizes)
+
+
+def seeded_scorer(name: str, blocks: tuple[int, int]) -> Scorer:
+    """Our scorer from the official files, through the zoo's own reader, in float32."""
     with TemporaryDirectory() as folder:
         files = write_official_files(name, blocks, Path(folder))
-        scorer = official.build(dataclasses.replace(entry, sizes=sizes), files)
-        return scorer.to(torch.float32)
+        return official.build(entry_with_blocks(name, blocks), files).to(torch.float32)
 
 
 def main(arguments: Sequence[str]) -> None:
