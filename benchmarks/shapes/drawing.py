@@ -1,7 +1,7 @@
 """Draws scenes: antialiased vector shapes over many backgrounds, the same for the same seed."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -35,7 +35,9 @@ def layout(scene: Scene, seed: int) -> tuple[Placed, ...]:
     return place(scene, random.Random(f"layout {seed}"))
 
 
-def render(scene: Scene, *, seed: int, size: int = IMAGE_SIZE) -> NDArray[np.uint8]:
+def render(
+    scene: Scene, *, seed: int, size: int = IMAGE_SIZE, places: Sequence[Placed] | None = None
+) -> NDArray[np.uint8]:
     """Draw a scene.
 
     Args:
@@ -43,6 +45,8 @@ def render(scene: Scene, *, seed: int, size: int = IMAGE_SIZE) -> NDArray[np.uin
         seed: decides places, shades, tilt and background; equal seeds give equal pictures.
         size: side of the picture in pixels. Other sizes show the same picture, up to the grain
             of the background.
+        places: where the objects stand, if not where `layout` puts them; their centres lie in the
+            picture.
 
     Returns:
         RGB picture, `(size, size, 3)` uint8.
@@ -53,7 +57,7 @@ def render(scene: Scene, *, seed: int, size: int = IMAGE_SIZE) -> NDArray[np.uin
         tuple(value + rng.uniform(-_COLOUR_JITTER, _COLOUR_JITTER) for value in base)
         for base in (COLOUR_VALUES[group.colour] for group in scene.groups)
     ]
-    for placed in layout(scene, seed):
+    for placed in layout(scene, seed) if places is None else places:
         shape = scene.groups[placed.group].shape
         fill = np.asarray(fills[placed.group], dtype=np.float32)
         _draw(canvas, placed, shape, fill, rng.uniform(-_MAX_TILT, _MAX_TILT))
