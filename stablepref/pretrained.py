@@ -55,6 +55,8 @@ CARD = """---
 # A stablepref reward model
 
 Load it with `stablepref.load("hf-hub:user/repo")` or from a folder with `stablepref.load(path)`.
+
+{{ training | default("", true) }}
 """
 
 
@@ -62,15 +64,23 @@ class WeightsError(ValueError):
     """A weights file or folder is missing, truncated, or of another model."""
 
 
-def save_folder(scorer: Scorer, folder: Path) -> None:
+def save_folder(scorer: Scorer, folder: Path, *, state: Mapping[str, Tensor] | None = None) -> None:
     """Write `scorer` to `folder`: each file under a temporary name first, then renamed.
 
     The configuration comes last, so that a folder with one is complete.
+
+    Args:
+        scorer: What to write.
+        folder: Where to.
+        state: The weights, where a distributed engine holds them in pieces; None takes the
+            scorer's own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
         staging = Path(name)
-        weights = {k: v.detach().cpu().contiguous() for k, v in scorer.state_dict().items()}
+        weights = {
+            k: v.detach().cpu().contiguous() for k, v in (state or scorer.state_dict()).items()
+        }
         save_file(weights, staging / WEIGHTS_FILE, metadata={"format": "pt"})
         scorer.save_files(staging)
         for path in staging.iterdir():
@@ -89,9 +99,14 @@ def load_folder(folder: str | os.PathLike[str]) -> Scorer:
     """
     folder = Path(folder)
     config = read_config(folder)
-    module, cls = SCORER_CLASSES[config["scorer"]]
-    with init_empty_weights(include_buffers=False):
-        scorer: Scorer = getattr(importlib.import_module(module), cls).from_config(config, folder)
+    module, name = SCORER_CLASSES[config["scorer"]]
+    cls: type[Scorer] = getattr(importlib.import_module(module), name)
+    try:
+        with init_empty_weights(include_buffers=False):
+            scorer = cls.from_config(config, folder)
+    except Exception as error:  # whatever constructors raise on numbers that make no sense
+        msg = f"{folder / CONFIG_FILE} describes no {name}: {error!r}"
+        raise WeightsError(msg) from error
     assign_weights(scorer, read_safetensors(folder / WEIGHTS_FILE), source=folder / WEIGHTS_FILE)
     return scorer.eval()
 
@@ -164,17 +179,20 @@ def fetch_folder(
     """The local folder itself, or the hub repository `name` downloaded."""
     if Path(name).is_dir():
         return Path(name)
-    return Path(
-        snapshot_download(
-            os.fspath(name),
-            revision=revision,
-            cache_dir=cache_dir,
-            force_download=force_download,
-            local_files_only=local_files_only,
-            token=token,
-            allow_patterns=["*.json", "*.safetensors", "*.txt", "*.gz"],
-        )
+    return download_folder(
+        os.fspath(name),
+        revision=revision,
+        cache_dir=cache_dir,
+        force_download=force_download,
+        local_files_only=local_files_only,
+        token=token,
     )
+
+
+def download_folder(repository: str, **options: Any) -> Path:  # noqa: ANN401 - the hub's own
+    """The local copy of a hub repository of a scorer; `options` are `snapshot_download`'s."""
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.gz"]
+    return Path(snapshot_download(repository, allow_patterns=patterns, **options))
 
 
 def _listed(label: str, items: list[str], most: int = 5) -> str:

@@ -1,0 +1,60 @@
+"""AdamW, its learning rate at every step, and the bounds of the logit scale."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from stablepref.clip import CLIPScorer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from stablepref.scorer import Scorer
+
+MAX_LOG_SCALE: Final = math.log(100)
+"""CLIP (Radford et al. 2021, section 2.5) and HPS v2 keep the logit scale at 100 or less."""
+
+
+def learning_rate_at(step: int, *, peak: float, steps: int, warmup_steps: int) -> float:
+    """The rate of a step, from 0: a linear rise, then a cosine to zero after the last step.
+
+    It counts optimiser steps of the whole run, both steps of the paper together, whatever the
+    number of processes.
+    """
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return peak * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def build_optimizer(
+    module: nn.Module, *, learning_rate: float, weight_decay: float, betas: tuple[float, float],
+    eps: float,
+) -> torch.optim.AdamW:  # fmt: skip
+    """AdamW over the trained parameters, with weight decay on matrices alone.
+
+    Biases, norms, class and position embeddings and the logit scale do not decay, as in
+    open_clip's training.
+    """
+    trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+
+    def decays(name: str, weight: nn.Parameter) -> bool:
+        return weight.ndim > 1 and "position" not in name and "class_embedding" not in name
+
+    groups = [
+        {"params": [p for n, p in trained if decays(n, p)], "weight_decay": weight_decay},
+        {"params": [p for n, p in trained if not decays(n, p)], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=learning_rate, betas=betas, eps=eps
+    )
+
+
+@torch.no_grad()
+def clamp_logit_scale(scorer: Scorer) -> None:
+    """Keep a CLIP model's logarithmic logit scale within [0, ln 100]."""
+    if isinstance(scorer, CLIPScorer):
+        scorer.model.logit_scale.clamp_(0, MAX_LOG_SCALE)
