@@ -112,7 +112,7 @@ def _download(entry: Entry, file: RemoteFile) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(str(file.url), str(path))
     except OSError as error:  # no network, no such host, offline mode, a full disk
-        msg = f"cannot download {file.filename} of {entry.name} ({_first_line(error)})"
+        msg = f"cannot download {file.filename} of {entry.name} ({first_line(error)})"
         raise UnavailableError(msg) from error
     return path
 
@@ -123,5 +123,6 @@ def _require_name_service(url: str) -> None:
         socket.getaddrinfo(urlsplit(url).hostname, None)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its kind where it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)

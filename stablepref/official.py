@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,9 +81,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         msg = f"there is no weights file {path}"
         raise WeightsError(msg) from error
     except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        which = f" ({named[1]})" if named else ""
         msg = (
-            f"{path} is no plain file of weights: it is truncated, or it holds objects whose "
-            f"loading would run code, which is refused ({str(error).splitlines()[0]})"
+            f"{path} is no plain file of weights: it is truncated, of another kind, or holds "
+            f"objects{which} whose loading would run code, which is refused; save the model's "
+            "state_dict() alone"
         )
         raise WeightsError(msg) from error
     except PermissionError as error:

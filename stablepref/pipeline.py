@@ -61,8 +61,8 @@ class BatchLimit:
         """The size asked for, or a default for the kind of device."""
         if batch_size is None:
             return cls(CPU_BATCH if scorer.device.type == "cpu" else ACCELERATOR_BATCH)
-        if batch_size < 1:
-            msg = f"batch_size must be 1 or more, got {batch_size}"
+        if not isinstance(batch_size, int) or batch_size < 1:
+            msg = f"batch_size must be a whole number, 1 or more, got {batch_size!r}"
             raise ValueError(msg)
         return cls(batch_size)
 

@@ -86,6 +86,20 @@ def from_tensor(tensor: torch.Tensor) -> Image.Image | torch.Tensor:
     return _to_unit_rgb(planes if low >= 0 and high <= 1 else planes.clamp(0, 1))
 
 
+def require_tensor(pixels: object) -> None:
+    """Refuse whatever is no tensor where a differentiable batch is expected.
+
+    Raises:
+        TypeError: `pixels` is none.
+    """
+    if not isinstance(pixels, torch.Tensor):
+        message = (
+            "expected pixels as a float tensor (batch, 3, H, W), got "
+            f"{type(pixels).__name__}; `score` takes images in any form"
+        )
+        raise TypeError(message)
+
+
 def _check_dtype(name: str, *, is_float: bool) -> None:
     if name == "uint8" or is_float:
         return

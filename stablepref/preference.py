@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
+from stablepref.sources import shorten
 from stablepref.stream import stream
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def rank(
     progress: bool | None = None,
 ) -> list[Scored]:
     """See `Scorer.rank`."""
+    _require_one(prompt)
     scored = stream(
         scorer,
         images,
@@ -78,8 +80,10 @@ def compare(scorer: Scorer, a: object, b: object, prompt: str, *, views: int = 0
 
     Raises:
         ImageError: An image cannot be used.
+        TypeError: `prompt` is not a string.
         ValueError: `a` or `b` is not exactly one image, or a score of theirs is not finite.
     """
+    _require_one(prompt)
     results = list(stream(scorer, [a, b], prompt, views=views or TIE_VIEWS, on_error="raise"))
     if len(results) != 2:  # noqa: PLR2004
         msg = f"compare takes one image for a and one for b, got {len(results)} images in all"
@@ -110,6 +114,16 @@ def compare(scorer: Scorer, a: object, b: object, prompt: str, *, views: int = 0
             else ""
         ),
     )
+
+
+def _require_one(prompt: object) -> None:
+    """Refuse several prompts: scores under different ones say nothing about an order."""
+    if not isinstance(prompt, str):
+        msg = (
+            "images are ordered under one prompt, a string; got "
+            f"{type(prompt).__name__}: {shorten(repr(prompt))}"
+        )
+        raise TypeError(msg)
 
 
 def _sigmoid(x: float) -> float:

@@ -148,4 +148,8 @@ def _fault(prompt: object) -> str | None:
         return f"must be a string, got {type(prompt).__name__}: {shorten(repr(prompt))}"
     if not prompt.strip():
         return "is empty; every image needs a prompt to be scored against"
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:  # a file name or bytes that were decoded by force
+        return f"is no valid text: position {error.start} holds half a character, {prompt!r:.200}"
     return None

@@ -10,6 +10,7 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from stablepref import preference, pretrained, stream
+from stablepref.pixels import require_tensor
 from stablepref.prompt_cache import PromptCache
 from stablepref.prompts import check_prompts
 from stablepref.rgb import check_unit_range
@@ -112,11 +113,13 @@ class Scorer(
             Scores `(batch,)` in the model's unit, float32 (float64 for a float64 model).
 
         Raises:
-            TypeError: `prompts` is a string, or `pixels` is not a float tensor.
+            TypeError: `prompts` is a string, or `pixels` is no float tensor.
             ValueError: The counts differ, the shape is wrong or, on the first call only (so that a
                 GPU never waits afterwards), a value lies outside [0, 1].
         """
+        require_tensor(pixels)
         check_prompts(prompts, count=len(pixels))
+        image_features = self.encode_images(pixels)
         if not self._range_checked:
             low, high = torch.aminmax(pixels.detach())
             check_unit_range(low.item(), high.item())
@@ -126,7 +129,7 @@ class Scorer(
         features = self.encode_prompts(distinct)
         if len(distinct) < len(prompts):
             features = features[[row[prompt] for prompt in prompts]]
-        return self.match(self.encode_images(pixels), features)
+        return self.match(image_features, features)
 
     def encode_images(self, pixels: Tensor | Sequence[Tensor]) -> Tensor:
         """Image features `(batch, ...)` of pixels `(batch, 3, H, W)` in [0, 1], differentiable.
@@ -244,7 +247,8 @@ class Scorer(
     ) -> list[Scored]:
         """The images from best to worst, each with its index, name, score and spread over views.
 
-        Arguments and errors as in `score`; images that could not be scored come last.
+        Arguments and errors as in `score`, but one prompt for all; images that could not be scored
+        come last.
         """
         return preference.rank(
             self,

@@ -102,8 +102,8 @@ def stream(
     """See `Scorer.stream`. Arguments are checked at once, images are read as results are taken."""
     total = count_sources(images)
     on_error = error_mode(on_error, total)
-    if views < 0:
-        msg = f"views must be 0 or more, got {views}"
+    if not isinstance(views, int) or views < 0:
+        msg = f"views must be a whole number, 0 or more, got {views!r}"
         raise ValueError(msg)
     limit = BatchLimit.of(scorer, batch_size)
     pairs = pair_prompts(iter_sources(images), prompt, count=total)

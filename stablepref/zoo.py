@@ -13,9 +13,9 @@ from accelerate.state import is_initialized
 
 from stablepref import official
 from stablepref.catalog import BY_NAME, ENTRIES, Entry, RemoteFile
-from stablepref.download import UnavailableError, fetch, is_cached
+from stablepref.download import UnavailableError, fetch, first_line, is_cached
 from stablepref.precision import AUTOMATIC
-from stablepref.pretrained import fetch_folder, load_folder
+from stablepref.pretrained import download_folder, load_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "hps-v2.1"
 HUB_PREFIX = "hf-hub:"
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 _loaded: dict[tuple[object, ...], Scorer] = {}
 _loading = threading.Lock()
@@ -128,7 +129,7 @@ def compare(
 def _read(name: str, like: str | None) -> Scorer:
     """The scorer on the CPU, in the dtype of its file."""
     if name.startswith(HUB_PREFIX):
-        return load_folder(fetch_folder(name.removeprefix(HUB_PREFIX)))
+        return load_folder(_hub_folder(name.removeprefix(HUB_PREFIX)))
     path = Path(name)
     if name in BY_NAME and like is None:
         return _read_entry(BY_NAME[name])
@@ -147,12 +148,25 @@ def _read_entry(entry: Entry) -> Scorer:
     try:
         return official.build(entry, [fetch(entry, file) for file in entry.files])
     except UnavailableError as error:
-        here = ", ".join(f'stablepref.load("{e.name}")' for e in ENTRIES if is_cached(e))
-        msg = (
-            f"{error}. Loadable here: {here}, a local path; the environment variable "
-            "STABLEPREF_MODEL sets the default"
-        )
+        msg = f"{error}. {_loadable()}"
         raise UnavailableError(msg) from error
+
+
+def _hub_folder(repository: str) -> Path:
+    try:
+        return download_folder(repository)
+    except OSError as error:  # no network, no such repository, a full disk
+        msg = f"cannot download {HUB_PREFIX}{repository} ({first_line(error)}). {_loadable()}"
+        raise UnavailableError(msg) from error
+
+
+def _loadable() -> str:
+    """What can be loaded without a download, for messages."""
+    here = ", ".join(f'stablepref.load("{e.name}")' for e in ENTRIES if is_cached(e))
+    return (
+        f"Loadable here: {here}, a local path; the environment variable STABLEPREF_MODEL sets the "
+        "default"
+    )
 
 
 def _read_file(path: Path, like: str | None) -> Scorer:
@@ -188,8 +202,11 @@ def _default_device() -> torch.device:
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        msg = f'dtype must be a floating-point torch.dtype, its name, or "auto", got {dtype!r}'
+    if found not in DTYPES:
+        names = ", ".join(str(known).removeprefix("torch.") for known in DTYPES)
+        msg = (
+            f'dtype must be one of {names}, as a torch.dtype or its name, or "auto"; got {dtype!r}'
+        )
         raise ValueError(msg)
     return found
 

@@ -71,6 +71,13 @@ def test_what_is_no_state_dict_is_told(content: object, says: str, tmp_path: Pat
         read_weights(path)
 
 
+def test_objects_that_would_run_code_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(saved({"a": torch.zeros(3), "folder": Path("x")}))
+    with pytest.raises(WeightsError, match=r"objects \(pathlib\S*\) whose loading would run code"):
+        read_weights(path)
+
+
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     for name in ("none.pt", "none.safetensors"):
         with pytest.raises(WeightsError, match=name):

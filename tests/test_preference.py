@@ -136,6 +136,15 @@ def test_no_tie_from_views_without_a_score() -> None:
         compare(Glaring(), grey(200, frame=0), grey(100, frame=0), "x")
 
 
+@pytest.mark.parametrize("prompt", [["x", "y"], ["x"], ("x" for _ in range(2)), None])
+def test_an_order_needs_one_prompt_for_all(prompt: object) -> None:
+    """Scores under different prompts cannot be compared."""
+    with pytest.raises(TypeError, match="one prompt, a string; got"):
+        rank(Brightness(), [grey(1), grey(2)], prompt)  # type: ignore[arg-type] # the point
+    with pytest.raises(TypeError, match="one prompt, a string; got"):
+        compare(Brightness(), grey(1), grey(2), prompt)  # type: ignore[arg-type] # the point
+
+
 def test_compare_takes_one_image_each() -> None:
     with pytest.raises(ValueError, match="3 images"):
         compare(Brightness(), [grey(1), grey(2)], grey(3), "x")

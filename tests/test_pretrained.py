@@ -90,6 +90,9 @@ def test_truncated_weights(folder: Path) -> None:
         ("{", "config.json"),
         ('{"scorer": "other"}', "'other'"),
         ("[]", "list"),
+        ('{"scorer": "clip"}', "describes no CLIPScorer: KeyError"),
+        ('{"scorer": "blip", "vision_width": "wide"}', "describes no BLIPScorer"),
+        ('{"scorer": "imagereward"}', r"describes no ImageRewardScorer: .*vocab\.txt"),
     ],
 )
 def test_folders_that_are_no_scorers(folder: Path, content: str | None, says: str) -> None:

@@ -38,6 +38,7 @@ def test_what_can_be_checked_is_checked_before_the_first_image() -> None:
         ("", ValueError, "the prompt is empty"),
         (" \n", ValueError, "the prompt is empty"),
         (["a", " "], ValueError, "prompt 1 is empty"),
+        (["a", "b\ud800"], ValueError, "prompt 1 is no valid text: position 1"),
         (["a", None], TypeError, "prompt 1 must be a string, got NoneType"),
         ([["a"], "b"], TypeError, r"prompt 0 must be a string, got list: \['a'\]"),
         (["a", float("nan")], TypeError, "prompt 1 must be a string, got float: nan"),

@@ -241,7 +241,11 @@ def test_forward_refuses_wrong_prompts(
         (lambda x: x * torch.nan, "NaN"),
         (lambda x: x[:, :1], "3"),
         (lambda x: x[0, 0], "shape|rank|prompts"),
-        (lambda x: (x * 255).to(torch.uint8), "uint8"),
+        (lambda x: (x * 255).to(torch.uint8), "picture 0 is torch.uint8"),
+        (lambda x: x.to(torch.complex64), "picture 0 is torch.complex64"),
+        (lambda x: x[..., :0], "at least one pixel"),
+        (lambda x: x.numpy(), "got ndarray; `score` takes images in any form"),
+        (list, "got list; `score` takes images in any form"),
     ],
 )
 def test_forward_refuses_wrong_pixels(

@@ -225,7 +225,10 @@ def test_prompts_that_name_a_side_get_no_mirrored_views(
     ("arguments", "says"),
     [
         ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number"),
+        ({"batch_size": "4"}, "batch_size must be a whole number"),
         ({"views": -1}, "views"),
+        ({"views": 2.5}, "views must be a whole number"),
         ({"on_error": "ignore"}, "on_error"),
     ],
 )

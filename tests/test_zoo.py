@@ -1,5 +1,6 @@
 """Names, files and folders to scorers."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +83,7 @@ def test_unknown_names_list_the_known() -> None:
         load("hsp-v2")
 
 
-@pytest.mark.parametrize("dtype", ["int8", "bf17", torch.int32, 16])
+@pytest.mark.parametrize("dtype", ["int8", "bf17", "float8_e4m3fn", torch.int32, 16])
 def test_wrong_dtypes(folder: Path, dtype: object) -> None:
     with pytest.raises(ValueError, match="dtype"):
         load(folder, dtype=dtype)  # type: ignore[arg-type] # the point of the test
@@ -95,9 +96,28 @@ def test_a_hub_repository_is_fetched(folder: Path, monkeypatch: pytest.MonkeyPat
         asked.append(name)
         return folder
 
-    monkeypatch.setattr(zoo, "fetch_folder", fetch)
+    monkeypatch.setattr(zoo, "download_folder", fetch)
+    monkeypatch.chdir(folder.parent)  # a folder of the repository's name is not the repository
+    shutil.copytree(folder, Path("someone/their-model"))
     load("hf-hub:someone/their-model")
     assert asked == ["someone/their-model"]
+
+
+def test_a_hub_repository_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> Path:
+        raise FileNotFoundError("no network\nand a long explanation")
+
+    monkeypatch.setattr(zoo, "download_folder", fail)
+    with pytest.raises(UnavailableError) as caught:
+        load("hf-hub:nobody/none")
+    message = str(caught.value)
+    assert message.startswith("cannot download hf-hub:nobody/none (no network). Loadable")
+    assert 'stablepref.load("shapes")' in message
+
+
+def test_a_leading_tilde_is_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert load("~/model") is load(folder)
 
 
 def test_a_file_that_does_not_tell_its_model_needs_like(tmp_path: Path) -> None:
