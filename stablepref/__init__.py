@@ -8,37 +8,58 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from stablepref.correlations import Correlation, correlation
+    from stablepref.data import DataError, Exclusions, RankedGroup
     from stablepref.download import UnavailableError
+    from stablepref.evalreport import EvaluationReport
+    from stablepref.evaluation import evaluate
     from stablepref.images import ImageError
     from stablepref.preference import Comparison
     from stablepref.pretrained import WeightsError
+    from stablepref.readers import read_groups
     from stablepref.scorer import Scorer
     from stablepref.stream import Scored
     from stablepref.zoo import compare, load, rank, score
 
 _HOME = {
     "Comparison": "stablepref.preference",
+    "Correlation": "stablepref.correlations",
+    "DataError": "stablepref.data",
+    "EvaluationReport": "stablepref.evalreport",
+    "Exclusions": "stablepref.data",
     "ImageError": "stablepref.images",
+    "RankedGroup": "stablepref.data",
     "Scored": "stablepref.stream",
     "Scorer": "stablepref.scorer",
     "UnavailableError": "stablepref.download",
     "WeightsError": "stablepref.pretrained",
     "compare": "stablepref.zoo",
+    "correlation": "stablepref.correlations",
+    "evaluate": "stablepref.evaluation",
     "load": "stablepref.zoo",
     "rank": "stablepref.zoo",
+    "read_groups": "stablepref.readers",
     "score": "stablepref.zoo",
 }
 
 __all__ = [
     "Comparison",
+    "Correlation",
+    "DataError",
+    "EvaluationReport",
+    "Exclusions",
     "ImageError",
+    "RankedGroup",
     "Scored",
     "Scorer",
     "UnavailableError",
     "WeightsError",
     "compare",
+    "correlation",
+    "evaluate",
     "load",
     "rank",
+    "read_groups",
     "score",
 ]
 

@@ -224,9 +224,8 @@ def _positions(scores: Array) -> Array:
 
 def _mean_ranks(values: ArrayLike) -> Array:
     values = np.asarray(values, dtype=np.float64)
-    below = (values[:, None] > values).sum(axis=1)
-    equal = (values[:, None] == values).sum(axis=1)
-    return np.asarray(below + (equal + 1) / 2, dtype=np.float64)
+    _, place, equal = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(equal) - (equal - 1) / 2)[place], dtype=np.float64)
 
 
 def _mean_correlation(

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
 
+from stablepref.sources import shorten
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -32,7 +34,7 @@ class PartialFile:
         self.path = path
 
     def resume(
-        self, settings: Mapping[str, object], expected: Iterator[Mapping[str, str | None]]
+        self, settings: Mapping[str, object], expected: Iterator[Mapping[str, object]]
     ) -> Iterator[dict[str, Any]]:
         """Give the rows of an interrupted run, in its order.
 
@@ -123,4 +125,4 @@ class PartialFile:
 
 
 def _told(columns: Mapping[str, object]) -> str:
-    return " with ".join(f"the {name} {value!r}" for name, value in columns.items())
+    return " with ".join(f"the {name} {shorten(repr(value))}" for name, value in columns.items())

@@ -75,6 +75,9 @@ def _require_rgb(image: Image.Image) -> Image.Image:
 # The rows of Table 1, in its order.
 TABLE_1 = tuple(f"hflip+crop-{ratio:g}" for ratio in _SIDE_RATIOS)
 
+# Disturbances that training with weak views, which mirror and crop, never saw.
+UNSEEN = ("jpeg-75", "jpeg-50", "blur-1", "brightness-0.9", "brightness-1.1", "resize-0.5")
+
 # Rows that mirror: not for prompts that name a side.
 MIRRORING = frozenset({"hflip", *TABLE_1})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import TYPE_CHECKING
 
@@ -69,13 +70,23 @@ def print_models(entries: Sequence[Entry], here: Mapping[str, bool]) -> None:
 def print_table(table: Table) -> None:
     """Print a table; on a terminal it keeps to the width, elsewhere nothing is wrapped or cut."""
     console = Console(markup=False, emoji=False, highlight=False)
+    # Written as a whole, because rich ends the process by itself where the reader has gone.
+    sys.stdout.write(_drawn(table, console))
+
+
+def table_lines(table: Table) -> list[str]:
+    """A table as lines of plain text, as wide as it needs to be."""
+    console = Console(file=io.StringIO(), markup=False, emoji=False, highlight=False)
+    return [line.rstrip() for line in _drawn(table, console).rstrip().splitlines()]
+
+
+def _drawn(table: Table, console: Console) -> str:
     if not console.is_terminal:
         room = console.options.update(max_width=WIDEST)
         console.width = max(console.measure(table, options=room).maximum, 1)
-    # Written as a whole, because rich ends the process by itself where the reader has gone.
     with console.capture() as capture:
         console.print(table)
-    sys.stdout.write(capture.get())
+    return capture.get()
 
 
 def _stacked(above: str, below: str) -> Text:

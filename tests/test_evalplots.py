@@ -1,0 +1,57 @@
+"""Plots of evaluation reports: drawn where there is something to draw."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from shades import ShadeScorer, shades
+
+from stablepref.evalplots import save_plots
+from stablepref.evaluation import evaluate
+
+GROUPS = [
+    shades("p", (30, 20, 10), (1, 2, 3), [(1, 2, 3), (1, 2, 3), (1, 3, 2)]),
+    shades("q", (30, 20), (2, 1), [(1, 2), (2, 1), (2, 1)]),
+]
+
+
+def test_all_three(tmp_path: Path) -> None:
+    reports = [
+        evaluate(ShadeScorer(name=name), GROUPS, perturbations=("hflip", "jpeg-50"))
+        for name in ("one", "other")
+    ]
+    drawn = save_plots(reports, tmp_path / "new" / "plots")
+    assert [path.name for path in drawn] == [
+        "reliability.png",
+        "perturbations.png",
+        "agreement.png",
+    ]
+    for path in drawn:
+        with Image.open(path) as picture:
+            assert min(picture.size) > 300
+            assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 20
+    (_, perturbations, _) = save_plots(reports, tmp_path, suffix=".svg")
+    text = perturbations.read_text()
+    for label in ("hflip", "jpeg-50", "one: 75.0 % as it is"):
+        assert f"<!-- {label}" in text
+    assert sorted(path.suffix for path in tmp_path.iterdir() if path.is_file()) == [".svg"] * 3
+
+
+def test_what_there_is_nothing_for_is_not_drawn(tmp_path: Path) -> None:
+    report = evaluate(
+        ShadeScorer(preference_scale=None), [shades("p", (1, 2), (1, 2))], perturbations=()
+    )
+    assert report.save_plots(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+    other = evaluate(ShadeScorer(), [shades("p", (1, 2), (1, 2))], perturbations=("hflip",))
+    drawn = save_plots([report, other], tmp_path)
+    assert [path.stem for path in drawn] == ["reliability", "perturbations"]
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "stablepref.evalplots")
+    with pytest.raises(ImportError, match=r"stablepref\[bench\]"):
+        importlib.import_module("stablepref.evalplots")
