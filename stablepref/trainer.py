@@ -111,7 +111,8 @@ def train(
     if found is not None:
         accelerator.load_state(str(found.path))
     if config.log_with:
-        accelerator.init_trackers("stablepref", config=described["config"])
+        values = described["config"].items()
+        accelerator.init_trackers("stablepref", config={k: str(v) for k, v in values})
     start = found.step if found else 0
     run = _Run(accelerator, module, optimizer, model, config, groups, held_out, folder, described)
     with (

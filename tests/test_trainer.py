@@ -1,0 +1,201 @@
+"""Training: what it writes, refuses, leaves out and learns."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from ranked import SMALL, ranked_groups
+from tiny import tiny_clip
+
+import stablepref
+from stablepref.data import RankedGroup
+from stablepref.recipes import TrainConfig, recipe
+from stablepref.trainer import train
+
+
+@pytest.fixture(autouse=True)
+def _own_accelerator() -> Iterator[None]:
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_training_leaves_models_metrics_and_checkpoints(tmp_path: Path) -> None:
+    start = tiny_clip()
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    trained = train(
+        ranked_groups(),
+        SMALL,
+        out=tmp_path,
+        validation=ranked_groups(seed=1),
+        scorer=start,
+        progress=False,
+    )
+    for name, value in start.state_dict().items():
+        assert torch.equal(value, before[name]), f"the given scorer's {name} changed"
+    moved = {n for n, v in trained.state_dict().items() if not torch.equal(v, before[n])}
+    assert moved == {n for n, p in trained.named_parameters() if p.requires_grad}
+    assert not trained.training
+    last, best = (stablepref.load(tmp_path / name) for name in ("last", "best"))
+    for name, value in trained.state_dict().items():
+        assert torch.equal(last.state_dict()[name], value)
+    assert (last.name, last.preference_scale) == ("small", 1.0)
+    assert best.name == "small"
+    steps = [row for row in rows(tmp_path) if "loss" in row]
+    assert [row["step"] for row in steps] == [1, 2, 3, 4, 5, 6]
+    assert steps[0].keys() >= {"accuracy", "margin", "weight", "grad_norm", "images_per_second"}
+    assert [row["learning_rate"] for row in steps][:2] == [1e-3, 1e-3]
+    checked = [row for row in rows(tmp_path) if "validation_accuracy" in row]
+    assert [row["step"] for row in checked] == [2, 4, 6]
+    highest = max(row["validation_accuracy"] for row in checked)
+    assert f"| validation accuracy | {highest:.4f} |" in (tmp_path / "best/README.md").read_text()
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-00000004", "step-00000006"]
+
+
+def test_the_best_model_has_the_accuracy_it_claims(tmp_path: Path) -> None:
+    held_out = ranked_groups(8, seed=1)
+    train(ranked_groups(), SMALL, out=tmp_path, validation=held_out, scorer=tiny_clip())
+    best = stablepref.load(tmp_path / "best")
+    right = total = 0
+    for group in held_out:
+        # Float pixels take the differentiable preprocessing, as in training.
+        images = [torch.from_numpy(i).permute(2, 0, 1) / 255 for i in group.images]
+        scores = best.score(images, group.prompt)
+        right += sum(bool(scores[i] > scores[j]) for i, j in group.pairs())
+        total += len(group.pairs())
+    claimed = max(r["validation_accuracy"] for r in rows(tmp_path) if "validation_accuracy" in r)
+    assert claimed == pytest.approx(right / total)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(SMALL, batching="pairs"),
+        replace(SMALL, crop_ratio=(3 / 4, 4 / 3), max_grad_norm=1.0),
+        replace(SMALL, loss="cross-entropy", anti_interference=False, views=0, ties="soft"),
+        replace(SMALL, loss="cross-entropy", anti_interference=False, views=0, augment=True),
+        replace(SMALL, views=0, margin_weighting="inverse", detach_weights=False),
+    ],
+    ids=["pairs", "free crops", "soft ties", "augmented", "k = 0"],
+)
+def test_it_learns_what_it_is_shown(tmp_path: Path, config: TrainConfig) -> None:
+    """Brighter is better: a rule that random weights do not know and any loss can teach."""
+    rng = np.random.default_rng(0)
+    groups = [
+        RankedGroup(
+            "a picture",
+            tuple(np.full((64, 64, 3), v, np.uint8) for v in rng.permutation([30, 110, 190, 250])),
+            (1, 2, 3, 4),
+        )
+        for _ in range(12)
+    ]
+    groups = [replace(g, ranks=tuple(-int(i[0, 0, 0]) for i in g.images)) for g in groups]
+    config = replace(config, steps=40, order_steps=30, learning_rate=3e-3, batch_size=12)
+    train(groups, config, out=tmp_path, scorer=tiny_clip(), progress=False)
+    accuracies = [row["accuracy"] for row in rows(tmp_path) if "loss" in row]
+    assert np.mean(accuracies[-5:]) > 0.9
+
+
+def test_equal_seeds_give_equal_weights(tmp_path: Path) -> None:
+    trained = [
+        train(ranked_groups(), config, out=tmp_path / str(number), scorer=tiny_clip())
+        for number, config in enumerate((SMALL, SMALL, replace(SMALL, seed=1)))
+    ]
+    weights = [t.state_dict()["model.visual.proj"] for t in trained]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_broken_image_is_named_and_its_pairs_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    groups = ranked_groups()
+    groups[2] = replace(groups[2], images=(str(broken), *groups[2].images[1:]))
+    with caplog.at_level(logging.WARNING):
+        train(groups, SMALL, out=tmp_path / "run", scorer=tiny_clip(), progress=False)
+    assert "broken.png" in caplog.text
+    assert "pairs are left out" in caplog.text
+    assert min(row["pairs"] for row in rows(tmp_path / "run") if "loss" in row) < 5
+    assert all(np.isfinite(row["loss"]) for row in rows(tmp_path / "run") if "loss" in row)
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_images_and_checkpoint(tmp_path: Path) -> None:
+    config = replace(SMALL, learning_rate=1e30, checkpoint_every=1)
+    with pytest.raises(FloatingPointError) as error:
+        train(ranked_groups(), config, out=tmp_path, scorer=tiny_clip(), progress=False)
+    message = str(error.value)
+    assert "the loss of step 2 is" in message
+    assert "group 0, image 0: array" in message
+    assert str(tmp_path / "checkpoints" / "step-00000001") in message
+
+
+def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
+    train(ranked_groups(), SMALL, out=tmp_path, scorer=tiny_clip(), progress=False)
+    with pytest.raises(ValueError, match="holds a training already; resume it"):
+        train(ranked_groups(), SMALL, out=tmp_path, scorer=tiny_clip(), progress=False)
+    with pytest.raises(ValueError, match="seed was 0, is 1"):
+        train(
+            ranked_groups(), replace(SMALL, seed=1), out=tmp_path, scorer=tiny_clip(), resume=True
+        )
+    with pytest.raises(ValueError, match="the data differs"):
+        train(ranked_groups(seed=5), SMALL, out=tmp_path, scorer=tiny_clip(), resume=True)
+    # What does not decide the weights may change.
+    train(
+        ranked_groups(),
+        replace(SMALL, log_every=3, micro_batch_size=2),
+        out=tmp_path,
+        scorer=tiny_clip(),
+        resume=True,
+        progress=False,
+    )
+
+
+def test_too_little_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match="1 groups have 1 pairs of images of different rank, fewer"
+    ):
+        train(ranked_groups(1), SMALL, out=tmp_path, scorer=tiny_clip())
+
+
+def test_half_precision_of_a_gpu_is_refused_on_a_cpu(tmp_path: Path) -> None:
+    config = replace(SMALL, mixed_precision="fp16")
+    with pytest.raises(ValueError, match="fp16 needs a GPU"):
+        train(ranked_groups(), config, out=tmp_path, scorer=tiny_clip())
+
+
+def test_bf16_trains_near_float32(tmp_path: Path) -> None:
+    losses = []
+    for precision in ("no", "bf16"):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        config = replace(SMALL, mixed_precision=precision, steps=1, order_steps=1)
+        train(ranked_groups(), config, out=tmp_path / precision, scorer=tiny_clip())
+        losses.append(rows(tmp_path / precision)[0]["loss"])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_the_bundled_model_trains_by_name(tmp_path: Path) -> None:
+    config = recipe("sp-shapes", steps=1, order_steps=0, batch_size=4)
+    trained = train(ranked_groups(), config, out=tmp_path, progress=False)
+    assert trained.name == "sp-shapes"
+    assert trained.dtype == torch.float32
+    assert stablepref.load("shapes").name == "shapes"
+
+
+def test_tensorboard_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    config = replace(SMALL, log_with="tensorboard", steps=2)
+    train(ranked_groups(), config, out=tmp_path, scorer=tiny_clip(), progress=False)
+    assert list(tmp_path.rglob("events.out.tfevents*"))

@@ -1,0 +1,185 @@
+"""A training that is killed, stopped or damaged goes on to the same weights."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+from ranked import SMALL, ranked_groups
+from tiny import tiny_clip
+
+from stablepref import checkpoints
+from stablepref.trainer import train
+from stablepref.trainsetup import checkpoint_of
+
+CONFIG = replace(SMALL, steps=10, checkpoint_every=1, log_every=1)
+KILLS = 10
+
+
+def run(folder: Path) -> None:
+    """Begin the training in a folder, or go on with it."""
+    train(
+        ranked_groups(),
+        CONFIG,
+        out=folder,
+        validation=ranked_groups(2, seed=1),
+        scorer=tiny_clip(),
+        resume=True,
+        progress=False,
+    )
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_and_die_while_sealing(folder: Path) -> None:
+    """Die with a checkpoint's files written and their hashes not."""
+    checkpoints._seal = lambda *_: die()  # type: ignore[assignment]
+    run(folder)
+
+
+def run_and_die_before_the_move(folder: Path) -> None:
+    """Die with a complete checkpoint that has not been moved to its place."""
+    seal = checkpoints._seal
+
+    def sealed(*given: object) -> None:
+        seal(*given)  # type: ignore[arg-type] # passed through
+        die()
+
+    checkpoints._seal = sealed  # type: ignore[assignment]
+    run(folder)
+
+
+@pytest.fixture(scope="module")
+def start() -> Callable[[Callable[[Path], None], Path], BaseProcess]:
+    """Start a function in a fresh process that has imported torch already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stablepref.trainer", "ranked", "tiny"])
+
+    def started(function: Callable[[Path], None], folder: Path) -> BaseProcess:
+        process = context.Process(target=function, args=(folder,))
+        process.start()
+        return process
+
+    return started
+
+
+Start = Callable[[Callable[[Path], None], Path], BaseProcess]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(start: Start, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """The folder of a training without a break, and how long it took."""
+    folder = tmp_path_factory.mktemp("whole")
+    begun = time.monotonic()
+    process = start(run, folder)
+    process.join()
+    assert process.exitcode == 0
+    return folder, time.monotonic() - begun
+
+
+def assert_same(folder: Path, whole: Path) -> None:
+    """Bitwise the same models, and the same rows but for the speed."""
+    for name in ("last", "best"):
+        one, other = (f / name / "model.safetensors" for f in (folder, whole))
+        assert one.read_bytes() == other.read_bytes(), name
+    one, other = ([_without_speed(line) for line in (f / "metrics.jsonl").open()]
+                  for f in (folder, whole))  # fmt: skip
+    assert one == other
+
+
+def _without_speed(line: str) -> str:
+    return line.partition('"images_per_second"')[0]
+
+
+def test_killed_at_ten_random_moments(
+    start: Start, uninterrupted: tuple[Path, float], tmp_path: Path
+) -> None:
+    whole, seconds = uninterrupted
+    rng = random.Random(0)
+    for _ in range(KILLS):
+        process = start(run, tmp_path)
+        process.join(timeout=rng.uniform(0.2, 1) * seconds / 2)
+        process.kill()
+        process.join()
+        if process.exitcode == 0:
+            break
+    process = start(run, tmp_path)
+    process.join()
+    assert process.exitcode == 0
+    assert_same(tmp_path, whole)
+
+
+@pytest.mark.parametrize("moment", [run_and_die_while_sealing, run_and_die_before_the_move])
+def test_killed_during_a_checkpoint(
+    start: Start,
+    uninterrupted: tuple[Path, float],
+    tmp_path: Path,
+    moment: Callable[[Path], None],
+) -> None:
+    for _ in range(2):
+        process = start(moment, tmp_path)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert not list((tmp_path / "checkpoints").glob("step-*"))
+    process = start(run, tmp_path)
+    process.join()
+    assert process.exitcode == 0
+    assert_same(tmp_path, uninterrupted[0])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
+def test_asked_to_stop_it_saves_first(
+    start: Start, uninterrupted: tuple[Path, float], tmp_path: Path, number: int, code: int
+) -> None:
+    process = start(run, tmp_path)
+    while not list(tmp_path.glob("checkpoints/step-*")):
+        time.sleep(0.005)
+    os.kill(process.pid or 0, number)
+    process.join()
+    assert process.exitcode == code
+    assert (tmp_path / "last" / "config.json").exists()
+    process = start(run, tmp_path)
+    process.join()
+    assert process.exitcode == 0
+    assert_same(tmp_path, uninterrupted[0])
+
+
+def test_after_a_damaged_checkpoint_the_one_before_is_used(
+    start: Start,
+    uninterrupted: tuple[Path, float],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    process = start(run, tmp_path)
+    while not list(tmp_path.glob("checkpoints/step-0000000[3-9]")):
+        time.sleep(0.005)
+    process.terminate()
+    process.join()
+    newest = max(tmp_path.glob("checkpoints/step-*"))
+    with (newest / "optimizer.bin").open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff\xff")
+    found, _ = checkpoints.newest_checkpoint(tmp_path / "checkpoints")
+    assert found is not None
+    assert found.step == int(newest.name[-8:]) - 1
+    checkpoint_of(tmp_path, found.state["described"], resume=True)
+    assert f"{newest} is damaged: optimizer.bin changed" in caplog.text
+    assert "going back to the one before" in caplog.text
+    process = start(run, tmp_path)
+    process.join()
+    assert process.exitcode == 0
+    assert_same(tmp_path, uninterrupted[0])
+
+
+def test_with_no_whole_checkpoint_nothing_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
+    with pytest.raises(ValueError, match="no checkpoint in"):
+        run(tmp_path)
