@@ -166,7 +166,9 @@ def test_every_folder_of_python_files_is_a_package() -> None:
 def test_wheel_holds_every_package_and_its_data(built: SimpleNamespace) -> None:
     found = wheel_files(built.wheel)
     wanted = wanted_files(built.tree)
-    assert {"stablepref/py.typed", "stablepref/benchmarks/shapes/__init__.py"} <= wanted
+    packages = ("benchmarks/shapes", "integrations")
+    places = {f"stablepref/{package}/__init__.py" for package in packages}
+    assert {"stablepref/py.typed", *places} <= wanted
     assert sorted(wanted - found) == []
     assert sorted(found - wanted) == []
 
