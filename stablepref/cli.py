@@ -1,37 +1,25 @@
-"""The command line: `stablepref score|rank|compare|models`. It parses, calls and tells the end."""
+"""The command line: it parses, calls and tells the end. Needs no torch until a command runs."""
 
-from __future__ import annotations
-
-import functools
 import io
-import os
 import sys
-import warnings
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from stablepref.commands import Tally
-
-SOME_FAILED = 1
-NOTHING_DONE = 2
-INTERRUPTED = 130  # as shells report SIGINT
-PIPE_CLOSED = 141  # as shells report SIGPIPE
-
-P = ParamSpec("P")
+from stablepref import cli_data, cli_eval
+from stablepref.cli_ends import finish, reported
+from stablepref.cli_options import AsJson, BatchSize, Device, Dtype, Like
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Score text-to-image generations the way people would.",
-    epilog="Exit codes: 0 all scored, 1 some could not be, 2 wrong use or nothing done.",
+    epilog="Exit codes: 0 all went well, 1 something could not be scored or is wrong in the data, "
+    "2 wrong use or nothing done.",
 )
 
 Images = Annotated[
@@ -52,19 +40,9 @@ Model = Annotated[
         "Default: $STABLEPREF_MODEL or hps-v2.1.",
     ),
 ]
-Like = Annotated[
-    str | None, typer.Option(help="For a file whose name does not tell: the model it is like.")
-]
-Device = Annotated[str | None, typer.Option(help="cuda, cpu, ...; by default the accelerator.")]
-Dtype = Annotated[
-    str | None,
-    typer.Option(help="float32, bfloat16, ...; by default float32, which is exact."),
-]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Images encoded at once.")]
 Views = Annotated[
     int, typer.Option(min=0, help="Average over so many weak views, and tell their spread.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 Out = Annotated[
     Path | None,
@@ -77,32 +55,6 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not be valid text
         sys.stdout.reconfigure(errors="surrogateescape")
     app(prog_name="stablepref")
-
-
-def _reported(command: Callable[P, None]) -> Callable[P, None]:
-    """The command with its ends told to people and scripts: one line, one exit code."""
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            with warnings.catch_warnings():
-                warnings.showwarning = _show_warning
-                command(*args, **kwargs)
-                sys.stdout.flush()
-        except typer.Exit:
-            raise
-        except KeyboardInterrupt:
-            _tell("interrupted")
-            raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            # The interpreter flushes once more at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(PIPE_CLOSED) from None
-        except (ValueError, TypeError, OSError) as error:  # UnavailableError is an OSError
-            _tell(f"error: {error}")
-            raise typer.Exit(NOTHING_DONE) from None
-
-    return run
 
 
 def _version(wanted: bool) -> None:
@@ -121,7 +73,7 @@ def _root(
 
 
 @app.command()
-@_reported
+@reported
 def score(
     images: Images,
     prompt: Prompt = None,
@@ -142,11 +94,11 @@ def score(
     style = _style(as_json=as_json, as_csv=as_csv)
     commands = import_module("stablepref.commands")
     options = commands.Options(model, like, device, dtype, views, batch_size)
-    _finish(commands.score(images, prompt, options, style=style, out=out))
+    finish(commands.score(images, prompt, options, style=style, out=out))
 
 
 @app.command()
-@_reported
+@reported
 def rank(
     images: Images,
     prompt: Prompt = None,
@@ -169,11 +121,11 @@ def rank(
     style = _style(as_json=as_json, as_csv=as_csv)
     commands = import_module("stablepref.commands")
     options = commands.Options(model, like, device, dtype, views, batch_size)
-    _finish(commands.rank(images, prompt, options, style=style, top=top, html=html))
+    finish(commands.rank(images, prompt, options, style=style, top=top, html=html))
 
 
 @app.command()
-@_reported
+@reported
 def compare(
     a: Annotated[str, typer.Argument(help="One image.")],
     b: Annotated[str, typer.Argument(help="The other.")],
@@ -192,7 +144,7 @@ def compare(
 
 
 @app.command()
-@_reported
+@reported
 def models(as_json: AsJson = False) -> None:
     """List the models that can be loaded by name."""
     import_module("stablepref.commands").models(as_json=as_json)
@@ -205,16 +157,6 @@ def _style(*, as_json: bool, as_csv: bool) -> str:
     return ".json" if as_json else ".csv" if as_csv else "table"
 
 
-def _finish(tally: Tally) -> None:
-    if tally.failed:
-        _tell(f"{tally.failed} of {tally.scored + tally.failed} could not be scored")
-        raise typer.Exit(SOME_FAILED if tally.scored else NOTHING_DONE)
-
-
-def _tell(text: str) -> None:
-    """One line on standard error."""
-    typer.echo(" ".join(text.splitlines()), err=True)
-
-
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    _tell(f"warning: {message}")
+# Commands in modules of their own, which import as little as this one.
+app.command("eval")(cli_eval.evaluate)
+app.add_typer(cli_data.app, name="data")

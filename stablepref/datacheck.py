@@ -29,6 +29,7 @@ def check_data(
     format: str = "auto",  # noqa: A002 (what the user calls it)
     *,
     images: str | Path | None = None,
+    select: bool = False,
     workers: int = 8,
     progress: bool | None = None,
     examples: int = 3,
@@ -42,6 +43,7 @@ def check_data(
         splits: Sources for `read_groups` by the name of the split: ``{"train": path, ...}``.
         format: As for `read_groups`.
         images: As for `read_groups`.
+        select: Take from each source the split that it is named for; see `read_groups`.
         workers: Threads that decode.
         progress: Show a progress bar; None shows it on a terminal.
         examples: Groups of each split that the report keeps.
@@ -65,7 +67,12 @@ def check_data(
         for name, source in splits.items():
             report, seen = SplitReport(name), set[str]()
             groups = read_groups(
-                source, format, images=images, on_error="skip", exclusions=report.exclusions
+                source,
+                format,
+                images=images,
+                split=name if select else None,
+                on_error="skip",
+                exclusions=report.exclusions,
             )
             for batch in _batched(groups, _GROUPS_AT_ONCE):
                 inspected = pool.map(_inspect, [x for group in batch for x in group.images])

@@ -1,4 +1,4 @@
-"""A self-contained page that shows ranked pictures in their order."""
+"""Self-contained pages that show pictures in an order: ranked by a model, or by people."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from stablepref.images import Source, decode
+from stablepref.images import ImageError, Source, decode
+from stablepref.sources import describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from stablepref.datareport import DataReport
     from stablepref.items import Outcome
 
 THUMBNAIL = 512
@@ -43,6 +45,61 @@ def write_page(
         ImageError: A picture that was scored cannot be read any more.
         OSError: The page cannot be written.
     """
+    several = f"{len(ranked)} prompts"
+    _write(
+        path,
+        title=f"Ranked: {next(iter(ranked)) if len(ranked) == 1 else several}",
+        heading=next(iter(ranked)) if len(ranked) == 1 else f"Pictures for {several}",
+        told=f"{_counted(sum(map(len, ranked.values())))}, best first, scored by {model} ({unit}). "
+        "The bars run from the lowest score shown to the highest.",
+        sections=[
+            (prompt if len(ranked) > 1 else "", _cards(outcomes))
+            for prompt, outcomes in ranked.items()
+        ],
+        failed="Not scored",
+        failures=[(outcome.item.name, outcome.error) for outcome in failed],
+    )
+
+
+def write_examples(path: Path, report: DataReport) -> None:
+    """Write an HTML page of the example groups of checked data, in the order of their ranks.
+
+    Args:
+        path: Where; written under a temporary name first.
+        report: Of `stablepref.datacheck.check_data`. Images of the examples that cannot be used
+            are listed below, with the reasons.
+
+    Raises:
+        OSError: The page cannot be written.
+    """
+    sections, failures = [], []
+    for split in report.splits:
+        for number, group in enumerate(split.examples, start=1):
+            cards = []
+            for index in sorted(range(len(group.images)), key=group.ranks.__getitem__):
+                image, rank = group.images[index], group.ranks[index]
+                name = str(image) if isinstance(image, str | PurePath) else describe(image)
+                try:
+                    thumbnail = Thumbnail(Source(index, name, image))
+                except ImageError as error:
+                    failures.append((name, error.reason))
+                    continue
+                cards.append(_card(name, thumbnail, place=rank, best=rank == min(group.ranks)))
+            label = group.id or f"example {number}"
+            sections.append((f"{split.name}, {label}: {group.prompt}", cards))
+    _write(
+        path,
+        title="Examples of preference data",
+        heading="Examples of preference data",
+        told=f"{len(sections)} groups, lower ranks first. The best are outlined.",
+        sections=sections,
+        failed="Cannot be used",
+        failures=failures,
+    )
+
+
+def _write(path: Path, **values: object) -> None:
+    """Fill the template; the file appears whole or not at all."""
     environment = Environment(
         loader=PackageLoader("stablepref"),
         autoescape=True,
@@ -50,16 +107,15 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    text = environment.get_template("rank.html.j2").render(
-        sections=[(prompt, _cards(outcomes)) for prompt, outcomes in ranked.items()],
-        failures=[(outcome.item.name, outcome.error) for outcome in failed],
-        model=model,
-        unit=unit,
-    )
+    text = environment.get_template("pictures.html.j2").render(values)
     staging = path.with_name(path.name + ".tmp")
     # File names need not be valid text, and a page has to be.
     staging.write_text(text, encoding="utf-8", errors="replace")
     staging.replace(path)
+
+
+def _counted(number: int) -> str:
+    return f"{number} picture" if number == 1 else f"{number} pictures"
 
 
 def _cards(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
@@ -67,18 +123,29 @@ def _cards(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
     scores = [outcome.score for outcome in outcomes if outcome.score is not None]
     assert len(scores) == len(outcomes), "failed outcomes are listed apart"
     low, high = min(scores, default=0.0), max(scores, default=0.0)
-    return [
-        {
-            "place": place,
-            "path": outcome.item.name,
-            "name": PurePath(outcome.item.name).name or outcome.item.name,
-            "score": f"{score:.4f}",
-            "spread": None if outcome.spread is None else f"{outcome.spread:.4f}",
-            "share": round(100 * (score - low) / (high - low)) if high > low else 100,
-            "thumbnail": Thumbnail(outcome),
-        }
-        for place, (outcome, score) in enumerate(zip(outcomes, scores, strict=True), start=1)
-    ]
+    cards = []
+    for place, (outcome, score) in enumerate(zip(outcomes, scores, strict=True), start=1):
+        source = Source(outcome.index, outcome.item.name, outcome.item.image)
+        card = _card(outcome.item.name, Thumbnail(source), place=place, best=place == 1)
+        card["score"] = f"{score:.4f}"
+        card["spread"] = None if outcome.spread is None else f"{outcome.spread:.4f}"
+        card["share"] = round(100 * (score - low) / (high - low)) if high > low else 100
+        cards.append(card)
+    return cards
+
+
+def _card(path: str, thumbnail: Thumbnail, *, place: float, best: bool) -> dict[str, object]:
+    """A picture without a score."""
+    return {
+        "place": place,
+        "path": path,
+        "name": PurePath(path).name or path,
+        "best": best,
+        "score": None,
+        "spread": None,
+        "share": None,
+        "thumbnail": thumbnail,
+    }
 
 
 @final
@@ -91,8 +158,8 @@ class Thumbnail:
         uri: The picture itself as a data URI.
     """
 
-    def __init__(self, outcome: Outcome) -> None:
-        picture = decode(Source(outcome.index, outcome.item.name, outcome.item.image))
+    def __init__(self, source: Source) -> None:
+        picture = decode(source)
         assert isinstance(picture, Image.Image), "paths, URLs and bytes are decoded by Pillow"
         # `thumbnail` would change a picture that its owner still uses, and never enlarges.
         small = picture.copy()

@@ -1,0 +1,27 @@
+"""Options that several commands share; imported by all of them, so it imports next to nothing."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Like = Annotated[
+    str | None, typer.Option(help="For a file whose name does not tell: the model it is like.")
+]
+Device = Annotated[str | None, typer.Option(help="cuda, cpu, ...; by default the accelerator.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="float32, bfloat16, ...; by default float32, which is exact."),
+]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Images encoded at once.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", help="The data set: imagereward, hpdv2-test, ...; by default its keys tell."
+    ),
+]
+ImageFolder = Annotated[
+    Path | None,
+    typer.Option("--images", help="Where relative image paths start; by default it is looked for."),
+]
