@@ -1,0 +1,273 @@
+"""Several scorers of different units as one scorer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast, final
+
+import torch
+from torch import Tensor, nn
+
+from stablepref.prompts import check_prompts
+from stablepref.scorer import Scorer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from PIL import Image
+
+    from stablepref.preprocess import Preprocess
+
+_LEAST = 2  # images of a prompt that tell how scores of one prompt differ
+
+
+@final
+class Ensemble(Scorer):
+    """The weighted sum of several scorers' normalised scores: sum of weight x (score - mean) / std.
+
+    It is a scorer like any other: `score`, `rank`, `compare`, views, gradients. Each image goes
+    through every scorer's own preprocessing. It is no model of its own and has no folder: save its
+    scorers.
+
+    Attributes:
+        scorers: The scorers, in the order given.
+        weights: Float32 `(n,)`.
+
+    Args:
+        scorers: At least one, on one device; none of them an ensemble.
+        weights: A factor for each; None for 1 / n each.
+        normalise: How scores of different units become comparable. "log-odds" multiplies each by
+            its `preference_scale`, so that a difference is the log-odds that a person prefers an
+            image, by each model's own training; for scorers trained on preferences. Pairs (mean,
+            std), one for each scorer, make scores of reference images standard: see
+            `reference_statistics`. None takes scores as they are, which needs weights if units
+            differ.
+        name: What error messages and pages call it.
+
+    Raises:
+        ValueError: No scorers, other numbers of weights or pairs, weights or pairs that are not
+            finite, a std that is not positive, units that differ with neither weights nor
+            normalise, or "log-odds" with a scorer that was not trained on preferences.
+        TypeError: A scorer is none, or is an ensemble.
+    """
+
+    def __init__(
+        self,
+        scorers: Sequence[Scorer],
+        *,
+        weights: Sequence[float] | None = None,
+        normalise: Literal["log-odds"] | Sequence[tuple[float, float]] | None = None,
+        name: str | None = None,
+    ) -> None:
+        _check_scorers(scorers)
+        pairs, unit = _normalisation(scorers, weights, normalise)
+        factors = [1 / len(scorers)] * len(scorers) if weights is None else list(weights)
+        if len(factors) != len(scorers) or not all(map(math.isfinite, factors)):
+            msg = f"weights are {factors}; expected {len(scorers)} finite numbers, one a scorer"
+            raise ValueError(msg)
+        super().__init__(
+            name=name or "+".join(scorer.name for scorer in scorers),
+            unit=unit,
+            # It stands in for one: `exact`, the call and `protocol` are all that scoring uses.
+            preprocess=cast("Preprocess", _JointPreprocess(s.preprocess for s in scorers)),
+            preference_scale=1.0 if normalise == "log-odds" else None,
+        )
+        self.scorers = nn.ModuleList(scorers)
+        self.weights = torch.tensor(factors)
+        self._pairs = pairs
+        self._images, self._prompts = _Packing(), _Packing()
+        if len({scorer.device for scorer in scorers}) > 1:
+            msg = "the scorers are on different devices: bring them to one with .to(device)"
+            raise ValueError(msg)
+        self.train(scorers[0].training)
+
+    def encode_inputs(self, inputs: Tensor) -> Tensor:
+        """Every scorer's image features, one row `(batch, sum)` of numbers for each image."""
+        sides = [scorer.preprocess.size for scorer in self._members()]
+        parts = inputs.split([3 * side * side for side in sides], dim=1)
+        return self._images.pack(
+            [
+                scorer.encode_inputs(part.unflatten(1, (3, side, side)))
+                for scorer, part, side in zip(self._members(), parts, sides, strict=True)
+            ]
+        )
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Every scorer's prompt features, one row `(batch, sum)` of numbers for each prompt."""
+        return self._prompts.pack([scorer.encode_prompts(prompts) for scorer in self._members()])
+
+    def match(self, image_features: Tensor, prompt_features: Tensor) -> Tensor:
+        """Weighted sums `(batch,)` of normalised scores, float32 or wider."""
+        total = image_features.new_zeros(len(image_features))
+        rows = zip(
+            self._members(),
+            self._images.unpack(image_features),
+            self._prompts.unpack(prompt_features),
+            self.weights.tolist(),
+            self._pairs,
+            strict=True,
+        )
+        for scorer, images, prompts, weight, (mean, std) in rows:
+            total = total + weight * (scorer.match(images, prompts) - mean) / std
+        return total
+
+    def config(self) -> NoReturn:
+        """An ensemble is not saved.
+
+        Raises:
+            TypeError: Always.
+        """
+        msg = "an ensemble has no folder of its own: save its scorers and make it again from them"
+        raise TypeError(msg)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], folder: Path) -> NoReturn:
+        """As `config`."""
+        del folder
+        msg = f"an ensemble is made from scorers, not from a configuration: {dict(config)}"
+        raise TypeError(msg)
+
+    def save_files(self, folder: Path) -> NoReturn:
+        """As `config`."""
+        del folder
+        self.config()
+
+    def _members(self) -> list[Scorer]:
+        return cast("list[Scorer]", list(self.scorers))
+
+
+def reference_statistics(
+    scorers: Sequence[Scorer], images: Sequence[object], prompts: Sequence[str]
+) -> list[tuple[float, float]]:
+    """Mean and standard deviation of each scorer's scores of reference images, for `normalise`.
+
+    The mean is that of all scores. The deviation is the one within prompts, pooled: how much the
+    images of one prompt differ, which is what selection and reinforcement learning compare; how
+    much prompts differ does not count.
+
+    Args:
+        scorers: As for `Ensemble`.
+        images: A list of images in any form.
+        prompts: One each; at least two images for one prompt at least.
+
+    Raises:
+        ValueError: No prompt has two images, or a scorer gives all images of a prompt one score.
+    """
+    check_prompts(prompts)
+    if isinstance(images, Iterator):
+        msg = "images is an iterator, and every scorer reads the images: pass a list"
+        raise TypeError(msg)
+    rows: dict[str, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        rows.setdefault(prompt, []).append(row)
+    freedom = len(prompts) - len(rows)
+    if not freedom:
+        msg = f"each of the {len(rows)} prompts has one image; expected {_LEAST} or more of some"
+        raise ValueError(msg)
+    statistics = []
+    for scorer in scorers:
+        scores = scorer.score(images, prompts).double()
+        within = sum(((scores[group] - scores[group].mean()) ** 2).sum() for group in rows.values())
+        std = math.sqrt(float(within) / freedom)
+        if not std > 0:
+            msg = f"{scorer.name} gives all images of a prompt one score ({scores[0]:.4f})"
+            raise ValueError(msg)
+        statistics.append((scores.mean().item(), std))
+    return statistics
+
+
+def _check_scorers(scorers: Sequence[Scorer]) -> None:
+    if not scorers:
+        msg = "an ensemble needs at least one scorer"
+        raise ValueError(msg)
+    for scorer in scorers:
+        if not isinstance(scorer, Scorer) or isinstance(scorer, Ensemble):
+            msg = f"an ensemble is made of single scorers, got {type(scorer).__name__}"
+            raise TypeError(msg)
+
+
+def _normalisation(
+    scorers: Sequence[Scorer],
+    weights: Sequence[float] | None,
+    normalise: Literal["log-odds"] | Sequence[tuple[float, float]] | None,
+) -> tuple[list[tuple[float, float]], str]:
+    """Mean and std for each scorer, and the unit of the result."""
+    units = list(dict.fromkeys(scorer.unit for scorer in scorers))
+    if normalise is None:
+        if len(units) > 1 and weights is None:
+            msg = (
+                f"the units differ ({', '.join(units)}): pass normalise, or weights that bring "
+                "them together"
+            )
+            raise ValueError(msg)
+        return [(0.0, 1.0)] * len(scorers), f"weighted sum of {', '.join(units)}"
+    if isinstance(normalise, str):
+        scales = [scorer.preference_scale for scorer in scorers]
+        untrained = [s.name for s, scale in zip(scorers, scales, strict=True) if not scale]
+        if normalise != "log-odds" or untrained:
+            reason = (
+                f"{', '.join(untrained)}: not trained on preferences"
+                if normalise == "log-odds"
+                else f"got {normalise!r}"
+            )
+            msg = f'normalise is "log-odds" or pairs (mean, std); {reason}'
+            raise ValueError(msg)
+        return [(0.0, 1 / scale) for scale in scales if scale], "log-odds of preference"
+    pairs = [(float(mean), float(std)) for mean, std in normalise]
+    good = all(math.isfinite(mean) and 0 < std < math.inf for mean, std in pairs)
+    if len(pairs) != len(scorers) or not good:
+        msg = f"normalise is {pairs}; expected {len(scorers)} pairs (mean, std) with std above 0"
+        raise ValueError(msg)
+    return pairs, "weighted sum of standard scores"
+
+
+class _JointPreprocess(nn.Module):
+    """Several preprocessings of one picture, each flattened, one after another in a row."""
+
+    def __init__(self, members: Iterator[Preprocess]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.protocol = "+".join(dict.fromkeys(member.protocol for member in self._each()))
+
+    def _each(self) -> list[Preprocess]:
+        return cast("list[Preprocess]", list(self.members))
+
+    def exact(self, image: Image.Image) -> Tensor:
+        """As `Preprocess.exact`: a row `(sum,)`."""
+        return torch.cat([member.exact(image).flatten() for member in self._each()])
+
+    def forward(
+        self,
+        pixels: Tensor | Sequence[Tensor],
+        boxes: Tensor | None = None,
+        hflip: Tensor | None = None,
+    ) -> Tensor:
+        """As `Preprocess.forward`: rows `(batch, sum)`, or `(batch, views, sum)` of views."""
+        return torch.cat([m(pixels, boxes, hflip).flatten(-3) for m in self._each()], dim=-1)
+
+
+class _Packing:
+    """Features of several shapes and types in one row of floats, and back."""
+
+    def __init__(self) -> None:
+        self._layout: list[tuple[torch.Size, torch.dtype]] = []
+
+    def pack(self, parts: Sequence[Tensor]) -> Tensor:
+        """Rows `(batch, sum)`, float32 or wider, of parts `(batch, ...)`.
+
+        Token ids stay exact: vocabularies are far smaller than 2^24.
+        """
+        self._layout = [(part.shape[1:], part.dtype) for part in parts]  # the same on every call
+        double = any(part.dtype == torch.float64 for part in parts)
+        dtype = torch.float64 if double else torch.float32
+        return torch.cat([part.to(dtype).flatten(1) for part in parts], dim=1)
+
+    def unpack(self, rows: Tensor) -> list[Tensor]:
+        """The parts that `pack` made rows of."""
+        parts = rows.split([math.prod(shape) for shape, _ in self._layout], dim=1)
+        return [
+            part.reshape(len(rows), *shape).to(dtype)
+            for part, (shape, dtype) in zip(parts, self._layout, strict=True)
+        ]

@@ -1,0 +1,63 @@
+"""The mean score as a metric of torchmetrics, gathered over batches and processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import torch
+from stablepref.integrations.sampled_rewards import as_scorer
+from torchmetrics import Metric
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+    from torch import Tensor
+
+    from stablepref.scorer import Scorer
+
+
+@final
+class PreferenceScore(Metric):
+    """Mean score of images under their prompts, over all batches and processes.
+
+    Sums are float64, so that neither the order of batches nor their number shows.
+
+    Args:
+        model: The scorer, or what `stablepref.load` takes.
+        views: Average each score over this many weak views beside the image itself.
+        kwargs: What `torchmetrics.Metric` takes, such as `dist_sync_on_step`.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    total: Tensor
+    count: Tensor
+
+    def __init__(
+        self, model: Scorer | str | os.PathLike[str], *, views: int = 0, **kwargs: object
+    ) -> None:
+        super().__init__(**kwargs)
+        self.scorer = as_scorer(model)
+        self.views = views
+        zero = torch.zeros((), dtype=torch.float64)
+        self.add_state("total", zero.clone(), dist_reduce_fx="sum")
+        self.add_state("count", zero.clone(), dist_reduce_fx="sum")
+
+    def update(self, images: object, prompts: str | Iterable[str]) -> None:
+        """Add images; `images` and `prompts` as in `scorer.score`.
+
+        Raises:
+            ImageError: An image cannot be used; nothing of this call is then counted.
+        """
+        scores = self.scorer.score(
+            images, prompts, views=self.views, on_error="raise", progress=False
+        )
+        self.total += scores.double().sum().to(self.total.device)
+        self.count += len(scores)
+
+    def compute(self) -> Tensor:
+        """The mean, a float64 scalar; NaN where there is no image."""
+        return self.total / self.count
