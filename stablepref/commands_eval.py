@@ -100,6 +100,9 @@ def evaluate(
         wrong = "a name that ends in .json" if out.parent.is_dir() else "a folder that is there"
         msg = f"--out {out}: expected {wrong}"
         raise ValueError(msg)
+    if plots is not None and plots.exists() and not plots.is_dir():
+        msg = f"--plots {plots}: expected a folder"
+        raise ValueError(msg)
     draw = None if plots is None else import_module("stablepref.evalplots").save_plots
     left_out = Exclusions()
     groups = data.read(left_out)
@@ -172,7 +175,7 @@ def _kept(partial: PartialFile | None) -> Iterator[None]:
 def _count(report: EvaluationReport, tally: Tally) -> None:
     """Name what could not be scored, and count it."""
     for image in report.excluded:
-        log.print(f"{image.name} (image {image.image} of {image.group}): {image.reason}")
+        log.print(str(image))
     tally.failed += len(report.excluded)
     tally.scored += sum(len(group.images) for group in report.scored) - len(report.excluded)
 

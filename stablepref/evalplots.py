@@ -59,7 +59,7 @@ def save_plots(
 def save_scatter(correlation: Correlation, path: Path) -> None:
     """Draw the first scorer against each other one; see `Correlation.save_plot`."""
     others = range(1, len(correlation.scorers))
-    figure = Figure(figsize=(3.4 * len(others), 3.4), layout="constrained")
+    figure = Figure(figsize=(3.8 * len(others), 3.8), layout="constrained")
     for place in others:
         axes = figure.add_subplot(1, len(others), place)
         x, y = correlation.points[[place, 0]]
@@ -67,6 +67,7 @@ def save_scatter(correlation: Correlation, path: Path) -> None:
         axes.scatter(x, y, s=16 if labelled and correlation.labels else 6, alpha=0.7, linewidths=0)
         for label, *at in zip(correlation.labels if labelled else (), x, y, strict=False):
             axes.annotate(label, (*at,), fontsize=6, xytext=(3, 3), textcoords="offset points")
+        axes.margins(x=0.15)  # room for the labels
         axes.set_xlabel(correlation.scorers[place])
         axes.set_ylabel(correlation.scorers[0])
         r, rho = correlation.pearson[0, place], correlation.spearman[0, place]

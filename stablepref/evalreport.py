@@ -53,6 +53,10 @@ class ExcludedImage(NamedTuple):
     name: str
     reason: str
 
+    def __str__(self) -> str:
+        """The image, its place and the reason in one line."""
+        return f"{self.name} (image {self.image} of {self.group}): {self.reason}"
+
 
 class Disturbed(NamedTuple):
     """A scorer under one perturbation: a row of Table 1 of *Stable Preference*.

@@ -99,7 +99,7 @@ def _perturbations(reports: Sequence[EvaluationReport]) -> Table:
             accuracy, flips = _percent(row.accuracy.value), _percent(row.flips.value)
             table.add_row("", row.name, accuracy, change, interval, flips, str(row.left_out))
             if row.left_out:
-                table.caption = "changes are against the same prompts as they are"
+                table.caption = "changes are against the same prompts as they are\n"
     return table
 
 

@@ -125,8 +125,8 @@ def evaluate_through(
         mirror_sided=mirror_sided,
     )
     if not report.groups:
-        first = f"; the first that failed: {report.excluded[0]}" if report.excluded else ""
-        raise ValueError(f"no group has two images that could be scored, of {len(scored)}{first}")
+        bad = f"; the first that could not be: {report.excluded[0]}" if report.excluded else ""
+        raise ValueError(f"no group of {len(scored)} has two images that could be scored{bad}")
     return report
 
 

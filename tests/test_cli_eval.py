@@ -121,7 +121,7 @@ def test_bad_images_are_named_and_the_rest_is_evaluated(model: Path, data: Path)
         path.unlink()
     done = run("eval", data, "-m", model)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: no group has two images that could be scored")
+    assert done.stderr.startswith("error: no group of 4 has two images that could be scored")
     assert done.stdout == ""
 
 
@@ -151,6 +151,7 @@ def test_rows_that_are_no_groups_are_counted(model: Path, tmp_path: Path) -> Non
         (["{d}", "--tie-rule", "hpsv2", "--tie-margin", "1"], "0 with 'hpsv2'"),
         (["{d}", "--out", "a.csv"], "--out a.csv: expected a name that ends in .json"),
         (["{d}", "--out", "no/a.json"], "--out no/a.json: expected a folder that is there"),
+        (["{d}", "--plots", "{d}"], "expected a folder"),
         (["{d}", "--format", "hpd"], "format is 'hpd'"),
         (["bad.jsonl"], "bad.jsonl, line 1: ranks has 1 item(s) for 2 images"),
         (["empty.jsonl"], "empty.jsonl is empty"),

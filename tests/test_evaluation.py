@@ -255,7 +255,9 @@ def test_bad_images_are_excluded_named_and_counted(tmp_path: Path) -> None:
     assert report.human["single against single"].value == 0
     as_dict = report.as_dict()
     assert as_dict["excluded_groups"] == 1
-    with pytest.raises(ValueError, match=r"no group has two images.*gone\.png"):
+    with pytest.raises(
+        ValueError, match=r"no group of 1 has two images.*gone\.png \(image 1 of pair\): there is"
+    ):
         evaluate(ShadeScorer(), groups[1:], perturbations=())
 
 
@@ -343,6 +345,6 @@ def test_wrong_arguments_are_refused_before_anything_is_scored(tmp_path: Path) -
     for groups in ("data.jsonl", {"prompt": "p"}, ["data.jsonl"], 3):
         with pytest.raises(TypeError, match="groups"):
             evaluate(scorer, groups)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="no group has two images"):
+    with pytest.raises(ValueError, match="no group of 0 has two images"):
         evaluate(scorer, [])
     assert scorer.encoded == 0

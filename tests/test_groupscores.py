@@ -86,6 +86,15 @@ def test_scores_equal_those_of_single_images(kind: str, batch_size: int) -> None
         assert result.errors == {}
 
 
+def test_features_in_half_precision_are_matched_again() -> None:
+    scorer = small_scorer(ImageRewardScorer).bfloat16()
+    pictures = noise(2)
+    groups = [RankedGroup(prompt, tuple(pictures), (1, 2)) for prompt in ("a red fox", "two owls")]
+    for group, result in zip(groups, scored(scorer, groups, SOME), strict=True):
+        expected = [scorer.score(image, group.prompt).item() for image in group.images]
+        np.testing.assert_allclose(result.scores[0], expected, rtol=0.02, atol=0.02)
+
+
 def test_each_image_is_decoded_and_encoded_once(tmp_path: Path, decoded: Counter[str]) -> None:
     paths = [tmp_path / f"{i}.png" for i in range(5)]
     for i, path in enumerate(paths):
