@@ -1,0 +1,186 @@
+"""Candidates of a diffusers pipeline: one seed each, in batches that fit in memory."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, final
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from stablepref.integrations.text_memory import texts_encoded_once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from PIL import Image
+
+
+CPU_BATCH: Final = 4
+ACCELERATOR_BATCH: Final = 8
+FLAGGED: Final = "blanked by the pipeline's safety checker"
+BLACK: Final = (
+    "entirely black: blanked by a safety checker, or an overflow in half precision (decode in "
+    "float32 or bfloat16)"
+)
+
+# What best_of_n sets itself, and what to use in its place.
+_TAKEN: Final = {
+    "prompt": "pass the prompt itself",
+    "generator": "pass seed=",
+    "num_images_per_prompt": "pass n= and batch_size=",
+    "latents": "every candidate has noise of its own, made from its seed",
+    "prompt_embeds": "pass the prompt as text: it is what the images are scored against",
+    "pooled_prompt_embeds": "pass the prompt as text",
+    "return_dict": "leave it out",
+}
+
+
+class Pipeline(Protocol):
+    """What is asked of a diffusers pipeline."""
+
+    @property
+    def components(self) -> Mapping[str, object]:
+        """Its models, tokenizers and scheduler by name."""
+
+    @property
+    def config(self) -> Mapping[str, object]:
+        """Its configuration."""
+
+    @property
+    def _execution_device(self) -> torch.device:
+        """Where it computes, also while its weights are offloaded."""
+
+    def set_progress_bar_config(self, **kwargs: object) -> None:
+        """Arguments of its progress bar."""
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        """Make images."""
+
+
+@final
+@dataclass(frozen=True)
+class Generated:
+    """One candidate's picture.
+
+    Attributes:
+        index: Position among the candidates.
+        image: RGB.
+        fault: Why it is no candidate, such as a blanked picture; None if it is one.
+    """
+
+    index: int
+    image: Image.Image
+    fault: str | None
+
+
+def check_pipeline(pipe: object, arguments: Mapping[str, object]) -> None:
+    """Refuse what cannot make images of a prompt, before anything is made.
+
+    Raises:
+        TypeError: `pipe` is no pipeline, or takes no text prompt.
+        ValueError: An argument is none of the pipeline's, or one that best_of_n sets itself.
+    """
+    if not hasattr(pipe, "components") or not callable(pipe):
+        msg = f"pipe is a {type(pipe).__name__}; expected a diffusers text-to-image pipeline"
+        raise TypeError(msg)
+    takes = inspect.signature(pipe.__call__).parameters
+    if "prompt" not in takes:
+        msg = f"{type(pipe).__name__} takes no text prompt; expected a text-to-image pipeline"
+        raise TypeError(msg)
+    for name in arguments:
+        if name in _TAKEN:
+            msg = f"{name} is set for each candidate: {_TAKEN[name]}"
+            raise ValueError(msg)
+        if name not in takes:  # also where **kwargs would swallow it, as Stable Diffusion's does
+            msg = f"{type(pipe).__name__} takes no argument {name!r}; it takes: {', '.join(takes)}"
+            raise ValueError(msg)
+    kind = arguments.get("output_type", "pil")
+    if kind != "pil":
+        msg = f"output_type is {kind!r}; leave it out: candidates are PIL images"
+        raise ValueError(msg)
+
+
+def generate(
+    pipe: Pipeline,
+    prompt: str,
+    indices: Sequence[int],
+    *,
+    seed: int,
+    batch_size: int | None,
+    arguments: Mapping[str, object],
+) -> Iterator[list[Generated]]:
+    """Make candidates, batch by batch in order.
+
+    Candidate i draws all its noise from a generator of its own, `torch.Generator().manual_seed(
+    seed + i)` on the CPU, so that batches of any size make the same pictures but for rounding. The
+    text is encoded once. A batch that does not fit in memory is halved, for good.
+
+    Args:
+        pipe: The pipeline; its scheduler and progress bar are left as they were.
+        prompt: The prompt.
+        indices: Which candidates.
+        seed: Of candidate 0.
+        batch_size: Pictures made at once; None for 4 on a CPU and 8 on an accelerator.
+        arguments: For the pipeline.
+
+    Raises:
+        TypeError: The pipeline returns no images.
+    """
+    if batch_size is None:
+        on_cpu = torch.device(pipe._execution_device).type == "cpu"
+        batch_size = CPU_BATCH if on_cpu else ACCELERATOR_BATCH
+    todo = list(indices)
+    with texts_encoded_once(pipe), _without_progress_bar(pipe):
+        while todo:
+            batch = todo[:batch_size]
+            try:
+                made = _call(pipe, prompt, [seed + index for index in batch], arguments)
+            except RuntimeError as error:
+                if len(batch) == 1 or not should_reduce_batch_size(error):
+                    raise
+                batch_size = len(batch) // 2
+            else:
+                yield [Generated(i, *one) for i, one in zip(batch, made, strict=True)]
+                todo = todo[len(batch) :]
+                continue
+            clear_device_cache(garbage_collection=True)
+
+
+def _call(
+    pipe: Pipeline, prompt: str, seeds: Sequence[int], arguments: Mapping[str, object]
+) -> list[tuple[Image.Image, str | None]]:
+    """One picture of each seed, with what is wrong with it."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    count = len(seeds)
+    call: dict[str, object] = {"prompt": prompt, "generator": generators, **arguments}
+    if "num_images_per_prompt" in inspect.signature(pipe.__call__).parameters:
+        call["num_images_per_prompt"] = count
+    else:
+        call["prompt"] = [prompt] * count
+    output = pipe(**call)
+    images = getattr(output, "images", None)
+    if not isinstance(images, list) or len(images) != count:
+        kind = type(images).__name__
+        msg = f"{type(pipe).__name__} returned no list of {count} images, got {kind}"
+        raise TypeError(msg)
+    flags = getattr(output, "nsfw_content_detected", None) or [False] * count
+    return [(image, _fault(image, flag)) for image, flag in zip(images, flags, strict=True)]
+
+
+def _fault(image: Image.Image, flagged: bool) -> str | None:
+    if flagged:
+        return FLAGGED
+    return None if image.convert("RGB").getbbox() else BLACK
+
+
+@contextmanager
+def _without_progress_bar(pipe: Pipeline) -> Iterator[None]:
+    """Hide the pipeline's own bar, one for each batch."""
+    before = dict(getattr(pipe, "_progress_bar_config", {}))
+    pipe.set_progress_bar_config(**{**before, "disable": True})
+    try:
+        yield
+    finally:
+        pipe.set_progress_bar_config(**before)

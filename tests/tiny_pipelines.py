@@ -1,0 +1,296 @@
+"""Pipelines of diffusers with random weights, each of the real architecture but tiny."""
+
+from collections.abc import Callable
+
+import torch
+from diffusers import (
+    AutoencoderDC,
+    AutoencoderKL,
+    DDIMScheduler,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
+    SanaPipeline,
+    SanaTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    Gemma2Config,
+    Gemma2Model,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
+)
+
+WORDS = ["a", "red", "green", "blue", "circle", "square", "dog", "cat", "left", "of", "any"]
+
+
+def clip_tokenizer() -> CLIPTokenizer:
+    """A real CLIPTokenizer whose tokens are single letters."""
+    letters = [*"abcdefghijklmnopqrstuvwxyz"]
+    entries = [*letters, *(f"{letter}</w>" for letter in letters)]
+    entries += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: i for i, token in enumerate(entries)}
+    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77)
+
+
+def word_tokenizer(length: int) -> PreTrainedTokenizerFast:
+    """Whole words, an end token, padding to the right."""
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=length,
+    )
+
+
+def clip_text(*, projection: bool = False) -> CLIPTextModel | CLIPTextModelWithProjection:
+    """Two layers of width 32."""
+    config = CLIPTextConfig(
+        vocab_size=54,
+        hidden_size=32,
+        intermediate_size=37,
+        projection_dim=32,
+        num_attention_heads=4,
+        num_hidden_layers=2,
+        max_position_embeddings=77,
+        bos_token_id=52,
+        eos_token_id=53,
+        pad_token_id=53,
+    )
+    return CLIPTextModelWithProjection(config) if projection else CLIPTextModel(config)
+
+
+def t5_text() -> T5EncoderModel:
+    """Two layers of width 32."""
+    return T5EncoderModel(
+        T5Config(vocab_size=32, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
+    )
+
+
+def vae(channels: int, **config: object) -> AutoencoderKL:
+    """Halves each side once."""
+    return AutoencoderKL(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=32,
+        **config,
+    )
+
+
+def unet(**config: object) -> UNet2DConditionModel:
+    """Two levels."""
+    return UNet2DConditionModel(
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        **config,
+    )
+
+
+def sd() -> StableDiffusionPipeline:
+    """Stable Diffusion 1.x."""
+    return StableDiffusionPipeline(
+        vae=vae(4),
+        text_encoder=clip_text(),
+        tokenizer=clip_tokenizer(),
+        unet=unet(cross_attention_dim=32, attention_head_dim=4),
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", steps_offset=1, clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def sdxl() -> StableDiffusionXLPipeline:
+    """Stable Diffusion XL."""
+    return StableDiffusionXLPipeline(
+        vae=vae(4),
+        text_encoder=clip_text(),
+        text_encoder_2=clip_text(projection=True),
+        tokenizer=clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(),
+        unet=unet(
+            attention_head_dim=(2, 4),
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            transformer_layers_per_block=(1, 1),
+            projection_class_embeddings_input_dim=80,
+            cross_attention_dim=64,
+        ),
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", steps_offset=1, clip_sample=False),
+        add_watermarker=False,
+    )
+
+
+def sd3() -> StableDiffusion3Pipeline:
+    """Stable Diffusion 3."""
+    return StableDiffusion3Pipeline(
+        transformer=SD3Transformer2DModel(
+            sample_size=16,
+            patch_size=1,
+            in_channels=4,
+            num_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            caption_projection_dim=32,
+            joint_attention_dim=32,
+            pooled_projection_dim=64,
+            out_channels=4,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=vae(4, shift_factor=0.06, scaling_factor=1.5),
+        text_encoder=clip_text(projection=True),
+        tokenizer=clip_tokenizer(),
+        text_encoder_2=clip_text(projection=True),
+        tokenizer_2=clip_tokenizer(),
+        text_encoder_3=t5_text(),
+        tokenizer_3=word_tokenizer(32),
+    )
+
+
+def flux() -> FluxPipeline:
+    """Flux, with packed latents."""
+    return FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=vae(4, shift_factor=0.06, scaling_factor=1.5),
+        text_encoder=clip_text(),
+        tokenizer=clip_tokenizer(),
+        text_encoder_2=t5_text(),
+        tokenizer_2=word_tokenizer(32),
+        transformer=FluxTransformer2DModel(
+            patch_size=1,
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=32,
+            axes_dims_rope=(4, 4, 8),
+        ),
+    )
+
+
+def pixart() -> PixArtSigmaPipeline:
+    """PixArt-Sigma."""
+    return PixArtSigmaPipeline(
+        tokenizer=word_tokenizer(32),
+        text_encoder=t5_text(),
+        vae=vae(4),
+        transformer=PixArtTransformer2DModel(
+            sample_size=16,
+            num_layers=1,
+            patch_size=2,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            caption_channels=32,
+            in_channels=4,
+            cross_attention_dim=16,
+            out_channels=8,
+            use_additional_conditions=False,
+        ),
+        scheduler=DPMSolverMultistepScheduler(),
+    )
+
+
+def sana() -> SanaPipeline:
+    """Sana, with a deep-compression autoencoder and a Gemma text encoder."""
+    return SanaPipeline(
+        tokenizer=word_tokenizer(32),
+        text_encoder=Gemma2Model(
+            Gemma2Config(
+                vocab_size=32,
+                hidden_size=32,
+                intermediate_size=37,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                head_dim=8,
+            )
+        ),
+        vae=AutoencoderDC(
+            latent_channels=4,
+            attention_head_dim=2,
+            encoder_block_types=("ResBlock", "ResBlock"),
+            decoder_block_types=("ResBlock", "ResBlock"),
+            encoder_block_out_channels=(8, 8),
+            decoder_block_out_channels=(8, 8),
+            encoder_qkv_multiscales=((), ()),
+            decoder_qkv_multiscales=((), ()),
+            encoder_layers_per_block=(1, 1),
+            decoder_layers_per_block=(1, 1),
+            downsample_block_type="conv",
+            upsample_block_type="interpolate",
+            decoder_norm_types="rms_norm",
+            decoder_act_fns="silu",
+            scaling_factor=0.41407,
+        ),
+        transformer=SanaTransformer2DModel(
+            patch_size=1,
+            in_channels=4,
+            out_channels=4,
+            num_layers=1,
+            num_attention_heads=2,
+            attention_head_dim=4,
+            num_cross_attention_heads=2,
+            cross_attention_head_dim=4,
+            cross_attention_dim=8,
+            caption_channels=32,
+            sample_size=16,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+
+
+# Each with the arguments of a short run at 32 pixels.
+KINDS: dict[str, tuple[Callable[[], DiffusionPipeline], dict[str, object]]] = {
+    "sd": (sd, {}),
+    "sdxl": (sdxl, {}),
+    "sd3": (sd3, {"max_sequence_length": 32}),
+    "flux": (flux, {"max_sequence_length": 32}),
+    "pixart": (pixart, {"max_sequence_length": 32, "use_resolution_binning": False}),
+    "sana": (sana, {"max_sequence_length": 32, "use_resolution_binning": False}),
+}
+SHORT: dict[str, object] = {"num_inference_steps": 2, "height": 32, "width": 32}
+
+
+def build(kind: str) -> tuple[DiffusionPipeline, dict[str, object]]:
+    """A pipeline, equal on every call, and the arguments of a short run."""
+    make, arguments = KINDS[kind]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pipe = make()
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval()  # as `from_pretrained` leaves them
+    return pipe, {**SHORT, **arguments}
