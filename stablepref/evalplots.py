@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from stablepref.correlations import Correlation
     from stablepref.evalreport import EvaluationReport
+    from stablepref.groupmean import Array, Interval
 
 _DOTS_PER_INCH = 150
 _GREY = "0.55"
@@ -103,8 +104,7 @@ def _perturbations(reports: Sequence[EvaluationReport]) -> Figure:
     for place, report in enumerate(reports):
         at = np.array([names.index(name) for name in report.perturbations])
         at = at + (place - (len(reports) - 1) / 2) * thick
-        value, low, high = 100 * np.array([row.change for row in report.disturbed]).T
-        error = [value - low, high - value]
+        value, error = _with_error([row.change for row in report.disturbed])
         label = f"{report.model}: {100 * report.accuracy:.1f} % as it is"
         changes.errorbar(value, at, xerr=error, fmt="o", markersize=4, capsize=2, label=label)
         shares = [100 * row.flips.value for row in report.disturbed]
@@ -126,8 +126,7 @@ def _agreement(reports: Sequence[EvaluationReport]) -> Figure:
     axes.plot(at, _own_shares(reports[0]), color=_GREY, linestyle="--", label="the annotators")
     for place, report in enumerate(reports):
         shift = (place - (len(reports) - 1) / 2) * 0.1
-        value, low, high = 100 * np.array([b.accuracy.interval() for b in report.by_agreement]).T
-        error = [value - low, high - value]
+        value, error = _with_error([b.accuracy.interval() for b in report.by_agreement])
         axes.errorbar(
             at + shift, value, error, fmt="o-", markersize=4, capsize=2, label=report.model
         )
@@ -150,6 +149,13 @@ def _own_shares(report: EvaluationReport) -> list[float]:
     shares = np.concatenate(sizes)
     inside = [shares[(shares > b.above) & (shares <= b.up_to)] for b in report.by_agreement]
     return [100 * float(own.mean()) if own.size else float("nan") for own in inside]
+
+
+def _with_error(intervals: Sequence[Interval]) -> tuple[Array, Array]:
+    """Values in per cent, and how far the intervals reach below and above them."""
+    value, low, high = 100 * np.array(intervals).T
+    # An interval of resamples need not hold the value, and rounding can set it outside.
+    return value, np.maximum([value - low, high - value], 0)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -171,7 +171,7 @@ def _settings(scores: GroupScores) -> dict[str, object]:
     digest = blake2b(digest_size=8)
     for name, weight in scorer.state_dict().items():
         values = weight.detach().flatten()
-        sample = values[:: max(1, len(values) // _SAMPLED)].double().cpu().numpy()
+        sample = values[:: max(1, len(values) // _SAMPLED)].cpu().double().numpy()
         digest.update(f"{name} {tuple(weight.shape)}".encode() + sample.tobytes())
     return {
         "model": scorer.name,

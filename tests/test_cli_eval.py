@@ -185,6 +185,24 @@ def test_a_library_that_is_missing_is_one_line(
     assert done.stderr == "error: plots need matplotlib: pip install 'stablepref[bench]'\n"
 
 
+@pytest.mark.parametrize("command", ["eval", "data check"])
+def test_help_needs_no_torch(command: str) -> None:
+    code = (
+        "import sys; from stablepref.cli import main\n"
+        "try: main()\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command.split(), "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(done.stderr.split())
+    assert "stablepref.cli_eval" in loaded
+    assert not loaded & {"torch", "numpy", "matplotlib", "PIL", "datasets"}
+
+
 def test_a_killed_run_goes_on(model: Path, data: Path, tmp_path: Path) -> None:
     """SIGKILL at two moments, others in every test run; then the report of an unbroken run."""
     rows = [json.loads(line) for line in data.read_text().splitlines()]

@@ -50,6 +50,13 @@ def test_what_there_is_nothing_for_is_not_drawn(tmp_path: Path) -> None:
     assert [path.stem for path in drawn] == ["reliability", "perturbations"]
 
 
+def test_intervals_without_room_are_drawn_too(tmp_path: Path) -> None:
+    values = [(30, 20, 10, 5, 4, 3, 2)] * 3  # every resample gives the same, but for rounding
+    groups = [shades("p", v, (1, 2, 4, 3, 5, 7, 6), [(1, 2, 3, 4, 5, 6, 7)] * 3) for v in values]
+    report = evaluate(ShadeScorer(), groups, perturbations=("brightness-0.9",))
+    assert len(report.save_plots(tmp_path)) == 3
+
+
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "stablepref.evalplots")
