@@ -1,0 +1,78 @@
+"""`stablepref select`: the best of many candidates that a diffusers pipeline makes."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stablepref.cli_ends import reported
+from stablepref.cli_options import AsJson, Device, Dtype, Like
+
+
+@reported
+def select(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
+    pipeline: Annotated[
+        str,
+        typer.Argument(help="A diffusers pipeline: its folder, or the name of a hub repository."),
+    ],
+    prompt: Annotated[
+        list[str],
+        typer.Option("--prompt", "-p", help="What to make; given several times, each by itself."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for all candidates, the best, a sheet and a page of them; after a kill "
+            "the same command goes on.",
+        ),
+    ],
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Candidates for each prompt.")] = 100,
+    keep: Annotated[int, typer.Option(min=1, help="How many of the best to keep.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the first candidate; each has its own.")] = 0,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Candidates generated at once.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What not to make.")] = None,
+    height: Annotated[int | None, typer.Option(min=1, help="Of the pictures, in pixels.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Of the pictures, in pixels.")] = None,
+    pipeline_dtype: Annotated[
+        str | None, typer.Option(help="Number type of the pipeline: bfloat16, ...")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The scorer, as for `score`.")
+    ] = None,
+    like: Like = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    views: Annotated[
+        int, typer.Option(min=0, help="Average each score over so many weak views.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Generate many candidates for a prompt with a diffusers pipeline and keep the best."""
+    options = import_module("stablepref.commands").Options(model, like, device, dtype, views)
+    call = {
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "negative_prompt": negative_prompt,
+        "height": height,
+        "width": width,
+    }
+    import_module("stablepref.integrations.select").select(
+        pipeline,
+        prompt,
+        options,
+        out=out,
+        n=n,
+        keep=keep,
+        seed=seed,
+        batch_size=batch_size,
+        pipeline_dtype=pipeline_dtype,
+        call={name: value for name, value in call.items() if value is not None},
+        as_json=as_json,
+    )
