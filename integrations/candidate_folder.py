@@ -31,12 +31,14 @@ class Candidate:
         seed: Of its noise.
         score: In the scorer's unit; None if it has none.
         fault: Why it has none, such as a blanked picture.
+        pruned: Whether it was dropped on the way, its picture being a prediction.
     """
 
     index: int
     seed: int
     score: float | None
     fault: str | None = None
+    pruned: bool = False
 
 
 @final

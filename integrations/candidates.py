@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final, Protocol, final
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from stablepref.integrations.pruning import Pruner
 from stablepref.integrations.text_memory import texts_encoded_once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from PIL import Image
 
@@ -68,11 +69,13 @@ class Generated:
         index: Position among the candidates.
         image: RGB.
         fault: Why it is no candidate, such as a blanked picture; None if it is one.
+        pruned: Whether it was dropped on the way; its picture is then a prediction.
     """
 
     index: int
     image: Image.Image
     fault: str | None
+    pruned: bool = False
 
 
 def check_pipeline(pipe: object, arguments: Mapping[str, object]) -> None:
@@ -110,6 +113,8 @@ def generate(
     seed: int,
     batch_size: int | None,
     arguments: Mapping[str, object],
+    prune: Mapping[float, float] | None = None,
+    score: Callable[[Sequence[Image.Image]], list[float]] | None = None,
 ) -> Iterator[list[Generated]]:
     """Make candidates, batch by batch in order.
 
@@ -124,6 +129,9 @@ def generate(
         seed: Of candidate 0.
         batch_size: Pictures made at once; None for 4 on a CPU and 8 on an accelerator.
         arguments: For the pipeline.
+        prune: Share of the steps to share of each batch that goes on from there, see
+            `stablepref.integrations.pruning`.
+        score: Scores of pictures, to prune by.
 
     Raises:
         TypeError: The pipeline returns no images.
@@ -136,24 +144,32 @@ def generate(
         while todo:
             batch = todo[:batch_size]
             try:
-                made = _call(pipe, prompt, [seed + index for index in batch], arguments)
+                generators = [torch.Generator().manual_seed(seed + index) for index in batch]
+                if prune and score is not None:
+                    pruner = Pruner(pipe, prune, score, generators)
+                    with pruner.watching() as watched:
+                        made = _call(pipe, prompt, generators, {**arguments, **watched})
+                else:
+                    made, pruner = _call(pipe, prompt, generators, arguments), None
             except RuntimeError as error:
                 if len(batch) == 1 or not should_reduce_batch_size(error):
                     raise
                 batch_size = len(batch) // 2
             else:
-                yield [Generated(i, *one) for i, one in zip(batch, made, strict=True)]
+                yield _in_order(batch, made, pruner)
                 todo = todo[len(batch) :]
                 continue
             clear_device_cache(garbage_collection=True)
 
 
 def _call(
-    pipe: Pipeline, prompt: str, seeds: Sequence[int], arguments: Mapping[str, object]
+    pipe: Pipeline,
+    prompt: str,
+    generators: list[torch.Generator],
+    arguments: Mapping[str, object],
 ) -> list[tuple[Image.Image, str | None]]:
-    """One picture of each seed, with what is wrong with it."""
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    count = len(seeds)
+    """A picture of each generator that is left at the end, with what is wrong with it."""
+    count = len(generators)
     call: dict[str, object] = {"prompt": prompt, "generator": generators, **arguments}
     if "num_images_per_prompt" in inspect.signature(pipe.__call__).parameters:
         call["num_images_per_prompt"] = count
@@ -161,12 +177,24 @@ def _call(
         call["prompt"] = [prompt] * count
     output = pipe(**call)
     images = getattr(output, "images", None)
-    if not isinstance(images, list) or len(images) != count:
+    if not isinstance(images, list) or len(images) != len(generators):
         kind = type(images).__name__
-        msg = f"{type(pipe).__name__} returned no list of {count} images, got {kind}"
+        msg = f"{type(pipe).__name__} returned no list of {len(generators)} images, got {kind}"
         raise TypeError(msg)
-    flags = getattr(output, "nsfw_content_detected", None) or [False] * count
+    flags = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
     return [(image, _fault(image, flag)) for image, flag in zip(images, flags, strict=True)]
+
+
+def _in_order(
+    batch: Sequence[int], made: Sequence[tuple[Image.Image, str | None]], pruner: Pruner | None
+) -> list[Generated]:
+    """The whole batch, with those that were pruned in their places."""
+    rows = range(len(batch)) if pruner is None else pruner.rows
+    places = {row: Generated(batch[row], *one) for row, one in zip(rows, made, strict=True)}
+    if pruner is not None:
+        for row, (image, fault) in pruner.dropped.items():
+            places[row] = Generated(batch[row], image, fault, pruned=True)
+    return [places[row] for row in range(len(batch))]
 
 
 def _fault(image: Image.Image, flagged: bool) -> str | None:

@@ -129,11 +129,13 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, calls: int | None) -> list[list[
     seeds: list[list[int]] = []
     call = candidates._call
 
-    def counted(pipe: object, prompt: str, batch: list[int], arguments: object) -> object:
+    def counted(
+        pipe: object, prompt: str, generators: list[torch.Generator], arguments: object
+    ) -> object:
         if calls is not None and len(seeds) == calls:
             raise Killed
-        seeds.append(list(batch))
-        return call(pipe, prompt, batch, arguments)  # type: ignore[arg-type] # handed on
+        seeds.append([generator.initial_seed() for generator in generators])
+        return call(pipe, prompt, generators, arguments)  # type: ignore[arg-type] # handed on
 
     monkeypatch.setattr(candidates, "_call", counted)
     return seeds
