@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from open_clip import get_model_config
 from rich.console import Console
 
 import stablepref
@@ -27,6 +28,7 @@ from .speed_machine import image_tower_flops, machine_kind, matrix_rate, text_to
 from .speed_matrix import made_up_prompts, prompts_times_pictures
 from .speed_report import score_table, sentences
 from .speed_run import COMPILED, OURS, rank_agreement, run_rounds
+from .speed_train_run import WAYS, WORKERS, run_training, train_table, training_flops
 
 MODEL = "hps-v2.1"
 WIDTH = 140  # of the table, whatever the terminal: it is also read from files
@@ -111,6 +113,67 @@ def score(
     if out is not None:
         for measured in report["contenders"].values():
             del measured["scores"]
+        out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Option(help="Ranked groups with their images.")],
+    backbone: Annotated[str, typer.Option(help="open_clip's name of the model.")] = "ViT-B-32",
+    blocks: Annotated[
+        tuple[int, int] | None, typer.Option(help="Image and text blocks that train; else all.")
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs in a batch.")] = 32,
+    views: Annotated[int, typer.Option(min=0, help="Weak views of each image.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Steps measured after the first.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each way runs.")] = 1,
+    ways: Annotated[
+        list[str] | None, typer.Option("--way", help=f"Some of: {', '.join(WAYS)}; else all.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Decoding workers of each.")] = WORKERS,
+    threads: Annotated[int, typer.Option(help="torch's; 0 for its default.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    out: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
+) -> None:
+    """Train on the same pairs pair by pair as the field's scripts do, and as stablepref does."""
+    chosen = ways or WAYS
+    if unknown := [name for name in chosen if name not in WAYS]:
+        raise typer.BadParameter(f"{unknown} are not among {', '.join(WAYS)}")
+    if threads:
+        torch.set_num_threads(threads)
+    place = torch.device(device)
+    sizes = get_model_config(backbone)
+    if sizes is None:
+        raise typer.BadParameter(f"open_clip knows no model {backbone}")
+    sizes = {name: sizes[name] for name in ("embed_dim", "vision_cfg", "text_cfg")}
+    job = {
+        "data": str(data.resolve()),
+        "backbone": sizes,
+        "image_blocks": blocks and blocks[0],
+        "text_blocks": blocks and blocks[1],
+        "pairs": pairs,
+        "views": views,
+        "steps": steps,
+        "workers": workers,
+        "threads": torch.get_num_threads(),
+        "device": device,
+    }
+    rates = _rates(place)
+    found = run_training(chosen, job, rounds=rounds)
+    report = {
+        "what": "speed train",
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "machine": machine_kind(place),
+        "model": backbone,
+        "job": {name: value for name, value in job.items() if name != "data"},
+        "rounds": rounds,
+        # Forward, and twice as much backward where a block trains.
+        "flops": training_flops(sizes, blocks and blocks[0]),
+        "matrix_rates": {dtype: max(rate, rates[dtype]) for dtype, rate in _rates(place).items()},
+        "contenders": found,
+    }
+    Console(width=WIDTH, soft_wrap=True).print(train_table(report))
+    if out is not None:
         out.write_text(json.dumps(report, indent=1) + "\n")
 
 

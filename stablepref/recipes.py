@@ -5,27 +5,43 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, final
 
+from stablepref.fieldtypes import check_fields
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Loss = Literal["stable-preference", "cross-entropy"]
 Batching = Literal["groups", "pairs"]
 Precision = Literal["no", "bf16", "fp16"]
+Ties = Literal["drop", "soft"]
+Tracker = Literal["tensorboard", "wandb"]
 Weighting = Literal["softmax", "uniform", "inverse"]
 
-_CHOICES: Final[dict[str, tuple[object, ...]]] = {
-    "loss": ("stable-preference", "cross-entropy"),
-    "batching": ("groups", "pairs"),
-    "ties": ("drop", "soft"),
-    "margin_weighting": ("softmax", "uniform", "inverse"),
-    "mixed_precision": (None, "no", "bf16", "fp16"),
-    "log_with": (None, "tensorboard", "wandb"),
-}
-_POSITIVE: Final = ("steps", "batch_size", "learning_rate", "tau", "keep_checkpoints")
-_POSITIVE_OR_NONE: Final = ("micro_batch_size", "validate_every", "max_grad_norm")
-_INTERVALS: Final = ("checkpoint_every", "log_every")
-_NOT_NEGATIVE: Final = ("order_steps", "warmup_steps", "weight_decay", "views", "workers")
-
+_POSITIVE: Final = (
+    "steps",
+    "batch_size",
+    "learning_rate",
+    "eps",
+    "max_grad_norm",
+    "tau",
+    "micro_batch_size",
+    "validate_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+)
+_NOT_NEGATIVE: Final = (
+    "order_steps",
+    "warmup_steps",
+    "weight_decay",
+    "image_blocks",
+    "text_blocks",
+    "views",
+    "b",
+    "seed",
+    "workers",
+)
+_BELOW_ONE: Final = ("beta1", "beta2")
 
 FREE: Final = frozenset(
     (
@@ -53,7 +69,7 @@ class TrainConfig:
     which the trained weights do not depend, up to rounding.
 
     Raises:
-        ValueError: A value is out of range, or two do not go together.
+        ValueError: A value is of a wrong type or out of range, or two do not go together.
     """
 
     name: Annotated[str, "what the trained model calls itself"] = "stable-preference"
@@ -66,7 +82,7 @@ class TrainConfig:
         Batching, "groups keeps the pairs of a prompt together; pairs draws each one anywhere"
     ] = "groups"
     ties: Annotated[
-        Literal["drop", "soft"],
+        Ties,
         "soft trains on tied pairs too, with probability one half (cross-entropy only)",
     ] = "drop"
     learning_rate: Annotated[float, "peak of the cosine"] = 2e-6
@@ -108,26 +124,20 @@ class TrainConfig:
     checkpoint_every: Annotated[int, "steps between checkpoints"] = 500
     keep_checkpoints: Annotated[int, "checkpoints kept"] = 2
     log_every: Annotated[int, "steps between rows of metrics.jsonl"] = 10
-    log_with: Annotated[str | None, "also log with tensorboard or wandb"] = None
+    log_with: Annotated[Tracker | None, "also log with tensorboard or wandb"] = None
     workers: Annotated[int, "threads that decode images ahead"] = 4
 
     def __post_init__(self) -> None:
         """Check every value, and those that depend on each other."""
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                listed = ", ".join(map(repr, allowed))
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {listed}")
-        for name in (*_POSITIVE, *_POSITIVE_OR_NONE, *_INTERVALS):
-            value = getattr(self, name)
-            if not (value is None and name in _POSITIVE_OR_NONE) and not value > 0:
-                raise ValueError(f"{name} is {value}; expected more than 0")
-        for name in _NOT_NEGATIVE:
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        if self.order_steps > self.steps:
-            raise ValueError(
-                f"order_steps is {self.order_steps} of {self.steps} steps; expected no more"
-            )
+        for name in ("crop_area", "crop_ratio"):
+            if isinstance(getattr(self, name), list):  # as JSON gives them
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_fields(self)
+        self._check_ranges()
+        too_long = [n for n in ("order_steps", "warmup_steps") if getattr(self, n) > self.steps]
+        if too_long:
+            listed = " and ".join(f"{name} is {getattr(self, name)}" for name in too_long)
+            raise ValueError(f"{listed} of {self.steps} steps; expected no more")
         if self.ties == "soft" and (self.loss != "cross-entropy" or self.anti_interference):
             raise ValueError(
                 "ties='soft' needs loss='cross-entropy' and anti_interference=False: the other "
@@ -138,6 +148,22 @@ class TrainConfig:
                 f"views is {self.views}, but without the anti-interference loss nothing would use "
                 "them; expected views=0 (augment=True shows weak views in place of the images)"
             )
+
+    def _check_ranges(self) -> None:
+        for names, expected, inside in (
+            (_POSITIVE, "more than 0", lambda value: value > 0),
+            (_NOT_NEGATIVE, "0 or more", lambda value: value >= 0),
+            (_BELOW_ONE, "0 or more, and less than 1", lambda value: 0 <= value < 1),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not inside(value):
+                    raise ValueError(f"{name} is {value}; expected {expected}")
+        low, high = self.crop_area
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"crop_area is {self.crop_area}; expected 0 < low <= high <= 1")
+        if self.crop_ratio is not None and not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
+            raise ValueError(f"crop_ratio is {self.crop_ratio}; expected 0 < low <= high")
 
     def exact_values(self) -> dict[str, Any]:
         """The fields that the trained weights depend on."""
@@ -180,7 +206,7 @@ RECIPES: Final[Mapping[str, TrainConfig]] = {
 """The paper's trainings by name, and the same two paradigms on the bundled model."""
 
 
-def recipe(name: str, **overrides: Any) -> TrainConfig:  # noqa: ANN401 (fields have many types)
+def recipe(name: str, /, **overrides: Any) -> TrainConfig:  # noqa: ANN401 (fields have many types)
     """A named training, with any of its values replaced.
 
     Args:

@@ -3,9 +3,6 @@
 import contextlib
 import io
 import json
-import os
-import shlex
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,14 +67,3 @@ def run(*arguments: object, cwd: Path | None = None, **environment: str) -> Done
             code = int(stop.code or 0)
         out.seek(0)
         return Done(code, out.read(), err.getvalue())
-
-
-def in_shell(command: str, model: Path) -> subprocess.CompletedProcess[str]:
-    """Run a shell command in which `stablepref` is the command line, in a process of its own."""
-    return subprocess.run(
-        ["bash", "-c", f'stablepref() {{ {shlex.join(COMMAND)} "$@"; }}; {command}'],
-        env={**os.environ, "STABLEPREF_MODEL": str(model)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )

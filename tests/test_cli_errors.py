@@ -1,14 +1,14 @@
 """How the command line ends when something is wrong."""
 
 import json
-import shlex
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from commandline import in_shell, run
+from commandline import COMMAND, run
 from tiny import tiny_clip
 
 
@@ -97,11 +97,15 @@ def test_a_model_that_gives_nan(tmp_path: Path, pictures: list[Path]) -> None:
 
 @pytest.mark.parametrize("style", ["", "--csv"])
 def test_a_closed_pipe_is_no_traceback(model: Path, pictures: list[Path], style: str) -> None:
-    names = shlex.join(map(str, pictures))
-    command = f"stablepref score {names} -p 'a cat' {style} | true; echo ${{PIPESTATUS[0]}}"
-    done = in_shell(command, model)
-    assert done.stderr == ""
-    assert done.stdout == "141\n"
+    read, write = os.pipe()
+    os.close(read)
+    arguments = ["score", *map(str, pictures), "-p", "a cat", "-m", str(model), *style.split()]
+    with os.fdopen(write, "wb") as closed:
+        done = subprocess.run(
+            [*COMMAND, *arguments], stdout=closed, stderr=subprocess.PIPE, check=False
+        )
+    assert done.stderr == b""
+    assert done.returncode == 141
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["score", "a.png"]])

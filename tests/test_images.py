@@ -212,4 +212,4 @@ def test_names_need_no_torch() -> None:
         "assert [s.name for s in iter_sources(['a.png'])] == ['a.png']; "
         "assert 'PIL' in sys.modules and 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,10 +1,11 @@
 """Images from http addresses, served by this machine to itself."""
 
 import io
+import itertools
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -26,6 +27,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers by path, and remembers what it was asked."""
 
     asked: ClassVar[list[tuple[str, str]]] = []
+    over = threading.Event()  # the test
 
     def do_GET(self) -> None:
         """Answer one request."""
@@ -40,17 +42,16 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404, "Not Found")
             return
         if self.path == "/silent":
-            time.sleep(1)
+            self.over.wait()
+            return
         self.send_response(200)
-        if self.path != "/unknown-length":
+        if self.path not in {"/unknown-length", "/endless"}:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.path == "/page":
             body = b"<!doctype html>".ljust(len(body))
-        if self.path == "/drip":
-            for byte in body:
-                self.wfile.write(bytes([byte]))
-                time.sleep(0.05)
+        while self.path == "/endless" and not self.over.is_set():
+            self.wfile.write(b"x")
         self.wfile.write(body[:20] if self.path == "/short" else body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
@@ -71,10 +72,12 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Address of a running server."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     Handler.asked.clear()
+    Handler.over.clear()
     server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
+    Handler.over.set()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -107,12 +110,19 @@ def test_bad_answers(address: str, path: str, part: str) -> None:
 def test_limits(address: str) -> None:
     with pytest.raises(UnusableImageError, match="larger than the 30 bytes allowed"):
         fetch(f"{address}/a.png", largest=30)
+    with pytest.raises(UnusableImageError, match="larger than the 5000 bytes allowed"):
+        fetch(f"{address}/endless", largest=5000)
     with pytest.raises(UnusableImageError, match=r"did not answer within 0\.2 s"):
         fetch(f"{address}/silent", timeout=0.2)
-    started = time.monotonic()
-    with pytest.raises(UnusableImageError, match=r"download took longer than 0\.3 s"):
-        fetch(f"{address}/drip", timeout=0.3)
-    assert time.monotonic() - started < 2
+
+
+def test_a_download_that_goes_on_and_on(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that is a quarter of an hour further at every look."""
+    clock = itertools.count(0, 900)
+    monkeypatch.setattr("stablepref.fetch.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with pytest.raises(UnusableImageError, match="download took longer than 3600 s"):
+        fetch(f"{address}/endless", timeout=3600)
+    assert next(clock) == 900 * 6  # begun at 0, in time at 900 to 3600, too late at 4500
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import open_clip
@@ -91,10 +93,35 @@ def test_ours_is_measured_in_a_process_of_its_own(tmp_path: Path, pictures: list
     )
     expected = scorer.score(pictures, PROMPT, progress=False)
     torch.testing.assert_close(torch.tensor(measured["scores"]), expected)
-    assert measured["first_seconds"] > measured["second_seconds"] > 0
-    assert measured["seconds"] > 0
+    assert all(measured[f"{which}seconds"] > 0 for which in ("first_", "second_", ""))
     assert measured["peak_bytes"] > 50e6  # Python with torch
     assert measured["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_the_first_call_counts_what_comes_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that loading moves by 7 and each picture by 1."""
+    seconds = 0.0
+
+    def build(_: object) -> Callable[[Sequence[str]], list[float]]:
+        nonlocal seconds
+        seconds += 7
+
+        def score(paths: Sequence[str]) -> list[float]:
+            nonlocal seconds
+            seconds += len(paths)
+            return [0.5] * len(paths)
+
+        return score
+
+    monkeypatch.setitem(speed_contender.CONTENDERS, "made up", (build, ()))
+    monkeypatch.setattr(speed_contender, "time", SimpleNamespace(perf_counter=lambda: seconds))
+    for warm_up in (False, True):
+        described = {"contender": "made up", "images": ["a", "b", "c"], "warm_up": warm_up}
+        measured = speed_contender.measure(described)
+        assert measured["first_seconds"] == 7 + 1
+        assert measured["second_seconds"] == 1
+        assert measured["seconds"] == 3
+        assert measured["scores"] == [0.5] * 3
 
 
 def test_a_missing_peer_is_told_with_the_way_to_get_it(
@@ -187,15 +214,35 @@ def test_made_up_prompts_differ() -> None:
         speed_matrix.made_up_prompts(1001)
 
 
-def test_pairs_are_measured_without_remembered_prompts(pictures: list[str]) -> None:
+def test_pairs_are_measured_without_remembered_prompts(
+    pictures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that every encoded picture or prompt moves by a second."""
     scorer = tiny_clip()
+    seconds = 0
+    images, texts = scorer.encode_inputs, scorer.encode_prompts
+
+    def encode_inputs(inputs: torch.Tensor) -> torch.Tensor:
+        nonlocal seconds
+        seconds += len(inputs)
+        return images(inputs)
+
+    def encode_prompts(prompts: Sequence[str]) -> torch.Tensor:
+        nonlocal seconds
+        seconds += len(prompts)
+        return texts(prompts)
+
+    monkeypatch.setattr(scorer, "encode_inputs", encode_inputs)
+    monkeypatch.setattr(scorer, "encode_prompts", encode_prompts)
+    monkeypatch.setattr(speed_matrix, "time", SimpleNamespace(perf_counter=lambda: seconds))
     found = speed_matrix.prompts_times_pictures(
         scorer, pictures, speed_matrix.made_up_prompts(20), naive=4
     )
     assert found["prompts"] == 20
     assert found["pictures"] == 5
     assert found["naive_pairs_measured"] == 4
-    assert found["seconds"] < found["naive_seconds_extrapolated"]
+    assert found["seconds"] == 20 + 5
+    assert found["naive_seconds_extrapolated"] == 20 * 5 * 2
 
 
 def report() -> dict[str, Any]:

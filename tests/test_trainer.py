@@ -163,9 +163,7 @@ def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_too_little_data_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match="1 groups have 1 pairs of images of different rank, fewer"
-    ):
+    with pytest.raises(ValueError, match="1 groups have 1 pairs of images of different rank"):
         train(ranked_groups(1), SMALL, out=tmp_path, scorer=tiny_clip())
 
 

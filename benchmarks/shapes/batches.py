@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from .auxiliary import scene_targets
-from .drawing import render
+from .auxiliary import Objects, list_objects, scene_targets
+from .drawing import layout, render
 from .errors import error_kinds, single_error
 from .language import describe
 from .scenes import Scene, sample_scene, split_of
@@ -78,12 +78,24 @@ class Batch(NamedTuple):
         crops: `(batch, 3)` float32, see `crop_pictures`.
         tokens: `(batch, context)` int64.
         targets: `(batch, targets)` float32, see `scene_targets`.
+        objects: what stands where in the cropped pictures.
     """
 
     pictures: Tensor
     crops: Tensor
     tokens: Tensor
     targets: Tensor
+    objects: Objects
+
+    def to(self, device: str | torch.device) -> "Batch":
+        """The same on another device."""
+        return Batch(
+            self.pictures.to(device),
+            self.crops.to(device),
+            self.tokens.to(device),
+            self.targets.to(device),
+            self.objects.to(device),
+        )
 
 
 class TrainingBatches(Dataset[Batch]):
@@ -103,7 +115,9 @@ class TrainingBatches(Dataset[Batch]):
         """The batch of one step."""
         rng = random.Random(f"batch {self.config.seed} {step}")
         scenes = batch_scenes(self.config, rng)
-        pictures = np.stack([render(scene, seed=rng.getrandbits(48)) for scene in scenes])
+        seeds = [rng.getrandbits(48) for _ in scenes]
+        drawn = list(zip(scenes, seeds, strict=True))
+        pictures = np.stack([render(scene, seed=seed) for scene, seed in drawn])
         crops = []
         for _ in scenes:
             # Every other picture stays whole; crops keep the aspect ratio, and are never
@@ -116,6 +130,7 @@ class TrainingBatches(Dataset[Batch]):
             torch.tensor(crops),
             tokens,
             scene_targets(scenes),
+            list_objects(scenes, [layout(*one) for one in drawn], torch.tensor(crops)),
         )
 
 

@@ -21,7 +21,14 @@ from torch.utils.data import DataLoader, Subset
 from stablepref.towers import encode_tokens
 from stablepref.wide import unit
 
-from .auxiliary import SceneHead, scene_loss
+from .auxiliary import (
+    PatchHead,
+    SceneHead,
+    patch_loss,
+    patch_targets,
+    picture_targets,
+    scene_loss,
+)
 from .batches import Batch, BatchConfig, TrainingBatches, crop_pictures
 from .model import (
     backbone_config,
@@ -45,7 +52,8 @@ class TrainConfig:
         warmup: steps over which the learning rate first rises.
         learning_rate: its peak.
         weight_decay: AdamW's, on matrices only.
-        scene_weight: weight of the second task's loss beside the contrast.
+        scene_weight: weight of the features' second task beside the contrast.
+        patch_weight: weight of the patches' second task.
         precision: "bf16" (autocast) or "fp32".
         backbone: open_clip's model configuration; None is the bundled model's.
         start: folder of a finished training whose weights this one begins with; None begins with
@@ -57,7 +65,8 @@ class TrainConfig:
     warmup: int = 150
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
-    scene_weight: float = 1.0
+    scene_weight: float = 4.0
+    patch_weight: float = 1.0
     precision: str = "bf16"
     backbone: dict[str, Any] | None = None
     start: str | None = None
@@ -68,30 +77,62 @@ class Losses(NamedTuple):
 
     Attributes:
         contrast: CLIP's symmetric cross-entropy (Radford et al. 2021, figure 3).
-        scene: the second task's, mean over the two towers.
+        pictures: what the picture features say of the scene.
+        prompts: what the prompt features say of it.
+        patches: what the patches say.
         top1: share of pictures that find their own prompt.
     """
 
     contrast: Tensor
-    scene: Tensor
+    pictures: Tensor
+    prompts: Tensor
+    patches: Tensor
     top1: Tensor
 
+    def total(self, config: TrainConfig) -> Tensor:
+        """What training lowers."""
+        scene = (self.pictures + self.prompts) / 2
+        return self.contrast + config.scene_weight * scene + config.patch_weight * self.patches
 
-def batch_losses(model: CLIP, head: SceneHead, batch: Batch, *, precision: str) -> Losses:
+
+class Heads(nn.Module):
+    """The second tasks' heads, thrown away after training."""
+
+    def __init__(self, backbone: dict[str, Any]) -> None:
+        super().__init__()
+        self.scene = SceneHead(backbone["embed_dim"])
+        self.patch = PatchHead(backbone["vision_cfg"]["width"])
+
+
+def batch_losses(model: CLIP, heads: Heads, batch: Batch, *, precision: str) -> Losses:
     """The losses of a batch; features, logits and losses are float32 whatever the precision."""
     images = normalise(crop_pictures(batch.pictures.float() / 255, batch.crops))
     half = torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16")
     with half:
-        features = [model.encode_image(images), encode_tokens(model, batch.tokens)]
+        pooled, patches = encode_pictures(model, images)
+        features = [pooled, encode_tokens(model, batch.tokens)]
     seen, read = map(unit, features)
     logits = model.logit_scale.exp() * (seen @ read.T)
     own = torch.arange(len(logits), device=logits.device)
     return Losses(
         contrast=(functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own))
         / 2,
-        scene=(scene_loss(head(seen), batch.targets) + scene_loss(head(read), batch.targets)) / 2,
+        pictures=scene_loss(heads.scene(seen), picture_targets(batch.targets, batch.objects)),
+        prompts=scene_loss(heads.scene(read), batch.targets),
+        patches=patch_loss(
+            heads.patch(patches.float()),
+            patch_targets(batch.objects, math.isqrt(patches.shape[1])),
+        ),
         top1=(logits.argmax(dim=1) == own).float().mean(),
     )
+
+
+def encode_pictures(model: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The features `(batch, dim)` and the last block's patches `(batch, patches, width)`."""
+    found = model.visual.forward_intermediates(
+        images, indices=1, normalize_intermediates=True, output_fmt="NLC"
+    )
+    return found["image_features"], found["image_intermediates"][0]
 
 
 def learning_rate_at(config: TrainConfig, step: int) -> float:
@@ -146,8 +187,8 @@ def train(
     model = build_model(backbone, seed=config.batch.seed).to(device).train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.batch.seed)
-        head = SceneHead(backbone["embed_dim"]).to(device)
-    both = nn.ModuleDict({"model": model, "head": head})
+        heads = Heads(backbone).to(device)
+    both = nn.ModuleDict({"model": model, "heads": heads})
     if config.start is not None:
         path = Path(config.start) / CHECKPOINT_NAME
         both.load_state_dict(torch.load(path, map_location=device, weights_only=True)["model"])
@@ -164,10 +205,9 @@ def train(
         for step, batch in enumerate(loader, start):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate_at(config, step)
-            on_device = Batch(*(part.to(device) for part in batch))
-            losses = batch_losses(model, head, on_device, precision=config.precision)
+            losses = batch_losses(model, heads, batch.to(device), precision=config.precision)
             optimizer.zero_grad(set_to_none=True)
-            (losses.contrast + config.scene_weight * losses.scene).backward()
+            losses.total(config).backward()
             optimizer.step()
             with torch.no_grad():
                 model.logit_scale.clamp_(0, MAX_LOG_SCALE)
@@ -196,7 +236,9 @@ def _log(folder: Path, step: int, losses: Losses, model: CLIP, seconds: float) -
     row = {
         "step": step,
         "loss": losses.contrast.item(),
-        "scene_loss": losses.scene.item(),
+        "pictures_loss": losses.pictures.item(),
+        "prompts_loss": losses.prompts.item(),
+        "patches_loss": losses.patches.item(),
         "top1": losses.top1.item(),
         "logit_scale": model.logit_scale.exp().item(),
         "seconds": round(seconds, 1),
