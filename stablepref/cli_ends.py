@@ -42,8 +42,9 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
             # The interpreter flushes once more at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(PIPE_CLOSED) from None
-        # UnavailableError is an OSError; an ImportError names the extra to install.
-        except (ValueError, TypeError, OSError, ImportError) as error:
+        # UnavailableError is an OSError; an ImportError names the extra to install; a loss that is
+        # not finite is a FloatingPointError.
+        except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
             tell(f"error: {error}")
             raise typer.Exit(NOTHING_DONE) from None
 

@@ -41,8 +41,8 @@ def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 (type hints have no
     if get_origin(kind) is Literal:
         return isinstance(value, str) and value in parts
     if get_origin(kind) is tuple:
-        whole = isinstance(value, tuple) and len(value) == len(parts)
-        return whole and all(map(_fits, value, parts))
+        given = value if isinstance(value, tuple) else ()
+        return len(given) == len(parts) and all(map(_fits, given, parts))
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
     if kind is float:

@@ -6,21 +6,29 @@ from pathlib import Path
 
 import pytest
 import torch
-from stablepref.benchmarks.shapes.auxiliary import SceneHead, scene_loss, scene_targets
+from stablepref.benchmarks.shapes.auxiliary import (
+    Objects,
+    SceneHead,
+    list_objects,
+    patch_loss,
+    patch_targets,
+    picture_targets,
+    scene_loss,
+    scene_targets,
+)
 from stablepref.benchmarks.shapes.batches import (
+    Batch,
     BatchConfig,
     TrainingBatches,
     batch_scenes,
     crop_pictures,
 )
 from stablepref.benchmarks.shapes.errors import error_kinds
+from stablepref.benchmarks.shapes.layout import Placed
 from stablepref.benchmarks.shapes.model import build_model
+from stablepref.benchmarks.shapes.objective import Heads, batch_losses
 from stablepref.benchmarks.shapes.scenes import COLOURS, SHAPES, Group, Scene, split_of
-from stablepref.benchmarks.shapes.train import (
-    TrainConfig,
-    batch_losses,
-    learning_rate_at,
-)
+from stablepref.benchmarks.shapes.train import TrainConfig, learning_rate_at
 from stablepref.benchmarks.shapes.vocabulary import load_tokenizer, write_vocabulary
 from torch.nn import functional
 
@@ -64,28 +72,90 @@ def test_scene_loss_equals_a_naive_loop_and_ignores_what_is_unknown() -> None:
     generator = torch.Generator().manual_seed(0)
     targets = scene_targets([Scene((CIRCLE, SQUARE), "above"), Scene((STAR,))])
     predicted = torch.randn(targets.shape, generator=generator, requires_grad=True)
-    counts, places = 0.0, []
+    total = 0.0
     for row, wanted in zip(predicted.tolist(), targets.tolist(), strict=True):
-        for column, (got, target) in enumerate(zip(row, wanted, strict=True)):
-            if column < KINDS:
-                counts += (got - target) ** 2 / 2
-            elif not math.isnan(target):
-                places.append((got - target) ** 2)
+        for got, target in zip(row, wanted, strict=True):
+            total += 0 if math.isnan(target) else (got - target) ** 2 / 2
     loss = scene_loss(predicted, targets)
-    assert loss.item() == pytest.approx(counts + sum(places) / len(places), rel=1e-5)
+    assert loss.item() == pytest.approx(total, rel=1e-5)
     loss.backward()
     assert predicted.grad is not None
     assert predicted.grad.isfinite().all()
     assert (predicted.grad[targets.isnan()] == 0).all()
 
 
-def test_scene_loss_is_finite_without_any_relation() -> None:
-    targets = scene_targets([Scene((STAR,))])
-    assert scene_loss(torch.zeros_like(targets), targets).item() == pytest.approx(0.25)
+def test_the_head_starts_by_saying_nothing_and_sees_each_dimension_at_unit_spread() -> None:
+    head = SceneHead(4)
+    features = torch.tensor([[1.0, 10.0, -3.0, 0.0], [3.0, 30.0, -9.0, 4.0]])
+    assert (head(features) == 0).all()
+    head.linear.weight.data[:4] = torch.eye(4)
+    expected = torch.tensor([[-1.0, -1.0, 1.0, -1.0], [1.0, 1.0, -1.0, 1.0]])
+    torch.testing.assert_close(head(features)[:, :4], expected, rtol=0, atol=1e-4)
 
 
-def test_the_head_starts_by_saying_nothing() -> None:
-    assert (SceneHead(8)(torch.randn(3, 8)) == 0).all()
+def two_objects() -> Objects:
+    """A red circle at the left and a blue square at the lower right, in a whole picture."""
+    placed = (Placed(0, 0.25, 0.5, 0.2), Placed(1, 0.75, 0.75, 0.125))
+    whole = torch.tensor([[0.0, 0.0, 1.0]])
+    return list_objects([Scene((CIRCLE, SQUARE), "left of")], [placed], whole)
+
+
+def test_objects_are_where_the_crop_shows_them() -> None:
+    placed = (Placed(0, 0.25, 0.5, 0.2), Placed(1, 0.75, 0.75, 0.125))
+    crop = torch.tensor([[0.25, 0.5, 0.5]])  # the lower half of the middle
+    found = list_objects([Scene((CIRCLE, SQUARE), "left of")], [placed], crop)
+    torch.testing.assert_close(found.places[0, 0], torch.tensor([0.0, 0.0, 0.4]))
+    torch.testing.assert_close(found.places[0, 1], torch.tensor([1.0, 0.5, 0.25]))
+    assert found.places[0, 2:].isnan().all()
+    kinds = list(zip(found.colours[0].tolist(), found.shapes[0].tolist(), strict=True))
+    names = [("red", "circle"), ("blue", "square")]
+    assert kinds[:2] == [(COLOURS.index(c), SHAPES.index(s)) for c, s in names]
+    assert set(kinds[2:]) == {(-1, -1)}
+
+
+def test_pictures_tell_the_place_of_all_they_show() -> None:
+    """Worked by hand: the middle of both is (0.5, 0.625), a unit is a quarter of the side."""
+    objects = two_objects()
+    (found,) = picture_targets(scene_targets([Scene((CIRCLE, SQUARE), "left of")]), objects)
+    for name, across, down in (("red", -1, -0.5), ("square", 1, 0.5)):
+        assert place(found, "left of", name) == pytest.approx(across)
+        assert place(found, "above", name) == pytest.approx(down)
+    assert math.isnan(place(found, "left of", "green"))
+    assert found[:KINDS].sum() == 1  # two objects, half each
+
+
+def test_patches_show_the_object_at_their_centre() -> None:
+    """On a grid of four by four the centres are at 1/8, 3/8, 5/8 and 7/8."""
+    grid = patch_targets(two_objects(), 4)[0].view(4, 4, 2)
+    red_circle = [COLOURS.index("red") + 1, SHAPES.index("circle") + 1]
+    blue_square = [COLOURS.index("blue") + 1, SHAPES.index("square") + 1]
+    # (1/8, 3/8), (3/8, 3/8), ... lie sqrt(2)/8 = 0.18 from the circle's centre; its radius is 0.2.
+    circle = {(1, 0), (1, 1), (2, 0), (2, 1)}
+    # No centre lies within 0.125 of (0.75, 0.75): the nearest are sqrt(2)/8 away.
+    for row in range(4):
+        for column in range(4):
+            expected = red_circle if (row, column) in circle else [0, 0]
+            assert grid[row, column].tolist() == expected
+    wider = two_objects()
+    wider.places[0, 1, 2] = 0.18
+    grid = patch_targets(wider, 4)[0].view(4, 4, 2)
+    assert grid[2:, 2:].reshape(4, 2).tolist() == [blue_square] * 4
+
+
+def test_patch_loss_equals_a_naive_loop() -> None:
+    targets = patch_targets(two_objects(), 4)
+    colours, shapes = len(COLOURS) + 1, len(SHAPES) + 1
+    logits = torch.randn(1, 16, colours + shapes, generator=torch.Generator().manual_seed(0))
+    errors: dict[bool, list[float]] = {True: [], False: []}
+    for row, (colour, shape) in zip(logits[0].tolist(), targets[0].tolist(), strict=True):
+        error = 0.0
+        for part, own in ((row[:colours], colour), (row[colours:], shape)):
+            error += math.log(sum(map(math.exp, part))) - part[own]
+        errors[colour > 0].append(error)
+    expected = sum(sum(part) / len(part) for part in errors.values())
+    assert patch_loss(logits, targets).item() == pytest.approx(expected, rel=1e-5)
+    nothing = torch.zeros_like(targets)  # pictures without objects have no mean over objects
+    assert patch_loss(logits, nothing).isfinite()
 
 
 @pytest.mark.parametrize("focus", [0.0, 1.0])
@@ -111,12 +181,17 @@ def test_group_sizes_that_do_not_fit_are_refused() -> None:
         BatchConfig(batch_size=10, group_size=4)
 
 
+def flat(batch: Batch) -> list[torch.Tensor]:
+    """All tensors of a batch."""
+    return [*batch[:-1], *batch.objects]
+
+
 def test_a_batch_depends_on_seed_and_step_alone(tmp_path: Path) -> None:
     write_vocabulary(tmp_path / "bpe.txt.gz")
     config = BatchConfig(batch_size=8)
     batches, again = (TrainingBatches(config, tmp_path / "bpe.txt.gz", 3) for _ in range(2))
     again[2]
-    for one, other in zip(batches[1], again[1], strict=True):
+    for one, other in zip(flat(batches[1]), flat(again[1]), strict=True):
         assert torch.equal(one.nan_to_num(9), other.nan_to_num(9))
     assert not torch.equal(batches[0].pictures, batches[1].pictures)
     other_seed = TrainingBatches(BatchConfig(batch_size=8, seed=1), tmp_path / "bpe.txt.gz", 3)
@@ -161,7 +236,7 @@ def test_contrast_equals_a_naive_loop(tmp_path: Path) -> None:
     batch = TrainingBatches(BatchConfig(batch_size=8), tmp_path / "bpe.txt.gz", 1)[0]
     batch = batch._replace(crops=torch.tensor([[0.0, 0.0, 1.0]] * 8))
     with torch.no_grad():
-        losses = batch_losses(model, SceneHead(16), batch, precision="fp32")
+        losses = batch_losses(model, Heads(backbone), batch, precision="fp32")
         mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
         std = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
         images = model.encode_image((batch.pictures / 255 - mean) / std, normalize=True).tolist()

@@ -7,39 +7,26 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 import typer
 from open_clip.model import CLIP
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Subset
 
-from stablepref.towers import encode_tokens
-from stablepref.wide import unit
+from stablepref.pretrained import load_folder
 
-from .auxiliary import (
-    PatchHead,
-    SceneHead,
-    patch_loss,
-    patch_targets,
-    picture_targets,
-    scene_loss,
-)
-from .batches import Batch, BatchConfig, TrainingBatches, crop_pictures
-from .model import (
-    backbone_config,
-    build_model,
-    normalise,
-    save_model,
-)
+from .batches import BatchConfig, TrainingBatches
+from .model import backbone_config, build_model, save_model
+from .objective import Heads, Losses, batch_losses
 from .vocabulary import VOCABULARY_NAME, load_tokenizer, write_vocabulary
 
 MAX_LOG_SCALE = math.log(100)
 CHECKPOINT_NAME = "checkpoint.pt"
+POSITIONS = "visual.positional_embedding"
 
 
 @dataclass(frozen=True)
@@ -56,8 +43,8 @@ class TrainConfig:
         patch_weight: weight of the patches' second task.
         precision: "bf16" (autocast) or "fp32".
         backbone: open_clip's model configuration; None is the bundled model's.
-        start: folder of a finished training whose weights this one begins with; None begins with
-            random ones.
+        start: folder of a model whose weights this one begins with, all but the positions of its
+            patches: those that contrast alone leaves tell nothing. None begins with random ones.
     """
 
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -67,72 +54,9 @@ class TrainConfig:
     weight_decay: float = 0.05
     scene_weight: float = 4.0
     patch_weight: float = 1.0
-    precision: str = "bf16"
+    precision: str = "fp32"
     backbone: dict[str, Any] | None = None
     start: str | None = None
-
-
-class Losses(NamedTuple):
-    """One step's losses, scalars.
-
-    Attributes:
-        contrast: CLIP's symmetric cross-entropy (Radford et al. 2021, figure 3).
-        pictures: what the picture features say of the scene.
-        prompts: what the prompt features say of it.
-        patches: what the patches say.
-        top1: share of pictures that find their own prompt.
-    """
-
-    contrast: Tensor
-    pictures: Tensor
-    prompts: Tensor
-    patches: Tensor
-    top1: Tensor
-
-    def total(self, config: TrainConfig) -> Tensor:
-        """What training lowers."""
-        scene = (self.pictures + self.prompts) / 2
-        return self.contrast + config.scene_weight * scene + config.patch_weight * self.patches
-
-
-class Heads(nn.Module):
-    """The second tasks' heads, thrown away after training."""
-
-    def __init__(self, backbone: dict[str, Any]) -> None:
-        super().__init__()
-        self.scene = SceneHead(backbone["embed_dim"])
-        self.patch = PatchHead(backbone["vision_cfg"]["width"])
-
-
-def batch_losses(model: CLIP, heads: Heads, batch: Batch, *, precision: str) -> Losses:
-    """The losses of a batch; features, logits and losses are float32 whatever the precision."""
-    images = normalise(crop_pictures(batch.pictures.float() / 255, batch.crops))
-    half = torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16")
-    with half:
-        pooled, patches = encode_pictures(model, images)
-        features = [pooled, encode_tokens(model, batch.tokens)]
-    seen, read = map(unit, features)
-    logits = model.logit_scale.exp() * (seen @ read.T)
-    own = torch.arange(len(logits), device=logits.device)
-    return Losses(
-        contrast=(functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own))
-        / 2,
-        pictures=scene_loss(heads.scene(seen), picture_targets(batch.targets, batch.objects)),
-        prompts=scene_loss(heads.scene(read), batch.targets),
-        patches=patch_loss(
-            heads.patch(patches.float()),
-            patch_targets(batch.objects, math.isqrt(patches.shape[1])),
-        ),
-        top1=(logits.argmax(dim=1) == own).float().mean(),
-    )
-
-
-def encode_pictures(model: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The features `(batch, dim)` and the last block's patches `(batch, patches, width)`."""
-    found = model.visual.forward_intermediates(
-        images, indices=1, normalize_intermediates=True, output_fmt="NLC"
-    )
-    return found["image_features"], found["image_intermediates"][0]
 
 
 def learning_rate_at(config: TrainConfig, step: int) -> float:
@@ -188,10 +112,9 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.batch.seed)
         heads = Heads(backbone).to(device)
-    both = nn.ModuleDict({"model": model, "heads": heads})
     if config.start is not None:
-        path = Path(config.start) / CHECKPOINT_NAME
-        both.load_state_dict(torch.load(path, map_location=device, weights_only=True)["model"])
+        _take_over(model, Path(config.start))
+    both = nn.ModuleDict({"model": model, "heads": heads})
     optimizer = build_optimizer(both, config)
     start = _resume(folder / CHECKPOINT_NAME, config, both, optimizer, device)
     end = config.steps if stop_after is None else min(stop_after, config.steps)
@@ -207,7 +130,8 @@ def train(
                 group["lr"] = learning_rate_at(config, step)
             losses = batch_losses(model, heads, batch.to(device), precision=config.precision)
             optimizer.zero_grad(set_to_none=True)
-            losses.total(config).backward()
+            total = losses.total(scene_weight=config.scene_weight, patch_weight=config.patch_weight)
+            total.backward()
             optimizer.step()
             with torch.no_grad():
                 model.logit_scale.clamp_(0, MAX_LOG_SCALE)
@@ -221,6 +145,16 @@ def train(
             if late:
                 break
     return model
+
+
+def _take_over(model: CLIP, folder: Path) -> None:
+    """Give the model the weights of another, but for the positions of its patches."""
+    given = load_folder(folder).float().model.state_dict()
+    del given[POSITIONS]
+    own = model.state_dict()
+    if {name: v.shape for name, v in (own | given).items()} != {n: v.shape for n, v in own.items()}:
+        raise ValueError(f"{folder} holds a model of another architecture")
+    model.load_state_dict(given, strict=False)
 
 
 def _progress() -> Progress:
@@ -286,26 +220,33 @@ def _resume(
 def main(
     out: Annotated[Path, typer.Option(help="folder for checkpoints and the model")],
     steps: Annotated[int, typer.Option(help="optimiser steps")] = TrainConfig.steps,
-    batch_size: Annotated[int, typer.Option(help="pictures per step")] = BatchConfig.batch_size,
     learning_rate: Annotated[float, typer.Option(help="peak")] = TrainConfig.learning_rate,
     focus: Annotated[
         float, typer.Option(help="share of batches' groups with the hardest errors")
     ] = BatchConfig.focus,
-    warmup: Annotated[int, typer.Option(help="steps of rising learning rate")] = TrainConfig.warmup,
-    start: Annotated[Path | None, typer.Option(help="finished training to begin from")] = None,
+    scene_weight: Annotated[
+        float, typer.Option(help="of the features' second task")
+    ] = TrainConfig.scene_weight,
+    patch_weight: Annotated[
+        float, typer.Option(help="of the patches' second task")
+    ] = TrainConfig.patch_weight,
+    start: Annotated[Path | None, typer.Option(help="folder of a model to begin from")] = None,
     seed: Annotated[int, typer.Option(help="of weights and batches")] = BatchConfig.seed,
-    precision: Annotated[str, typer.Option(help="bf16 or fp32")] = TrainConfig.precision,
+    precision: Annotated[
+        str, typer.Option(help="fp32, or bf16 where it is fast")
+    ] = TrainConfig.precision,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
     workers: Annotated[int, typer.Option(help="processes that draw batches")] = 1,
     max_hours: Annotated[float | None, typer.Option(help="save and stop after so long")] = None,
 ) -> None:
     """Train the shapes CLIP; run again with the same options to continue."""
     config = TrainConfig(
-        batch=BatchConfig(batch_size=batch_size, focus=focus, seed=seed),
+        batch=BatchConfig(focus=focus, seed=seed),
         steps=steps,
-        warmup=warmup,
         start=None if start is None else str(start),
         learning_rate=learning_rate,
+        scene_weight=scene_weight,
+        patch_weight=patch_weight,
         precision=precision,
     )
     train(config, out, device=device, workers=workers, max_hours=max_hours)
