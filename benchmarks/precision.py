@@ -2,7 +2,8 @@
 
 Every candidate of `precision_candidates` is compared with float32: error in score units, and how
 often two pictures keep their order under a prompt. The large models have seeded random weights,
-which says little about ranks; `shapes` is trained.
+which says little about ranks; `shapes` is trained. On a CPU without bfloat16 units the products are
+emulated, and seconds mean nothing then.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +29,7 @@ from stablepref.folders import expand_path
 from stablepref.official import build
 
 from .precision_candidates import CANDIDATES, CLIP_ONLY
+from .precision_emulation import EmulatedProducts, has_bfloat16_units
 from .seeded import seeded_checkpoint
 from .shapes.drawing import render
 from .shapes.errors import error_kinds, single_error
@@ -110,7 +113,12 @@ class Report:
 
 
 def compare(
-    scorer: Scorer, images: Sequence[object], prompts: Sequence[str], candidates: Sequence[str]
+    scorer: Scorer,
+    images: Sequence[object],
+    prompts: Sequence[str],
+    candidates: Sequence[str],
+    *,
+    emulate: bool = False,
 ) -> Report:
     """Score every image under every prompt, in float32 and by each candidate that fits the model.
 
@@ -119,13 +127,15 @@ def compare(
         images: Anything that `Scorer.score` takes, at least two.
         prompts: At least one.
         candidates: Names of `CANDIDATES`.
+        emulate: Compute half-precision products in float32, see `EmulatedProducts`.
     """
     exact, seconds = _scores(scorer, images, prompts)
     found = {}
     for name in candidates:
         if name in CLIP_ONLY and not isinstance(scorer, CLIPScorer):
             continue
-        with CANDIDATES[name](scorer) as candidate:
+        products = EmulatedProducts() if emulate else nullcontext()
+        with CANDIDATES[name](scorer) as candidate, products:
             scores, time_taken = _scores(candidate, images, prompts)
         found[name] = agreement(exact, scores, seconds=time_taken)
     margins = np.abs(_margins(exact))
@@ -240,6 +250,9 @@ def main(
         *CANDIDATES
     ],
     n: Annotated[int, typer.Option(min=2, help="Pictures for the large models.")] = 40,
+    emulate: Annotated[
+        bool | None, typer.Option(help="Emulate products; by default where the CPU has no units.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
 ) -> None:
     """Compare ways of reduced precision with float32, on pictures or scenes."""
@@ -250,16 +263,18 @@ def main(
     paths = expand_path(str(images))
     chosen = paths[:: max(1, len(paths) // n)][:n]
     console = Console(width=WIDTH)
+    emulated = not has_bfloat16_units() if emulate is None else emulate
+    console.print("half-precision products are emulated" if emulated else "products are the CPU's")
     reports = {}
     for name in models:
         entry = BY_NAME[SEEDED.get(name, SHAPES)]
         if name == SHAPES:
             scorer = build(entry, []).float()
-            reports[name] = compare(scorer, *shape_scenes(SCENES), candidates)
+            reports[name] = compare(scorer, *shape_scenes(SCENES), candidates, emulate=emulated)
         else:
             path = seeded_checkpoint(entry.name, workdir)
             scorer = build(entry, [path.with_name(file.filename) for file in entry.files]).float()
-            reports[name] = compare(scorer, chosen, PROMPTS, candidates)
+            reports[name] = compare(scorer, chosen, PROMPTS, candidates, emulate=emulated)
         del scorer
         console.print(table_of(name, reports[name]))
     if out is not None:
