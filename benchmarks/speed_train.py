@@ -86,9 +86,7 @@ def plain_steps(
 ) -> Iterator[Callable[[], None]]:
     """One function for each step, which leaves its gradient in the weights."""
     pairs = PlainPairs(groups, batches, job["views"])
-    loader = DataLoader(
-        pairs, batches.batch_size, num_workers=job["workers"], persistent_workers=True
-    )
+    loader = DataLoader(pairs, batches.batch_size, num_workers=job["workers"])
     device, count = scorer.device, batches.batch_size
     rows = torch.arange(2 * count, device=device)
     for inputs, prompts in loader:

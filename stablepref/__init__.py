@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from stablepref.preference import Comparison
     from stablepref.pretrained import WeightsError
     from stablepref.readers import read_groups
+    from stablepref.recipes import TrainConfig, recipe
     from stablepref.scorer import Scorer
     from stablepref.stream import Scored
+    from stablepref.trainer import train
     from stablepref.zoo import compare, load, rank, score
 
 _HOME = {
@@ -31,6 +33,7 @@ _HOME = {
     "RankedGroup": "stablepref.data",
     "Scored": "stablepref.stream",
     "Scorer": "stablepref.scorer",
+    "TrainConfig": "stablepref.recipes",
     "UnavailableError": "stablepref.download",
     "WeightsError": "stablepref.pretrained",
     "compare": "stablepref.zoo",
@@ -39,7 +42,9 @@ _HOME = {
     "load": "stablepref.zoo",
     "rank": "stablepref.zoo",
     "read_groups": "stablepref.readers",
+    "recipe": "stablepref.recipes",
     "score": "stablepref.zoo",
+    "train": "stablepref.trainer",
 }
 
 __all__ = [
@@ -52,6 +57,7 @@ __all__ = [
     "RankedGroup",
     "Scored",
     "Scorer",
+    "TrainConfig",
     "UnavailableError",
     "WeightsError",
     "compare",
@@ -60,7 +66,9 @@ __all__ = [
     "load",
     "rank",
     "read_groups",
+    "recipe",
     "score",
+    "train",
 ]
 
 

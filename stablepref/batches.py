@@ -11,12 +11,13 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, final
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, cast, final
 
 import numpy as np
 import torch
 
-from stablepref.sources import describe
+from stablepref.files import read_file
+from stablepref.sources import UnusableImageError, describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,4 +154,14 @@ def _identity(image: object) -> bytes:
         return os.fsencode(Path(image).name)  # the data may be moved
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
-    return np.asarray(image).tobytes()
+    if isinstance(image, torch.Tensor):
+        # numpy has no bfloat16
+        return image.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    if hasattr(image, "read"):
+        try:
+            return read_file(cast("BinaryIO", image))
+        except UnusableImageError:
+            return b""
+    array = np.asarray(image)
+    # What is no image has an address in place of content, another one in each run.
+    return type(image).__qualname__.encode() if array.dtype == object else array.tobytes()

@@ -68,7 +68,8 @@ class _BLIP(Scorer):
 
     def config(self) -> dict[str, Any]:
         """The JSON configuration that `from_config` reads."""
-        return {"scorer": self.kind, "name": self.name, **self.architecture}
+        own = {"name": self.name, "preference_scale": self.preference_scale}
+        return {"scorer": self.kind, **own, **self.architecture}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], folder: Path) -> Self:
@@ -96,6 +97,7 @@ class ImageRewardScorer(_BLIP):
         vocabulary: Sequence[str],
         *,
         name: str = "imagereward-v1",
+        preference_scale: float | None = REWARD_STD,
         vision_width: int = 1024,
         vision_depth: int = 24,
         text_width: int = 768,
@@ -106,6 +108,7 @@ class ImageRewardScorer(_BLIP):
         Args:
             vocabulary: Tokens of bert-base-uncased, or others of the same form.
             name: What `stablepref.load` calls the model.
+            preference_scale: As in `Scorer`; 1 for a model trained here, on its normalised rewards.
             vision_width: Width of the vision transformer, a multiple of 64 as all widths.
             vision_depth: Number of its blocks.
             text_width: Width of BERT.
@@ -118,7 +121,7 @@ class ImageRewardScorer(_BLIP):
             vocabulary,
             name=name,
             unit="normalised reward",
-            preference_scale=REWARD_STD,
+            preference_scale=preference_scale,
             vision_width=vision_width,
             vision_depth=vision_depth,
             text_width=text_width,
@@ -150,7 +153,7 @@ class ImageRewardScorer(_BLIP):
 class BLIPScorer(_BLIP):
     """Cosine of BLIP's image and text projections (Li et al. 2022, arXiv:2201.12086).
 
-    The "BLIP score" of the ImageReward paper. Not trained on preferences.
+    The "BLIP score" of the ImageReward paper. BLIP itself was not trained on preferences.
     """
 
     kind = "blip"
@@ -160,6 +163,7 @@ class BLIPScorer(_BLIP):
         vocabulary: Sequence[str],
         *,
         name: str = "blip-large",
+        preference_scale: float | None = None,
         vision_width: int = 1024,
         vision_depth: int = 24,
         text_width: int = 768,
@@ -171,6 +175,7 @@ class BLIPScorer(_BLIP):
         Args:
             vocabulary: Tokens of bert-base-uncased, or others of the same form.
             name: What `stablepref.load` calls the model.
+            preference_scale: As in `Scorer`; None for BLIP itself.
             vision_width: Width of the vision transformer, a multiple of 64 as all widths.
             vision_depth: Number of its blocks.
             text_width: Width of BERT.
@@ -184,7 +189,7 @@ class BLIPScorer(_BLIP):
             vocabulary,
             name=name,
             unit="cosine",
-            preference_scale=None,
+            preference_scale=preference_scale,
             vision_width=vision_width,
             vision_depth=vision_depth,
             text_width=text_width,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from safetensors import SafetensorError
+
+from stablepref.durable import WRITING, sync
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +18,6 @@ if TYPE_CHECKING:
 
 STATE_FILE: Final = "state.json"
 _PREFIX: Final = "step-"
-_HIDDEN: Final = "."
 
 
 class Checkpoint(NamedTuple):
@@ -37,13 +39,14 @@ def save_checkpoint(
 ) -> Path:
     """Write model, optimiser, random states and `state`; then delete all but the newest `keep`.
 
-    Every process must call it. A kill at any moment leaves the checkpoints from before.
+    Every process must call it. A kill at any moment leaves the checkpoints from before. Checkpoints
+    of later steps are deleted too: the training came back from them because they are damaged.
 
     Raises:
-        OSError: The disk is full, say; the half-written checkpoint is removed.
+        OSError: The disk is full, say; nothing of the half-written checkpoint stays.
     """
     final = folder / f"{_PREFIX}{step:08d}"
-    staging = folder / f"{_HIDDEN}{final.name}.writing"
+    staging = folder / f".{final.name}{WRITING}"
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(staging, ignore_errors=True)
@@ -55,15 +58,17 @@ def save_checkpoint(
             _seal(staging, step, state)
             shutil.rmtree(final, ignore_errors=True)
             staging.replace(final)
-            _sync(folder)
-            for old in _folders(folder)[:-keep]:
+            sync(folder)
+            for old in _superseded(folder, final, keep):
                 shutil.rmtree(old)
-    except (OSError, RuntimeError) as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise
-        # safetensors and torch report a full disk in exceptions of their own.
-        raise OSError(f"cannot write the checkpoint of step {step} to {final}: {error}") from error
+    # safetensors and torch report a full disk in exceptions of their own.
+    except (OSError, RuntimeError, SafetensorError) as error:
+        msg = f"cannot write the checkpoint of step {step} to {final}: {error}"
+        raise OSError(msg) from error
+    finally:
+        # In its place by now, unless something failed; then the disk may need the room.
+        if accelerator.is_main_process:
+            shutil.rmtree(staging, ignore_errors=True)
     accelerator.wait_for_everyone()
     return final
 
@@ -90,26 +95,25 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{_PREFIX}[0-9]*")) if folder.is_dir() else []
 
 
+def _superseded(folder: Path, newest: Path, keep: int) -> list[Path]:
+    """All checkpoints but `newest` and the `keep` - 1 before it."""
+    older = [path for path in _folders(folder) if path < newest]
+    newer = [path for path in _folders(folder) if path > newest]
+    return older[: max(0, len(older) + 1 - keep)] + newer
+
+
 def _seal(staging: Path, step: int, state: dict[str, Any]) -> None:
     """Flush every file to the disk and write down their hashes."""
     files = sorted(path for path in staging.rglob("*") if path.is_file())
     for path in files:
-        _sync(path)
+        sync(path)
     names = {str(path.relative_to(staging)): _digest(path) for path in files}
     sealed = staging / STATE_FILE
     sealed.write_text(json.dumps({"step": step, "state": state, "files": names}, indent=1))
-    _sync(sealed)
-    _sync(staging)
+    sync(sealed)
+    sync(staging)
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from stablepref import cli_data, cli_eval, cli_select, cli_train
+from stablepref.anytext import ANY_TEXT
 from stablepref.cli_ends import finish, reported
 from stablepref.cli_options import AsJson, BatchSize, Device, Dtype, Like
 
@@ -52,8 +53,8 @@ Out = Annotated[
 
 def main() -> None:
     """Run the command line."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not be valid text
-        sys.stdout.reconfigure(errors="surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=ANY_TEXT)
     app(prog_name="stablepref")
 
 

@@ -34,11 +34,13 @@ class StepResult(NamedTuple):
     Attributes:
         objective: Loss, margins and weights of the usable pairs, without graph.
         scores: `(images, views)`, float32, NaN for images that cannot be used.
+        usable: Bool `(images,)`.
         pairs: Number of usable pairs.
     """
 
     objective: Objective
     scores: Tensor
+    usable: Tensor
     pairs: int
 
 
@@ -53,7 +55,8 @@ def backward(
     """Add the global loss's gradient to the weights' `.grad`.
 
     Args:
-        accelerator: The distributed engine; its division by the number of processes is undone.
+        accelerator: The distributed engine; its divisions by the numbers of processes and of
+            accumulation steps are undone.
         module: A prepared `ViewScores`.
         share: This process's part of the batch.
         objective: Of scores `(images, views)`, better, worse and label; see `batch_objective`.
@@ -72,10 +75,12 @@ def backward(
     keep = usable[better] & usable[worse]
     found = objective(leaf, better[keep], worse[keep], label[keep])
     seen = Objective(*(part.detach() for part in found))
-    result = StepResult(seen, table.masked_fill(~usable[:, None], torch.nan), int(keep.sum()))
+    scored = table.masked_fill(~usable[:, None], torch.nan)
+    result = StepResult(seen, scored, usable, int(keep.sum()))
     if not found.loss.isfinite():
         return result
     (gradient,) = torch.autograd.grad(found.loss, leaf)
+    divided = accelerator.num_processes * accelerator.gradient_accumulation_steps
     first = shares(len(table), accelerator.num_processes)[accelerator.process_index].start
     for number, chunk in enumerate(chunks):
         last = number + 1 == len(chunks)
@@ -83,7 +88,7 @@ def backward(
             scores = parts[0] if once else _encode(module, share, chunk)
             wanted = gradient[first + chunk.start : first + chunk.stop]
             carried = (scores[: len(chunk)] * wanted).sum() + 0 * scores.sum()
-            accelerator.backward(carried * accelerator.num_processes)
+            accelerator.backward(carried * divided)
     return result
 
 
@@ -94,11 +99,14 @@ def gathered_scores(
     share: Share,
     *,
     micro_batch_size: int | None = None,
-) -> Tensor:
-    """Scores `(images, views)` of a global batch without gradient, NaN for unusable images."""
+) -> tuple[Tensor, Tensor]:
+    """Scores `(images, views)` of a global batch without gradient, and which images are usable.
+
+    The scores of the others are NaN; those of usable images are what the model gives.
+    """
     parts = [_encode(module, share, chunk) for chunk in _chunks(share, micro_batch_size)]
     scores, usable = _gathered(accelerator, share, torch.cat(parts))
-    return scores.masked_fill(~usable[:, None], torch.nan)
+    return scores.masked_fill(~usable[:, None], torch.nan), usable
 
 
 def _chunks(share: Share, size: int | None) -> list[range]:

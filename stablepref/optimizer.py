@@ -36,8 +36,8 @@ def build_optimizer(
 ) -> torch.optim.AdamW:  # fmt: skip
     """AdamW over the trained parameters, with weight decay on matrices alone.
 
-    Biases, norms, class and position embeddings and the logit scale do not decay, as in
-    open_clip's training.
+    Biases, norms, class and position embeddings and the logit scale do not decay: as in
+    open_clip's training, where of these the position embeddings do.
     """
     trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
 

@@ -14,9 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import init_empty_weights
-from huggingface_hub import snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.constants import ENDPOINT
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from stablepref.durable import SAVING, sync
+from stablepref.network import require_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,28 +72,35 @@ class WeightsError(ValueError):
 def save_folder(scorer: Scorer, folder: Path, *, state: Mapping[str, Tensor] | None = None) -> None:
     """Write `scorer` to `folder`: each file under a temporary name first, then renamed.
 
-    The configuration comes last, so that a folder with one is complete.
+    The configuration comes last, so that a folder with one is complete; all is on the disk then.
 
     Args:
         scorer: What to write.
         folder: Where to.
         state: The weights, where a distributed engine holds them in pieces; None takes the
             scorer's own.
+
+    Raises:
+        OSError: A file cannot be written, on a full disk, say.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as name:
         staging = Path(name)
         weights = {
             k: v.detach().cpu().contiguous() for k, v in (state or scorer.state_dict()).items()
         }
-        save_file(weights, staging / WEIGHTS_FILE, metadata={"format": "pt"})
+        try:
+            save_file(weights, staging / WEIGHTS_FILE, metadata={"format": "pt"})
+        except SafetensorError as error:  # its own, also where the disk is full
+            raise OSError(f"cannot write {folder / WEIGHTS_FILE}: {error}") from error
         scorer.save_files(staging)
-        for path in staging.iterdir():
-            path.chmod(READABLE)
-            path.replace(folder / path.name)
         config = staging / CONFIG_FILE
         config.write_text(json.dumps(scorer.config(), indent=2) + "\n")
-        config.replace(folder / CONFIG_FILE)
+        for path in sorted(staging.iterdir(), key=lambda path: path == config):
+            path.chmod(READABLE)
+            sync(path)
+            path.replace(folder / path.name)
+    sync(folder)
 
 
 def load_folder(folder: str | os.PathLike[str]) -> Scorer:
@@ -190,7 +202,26 @@ def fetch_folder(
 
 
 def download_folder(repository: str, **options: Any) -> Path:  # noqa: ANN401 - the hub's own
-    """The local copy of a hub repository of a scorer; `options` are `snapshot_download`'s."""
+    """The local copy of a hub repository of a scorer; `options` are `snapshot_download`'s.
+
+    The configuration comes first, so that another model's weights are not downloaded.
+
+    Raises:
+        WeightsError: It is no repository of a scorer.
+        OSError: It cannot be downloaded, and is not in the cache.
+    """
+    try:
+        require_network(ENDPOINT)
+    except OSError:
+        options["local_files_only"] = True
+    try:
+        read_config(Path(hf_hub_download(repository, CONFIG_FILE, **options)).parent)
+    except LocalEntryNotFoundError:
+        raise
+    except (EntryNotFoundError, WeightsError) as error:
+        reason = error if isinstance(error, WeightsError) else f"it has no {CONFIG_FILE}"
+        msg = f"{repository} on the hub is no scorer that save_pretrained wrote: {reason}"
+        raise WeightsError(msg) from error
     patterns = ["*.json", "*.safetensors", "*.txt", "*.gz"]
     return Path(snapshot_download(repository, allow_patterns=patterns, **options))
 

@@ -43,7 +43,7 @@ class Share(NamedTuple):
         boxes: `(images, views, 4)`: the image itself first, then its weak views.
         flips: Bool `(images, views)`.
         largest: Images in the largest share of any process.
-        errors: What is wrong with the images that cannot be used.
+        errors: What is wrong with those of this process's images that cannot be used.
     """
 
     batch: Batch
@@ -53,7 +53,7 @@ class Share(NamedTuple):
     boxes: Tensor
     flips: Tensor
     largest: int
-    errors: list[str]
+    errors: dict[tuple[int, int], str]
 
 
 @final
@@ -102,7 +102,11 @@ class ShareReader:
 
         def share(step: int, batch: Batch, found: list[Tensor | str]) -> Share:
             mine = self._mine(batch)
-            errors = [item for item in found if isinstance(item, str)]
+            errors = {
+                image: item
+                for image, item in zip(mine, found, strict=True)
+                if isinstance(item, str)
+            }
             usable = torch.tensor([isinstance(item, Tensor) for item in found], dtype=torch.bool)
             black = torch.zeros(3, 1, 1, dtype=torch.uint8)
             pixels = [item if isinstance(item, Tensor) else black for item in found]

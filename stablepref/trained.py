@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import DistributedType
 
+from stablepref.durable import WRITING, sync
 from stablepref.pretrained import save_folder
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ def save_trained(
         folder: Where to; files there are replaced, each in one move.
         described: Configuration and fingerprints, for the card.
         step: Optimiser steps done, for the card.
-        scores: What was measured, for the card.
+        scores: What was measured of these weights, for the card.
+
+    Raises:
+        OSError: A file cannot be written, on a full disk, say.
     """
     scorer: Scorer = accelerator.unwrap_model(module).scorer
     state = None
@@ -47,20 +51,25 @@ def save_trained(
         state = {key.removeprefix("scorer."): value for key, value in whole.items()}
     if accelerator.is_main_process:
         save_folder(scorer, folder, state=state)
-        card = scorer.generate_model_card(training=training_card(described, step, scores))
-        staging = folder / f".{CARD_FILE}"
-        card.save(staging)
+        section = training_card(scorer.name, described, step, scores)
+        staging = folder / f".{CARD_FILE}{WRITING}"
+        scorer.generate_model_card(training=section).save(staging)
+        sync(staging)
         staging.replace(folder / CARD_FILE)
+        sync(folder)
     accelerator.wait_for_everyone()
 
 
-def training_card(described: Mapping[str, Any], step: int, scores: Mapping[str, float]) -> str:
+def training_card(
+    name: str, described: Mapping[str, Any], step: int, scores: Mapping[str, float]
+) -> str:
     """The model card's section on the training, in Markdown."""
     rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in scores.items())
     table = f"| measured | value |\n| --- | --- |\n{rows}" if rows else "Nothing was measured.\n"
     return (
         "## Training\n\n"
-        f"Trained with stablepref, {step} of {described['config']['steps']} steps.\n\n"
+        f"`{name}`, trained with stablepref from `{described['config']['model']}`, "
+        f"{step} of {described['config']['steps']} steps.\n\n"
         f"{table}\n"
         f"Fingerprint of the training data: `{described['data']}`, "
         f"of the validation data: `{described['validation']}`.\n\n"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
 
+import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,9 +25,35 @@ if TYPE_CHECKING:
 
     from accelerate import Accelerator
 
+    from stablepref.globalstep import StepResult
+
 METRICS_FILE = "metrics.jsonl"
+# Steps of large models take minutes; rich knows no speed where its window holds no two of them.
+_SPEED_WINDOW_SECONDS = 3600
 _COLUMNS = {"loss": "loss {:.3f}", "accuracy": "pairs {:.1%}", "margin": "ΔS {:+.2f}",
-            "weight": "weight {:.2f}", "images_per_second": "{:.0f} images/s"}  # fmt: skip
+            "effective_pairs": "effective pairs {:.1f}",
+            "images_per_second": "{:.0f} images/s"}  # fmt: skip
+
+
+def batch_metrics(result: StepResult) -> dict[str, float]:
+    """What people watch of a batch; without usable pairs, NaN but for their number.
+
+    Returns:
+        "loss"; "accuracy", the share of pairs whose better image scores higher; "margin", the mean
+        ΔS; "weight", the mean weight of a pair's loss, 1 in all of step 2 by its definition;
+        "effective_pairs", from 1 to "pairs": how many pairs of equal weight would share the weight
+        as evenly, (Σw)² / Σw² (Kish, Survey Sampling, 1965); "pairs", those usable.
+    """
+    loss, margin, weight = result.objective
+    weight = weight.double()
+    means = {
+        "loss": loss if result.pairs else torch.nan,
+        "accuracy": (margin > 0).double().mean(),
+        "margin": margin.mean(),
+        "weight": weight.mean(),
+        "effective_pairs": weight.sum() ** 2 / weight.square().sum(),
+    }
+    return {name: float(value) for name, value in means.items()} | {"pairs": float(result.pairs)}
 
 
 @final
@@ -45,17 +73,22 @@ class TrainLog:
         self._bar = bar
         self._task = task
 
-    def show(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Move the bar to a step and show its metrics."""
+    def advance(self, step: int) -> None:
+        """Move the bar to a step."""
+        self._bar.update(self._task, completed=step)
+
+    def show(self, metrics: Mapping[str, float]) -> None:
+        """Show metrics beside the bar."""
         told = "  ".join(text.format(metrics[k]) for k, text in _COLUMNS.items() if k in metrics)
-        self._bar.update(self._task, completed=step, told=told)
+        self._bar.update(self._task, told=told)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append a row, at once on its way to the disk."""
+        """Append a row, at once on its way to the disk; what is not finite is null there."""
         self._accelerator.log(dict(metrics), step=step)
         if self._accelerator.is_main_process:
+            row = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **metrics}) + "\n")
+                file.write(json.dumps({"step": step, **row}, allow_nan=False) + "\n")
 
     def say(self, text: str) -> None:
         """One line to people, above the bar."""
@@ -80,7 +113,15 @@ def train_log(
         folder.mkdir(parents=True, exist_ok=True)
         _forget_after(folder / METRICS_FILE, start)
     hidden = show is False or (show is None and not sys.stderr.isatty())
-    bar = Progress(
+    bar = training_bar(hidden=hidden or not accelerator.is_main_process)
+    task = bar.add_task("training", total=steps, completed=start, told="")
+    with bar:
+        yield TrainLog(accelerator, folder, bar, task)
+
+
+def training_bar(*, hidden: bool) -> Progress:
+    """A bar for steps that may take minutes each."""
+    return Progress(
         TextColumn("training"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -88,11 +129,9 @@ def train_log(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        disable=hidden or not accelerator.is_main_process,
+        disable=hidden,
+        speed_estimate_period=_SPEED_WINDOW_SECONDS,
     )
-    task = bar.add_task("training", total=steps, completed=start, told="")
-    with bar:
-        yield TrainLog(accelerator, folder, bar, task)
 
 
 def _forget_after(path: Path, step: int) -> None:

@@ -1,28 +1,29 @@
-"""What comes before the first training step: refusals, the folder's past, and the model."""
+"""What a training is set up with: its data, the folder's past, the model and the objective."""
 
 from __future__ import annotations
 
 import copy
 import json
 import logging
-from typing import TYPE_CHECKING, Any, Final
-
-from accelerate.utils import DistributedType
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from stablepref.batches import fingerprint
 from stablepref.checkpoints import newest_checkpoint
 from stablepref.freezing import checkpoint_activations, freeze
+from stablepref.objective import batch_objective
 from stablepref.optimizer import build_optimizer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import torch
-    from accelerate import Accelerator
+    from torch import Tensor
 
     from stablepref.checkpoints import Checkpoint
     from stablepref.data import RankedGroup
+    from stablepref.objective import Objective
     from stablepref.recipes import TrainConfig
     from stablepref.scorer import Scorer
 
@@ -32,26 +33,44 @@ CHECKPOINTS: Final = "checkpoints"
 """The folder of checkpoints in a training's folder."""
 
 
-def refuse_what_cannot_work(accelerator: Accelerator) -> None:
-    """Combinations that an engine accepts and then ignores, or that fail late."""
-    if accelerator.device.type != "cpu":
-        return
-    if accelerator.mixed_precision == "fp16":
-        msg = "fp16 needs a GPU: a CPU would train in float32 without a word; use bf16 or no"
+def validation_groups(validation: Iterable[RankedGroup] | None) -> list[RankedGroup]:
+    """The groups to validate on, none without a validation.
+
+    Raises:
+        ValueError: There is a validation without a single pair of different ranks.
+    """
+    if validation is None:
+        return []
+    groups = list(validation)
+    if not any(group.pairs() for group in groups):
+        msg = (
+            f"the validation has {len(groups)} groups and no pair of images of different rank in "
+            "them; give groups with ranks that differ, or no validation"
+        )
         raise ValueError(msg)
-    if accelerator.distributed_type == DistributedType.FSDP:
-        msg = "FSDP needs GPUs; on CPUs start several processes with torchrun alone (DDP)"
-        raise ValueError(msg)
+    return groups
 
 
 def described_training(
     config: TrainConfig,
     groups: Sequence[RankedGroup],
     held_out: Sequence[RankedGroup],
+    *,
     mixed_precision: str,
+    scorer: Scorer | None = None,
 ) -> dict[str, Any]:
-    """What the weights depend on, as it is read back from JSON."""
+    """What the weights depend on, as it is read back from JSON.
+
+    Args:
+        config: The configuration.
+        groups: The data.
+        held_out: The data to validate on.
+        mixed_precision: That of the engine, which the configuration may leave to it.
+        scorer: What the training begins from in place of `config.model`.
+    """
     values = config.exact_values() | {"mixed_precision": mixed_precision}
+    if scorer is not None:
+        values["model"] = scorer.name
     described = {
         "config": values,
         "data": fingerprint(groups),
@@ -75,10 +94,11 @@ def checkpoint_of(folder: Path, described: dict[str, Any], *, resume: bool) -> C
     if found is None or found.state["described"] == described:
         return found
     then = found.state["described"]
+    was, now = then["config"], described["config"]
     changed = [
-        f"{name} was {then['config'].get(name)!r}, is {value!r}"
-        for name, value in described["config"].items()
-        if then["config"].get(name) != value
+        f"{name} was {_told(was, name)}, is {_told(now, name)}"
+        for name in dict.fromkeys([*now, *was])
+        if _told(was, name) != _told(now, name)
     ]
     changed += [f"the {part} differs" for part in ("data", "validation")
                 if then[part] != described[part]]  # fmt: skip
@@ -86,9 +106,16 @@ def checkpoint_of(folder: Path, described: dict[str, Any], *, resume: bool) -> C
     raise ValueError(msg)
 
 
+def _told(values: Mapping[str, Any], name: str) -> str:
+    return repr(values[name]) if name in values else "absent"
+
+
 def model_to_train(scorer: Scorer, config: TrainConfig) -> Scorer:
     """A float32 copy of which only the last blocks will move."""
-    model = copy.deepcopy(scorer).float().eval()
+    model = copy.deepcopy(scorer)
+    # A compiled encoder stays bound to the weights that it was compiled with: the original's.
+    vars(model).pop("encode_inputs", None)
+    model = model.float().eval()
     model.name, model.preference_scale = config.name, 1.0
     freeze(
         model,
@@ -116,4 +143,25 @@ def optimizer_of(model: Scorer, config: TrainConfig) -> torch.optim.AdamW:
         weight_decay=config.weight_decay,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
+    )
+
+
+def objective_of(
+    config: TrainConfig, step: int
+) -> Callable[[Tensor, Tensor, Tensor, Tensor], Objective]:
+    """What a step, from 0, minimises: the paper's step 1 or step 2, or cross-entropy.
+
+    A function of scores, better, worse and label, as in `batch_objective`.
+    """
+    weighting: Literal["order", "margin", "none"] = "none"
+    if config.loss == "stable-preference":
+        weighting = "order" if step < config.order_steps else "margin"
+    return partial(
+        batch_objective,
+        weighting=weighting,
+        anti_interference=config.anti_interference,
+        b=config.b,
+        tau=config.tau,
+        margin_weighting=config.margin_weighting,
+        detach_weights=config.detach_weights,
     )

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import fields
@@ -135,14 +136,15 @@ def test_sigterm_saves_and_the_exit_code_says_so(data: Path, model: Path, tmp_pa
 def test_two_processes_write_one_training(data: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     arguments = ["train", "--data", data, "--model", model, "--out", out, *QUICK]
-    program = tmp_path / "program.py"
-    program.write_text(COMMAND[-1])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run(
-        [COMMAND[0], "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-         str(program), *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [*launcher, "-m", "stablepref", *map(str, arguments)],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("trained: ") == 1
     both = metrics(out)

@@ -1,5 +1,6 @@
 """The gradient of a global batch, whatever carries it: pairs, groups, micro-batches, processes."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -142,6 +143,19 @@ def test_activation_checkpointing_gives_the_same_gradient() -> None:
     assert_close(measured(activation_checkpointing=True, micro_batch_size=2), measured())
 
 
+def test_accumulation_that_a_launcher_asks_for_divides_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    try:
+        assert Accelerator(cpu=True).gradient_accumulation_steps == 4
+        accumulated = measured(micro_batch_size=2)
+    finally:
+        monkeypatch.undo()
+        Accelerator(cpu=True).gradient_accumulation_steps = 1
+    assert_close(accumulated, measured())
+
+
 def test_a_group_is_encoded_once_and_equals_its_pairs_apart() -> None:
     """The group form against the pair form: the same pairs, each in a batch of its own."""
     pairs = np.array([(2, i, j) for i, j in GROUPS[2].pairs()])
@@ -184,8 +198,9 @@ def test_pairs_of_unusable_images_are_left_out() -> None:
         assert found.pairs == int(keep.sum())
         results.append((float(found.objective.loss), gradients(scorer)))
     assert_close(*results)
-    nan = gathered_scores(accelerator, module, broken)[:, 0].isnan()
-    assert nan.nonzero().flatten().tolist() == [place]
+    scores, usable = gathered_scores(accelerator, module, broken)
+    assert scores[:, 0].isnan().nonzero().flatten().tolist() == [place]
+    assert (~usable).nonzero().flatten().tolist() == [place]
 
 
 def test_a_loss_that_is_not_finite_leaves_no_gradient() -> None:
@@ -199,46 +214,45 @@ def test_a_loss_that_is_not_finite_leaves_no_gradient() -> None:
     assert not gradients(scorer)
 
 
-def child(out: str, micro_batch_size: str) -> None:
+def child(out: str, *micro_batch_sizes: str) -> None:
     """One of several processes: its share of the batch, and what came of it."""
-    scorer = small_model()
     accelerator = Accelerator(cpu=True)
-    module = accelerator.prepare(ViewScores(scorer))
     share = read_share(
         whole_batch(), process=accelerator.process_index, processes=accelerator.num_processes
     )
-    found = backward(
-        accelerator,
-        module,
-        share,
-        objective("margin"),
-        micro_batch_size=int(micro_batch_size) or None,
-    )
-    state = {"loss": found.objective.loss, "count": torch.tensor(accelerator.num_processes)}
-    torch.save(state | gradients(scorer), f"{out}.{accelerator.process_index}")
+    for size in micro_batch_sizes:
+        scorer = small_model()
+        module = accelerator.prepare(ViewScores(scorer))
+        found = backward(
+            accelerator, module, share, objective("margin"), micro_batch_size=int(size) or None
+        )
+        state = {"loss": found.objective.loss, "count": torch.tensor(accelerator.num_processes)}
+        torch.save(state | gradients(scorer), f"{out}.{size}.{accelerator.process_index}")
     accelerator.end_training()
 
 
-@pytest.mark.parametrize(("processes", "micro_batch_size"), [(2, 0), (2, 2), (3, 1)])
-def test_processes_share_one_batch(tmp_path: Path, processes: int, micro_batch_size: int) -> None:
+@pytest.mark.parametrize(("processes", "micro_batch_sizes"), [(2, (0, 2)), (3, (1,))])
+def test_processes_share_one_batch(
+    tmp_path: Path, processes: int, micro_batch_sizes: tuple[int, ...]
+) -> None:
     """The norm of DDP's average, undone: every process holds the gradient of the whole batch."""
     out = tmp_path / "gradients"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     subprocess.run(
-        [*launcher, f"--nproc-per-node={processes}", __file__, str(out), str(micro_batch_size)],
+        [*launcher, f"--nproc-per-node={processes}", __file__, str(out),
+         *map(str, micro_batch_sizes)],
         check=True,
         env=child_environment(),
         timeout=300,
-    )
+    )  # fmt: skip
     expected = measured()
-    for process in range(processes):
-        state = torch.load(f"{out}.{process}", weights_only=True)
+    for size, process in itertools.product(micro_batch_sizes, range(processes)):
+        state = torch.load(f"{out}.{size}.{process}", weights_only=True)
         assert int(state.pop("count")) == processes
         assert_close((float(state.pop("loss")), state), expected)
 
 
 def child_environment() -> dict[str, str]:
-
     return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 

@@ -1,7 +1,6 @@
 """Training: what it writes, refuses, leaves out and learns."""
 
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from ranked import SMALL, ranked_groups
 from tiny import tiny_clip
 
 import stablepref
+from stablepref import trainer
 from stablepref.data import RankedGroup
 from stablepref.recipes import TrainConfig, recipe
 from stablepref.trainer import train
@@ -53,11 +53,19 @@ def test_a_training_leaves_models_metrics_and_checkpoints(tmp_path: Path) -> Non
     steps = [row for row in rows(tmp_path) if "loss" in row]
     assert [row["step"] for row in steps] == [1, 2, 3, 4, 5, 6]
     assert steps[0].keys() >= {"accuracy", "margin", "weight", "grad_norm", "images_per_second"}
+    # In the first step, of step 1, weights differ; in the last, of step 2, their mean is 1.
+    assert all(1 <= row["effective_pairs"] <= row["pairs"] for row in steps)
+    assert steps[-1]["weight"] == pytest.approx(1)
+    assert steps[-1]["effective_pairs"] < 4.99
     assert [row["learning_rate"] for row in steps][:2] == [1e-3, 1e-3]
     checked = [row for row in rows(tmp_path) if "validation_accuracy" in row]
     assert [row["step"] for row in checked] == [2, 4, 6]
     highest = max(row["validation_accuracy"] for row in checked)
     assert f"| validation accuracy | {highest:.4f} |" in (tmp_path / "best/README.md").read_text()
+    card = (tmp_path / "last/README.md").read_text()
+    assert f"| validation accuracy | {checked[-1]['validation_accuracy']:.4f} |" in card
+    assert "`small`, trained with stablepref from `tiny`, 6 of 6 steps" in card
+    assert "clip-vit-h-14" not in card
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-00000004", "step-00000006"]
 
@@ -116,31 +124,6 @@ def test_equal_seeds_give_equal_weights(tmp_path: Path) -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_a_broken_image_is_named_and_its_pairs_are_left_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no picture")
-    groups = ranked_groups()
-    groups[2] = replace(groups[2], images=(str(broken), *groups[2].images[1:]))
-    with caplog.at_level(logging.WARNING):
-        train(groups, SMALL, out=tmp_path / "run", scorer=tiny_clip(), progress=False)
-    assert "broken.png" in caplog.text
-    assert "pairs are left out" in caplog.text
-    assert min(row["pairs"] for row in rows(tmp_path / "run") if "loss" in row) < 5
-    assert all(np.isfinite(row["loss"]) for row in rows(tmp_path / "run") if "loss" in row)
-
-
-def test_a_loss_that_is_not_finite_stops_with_step_images_and_checkpoint(tmp_path: Path) -> None:
-    config = replace(SMALL, learning_rate=1e30, checkpoint_every=1)
-    with pytest.raises(FloatingPointError) as error:
-        train(ranked_groups(), config, out=tmp_path, scorer=tiny_clip(), progress=False)
-    message = str(error.value)
-    assert "the loss of step 2 is" in message
-    assert "group 0, image 0: array" in message
-    assert str(tmp_path / "checkpoints" / "step-00000001") in message
-
-
 def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
     train(ranked_groups(), SMALL, out=tmp_path, scorer=tiny_clip(), progress=False)
     with pytest.raises(ValueError, match="holds a training already; resume it"):
@@ -185,7 +168,7 @@ def test_bf16_trains_near_float32(tmp_path: Path) -> None:
 
 
 def test_the_bundled_model_trains_by_name(tmp_path: Path) -> None:
-    config = recipe("sp-shapes", steps=1, order_steps=0, batch_size=4)
+    config = recipe("sp-shapes", steps=1, order_steps=0, warmup_steps=0, batch_size=4)
     trained = train(ranked_groups(), config, out=tmp_path, progress=False)
     assert trained.name == "sp-shapes"
     assert trained.dtype == torch.float32
@@ -197,3 +180,37 @@ def test_tensorboard_is_told(tmp_path: Path) -> None:
     config = replace(SMALL, log_with="tensorboard", steps=2)
     train(ranked_groups(), config, out=tmp_path, scorer=tiny_clip(), progress=False)
     assert list(tmp_path.rglob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize(("start", "bound"), [(9.0, 4.6051702), (-3.0, 0.0)])
+def test_the_logit_scale_is_kept_within_its_bounds(
+    tmp_path: Path, start: float, bound: float
+) -> None:
+    """The bounds are ln 100 and 0."""
+    scorer = tiny_clip()
+    with torch.no_grad():
+        scorer.model.logit_scale.fill_(start)
+    config = replace(SMALL, steps=1, order_steps=1)
+    trained = train(ranked_groups(), config, out=tmp_path, scorer=scorer, progress=False)
+    assert trained.state_dict()["model.logit_scale"].item() == pytest.approx(bound, abs=1e-6)
+
+
+def test_speed_counts_training_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that only validation moves, training takes no time."""
+    now = [0.0]
+
+    def slow(*_: object, **__: object) -> dict[str, float]:
+        now[0] += 1000
+        return {trainer.ACCURACY: 0.5}
+
+    def tick() -> float:
+        now[0] += 0.5
+        return now[0]
+
+    monkeypatch.setattr(trainer, "_validated", slow)
+    monkeypatch.setattr("stablepref.trainer.time.monotonic", tick)
+    config = replace(SMALL, log_every=2, validate_every=1)
+    train(ranked_groups(), config, out=tmp_path, validation=ranked_groups(2), scorer=tiny_clip())
+    # Of a step the clock sees its begin and its end, one tick; each image has 2 views beside it.
+    for row in (row for row in rows(tmp_path) if "loss" in row):
+        assert 2 * 3 * 4 <= row["images_per_second"] <= 2 * 3 * 10

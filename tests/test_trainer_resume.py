@@ -18,7 +18,7 @@ from stablepref import checkpoints
 from stablepref.trainer import train
 from stablepref.trainsetup import checkpoint_of
 
-CONFIG = replace(SMALL, steps=10, checkpoint_every=1, log_every=1)
+CONFIG = replace(SMALL, steps=24, checkpoint_every=1, validate_every=3, log_every=1)
 KILLS = 10
 
 
@@ -75,14 +75,13 @@ Start = Callable[[Callable[[Path], None], Path], BaseProcess]
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(start: Start, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """The folder of a training without a break, and how long it took."""
+def uninterrupted(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training without a break."""
     folder = tmp_path_factory.mktemp("whole")
-    begun = time.monotonic()
     process = start(run, folder)
     process.join()
     assert process.exitcode == 0
-    return folder, time.monotonic() - begun
+    return folder
 
 
 def assert_same(folder: Path, whole: Path) -> None:
@@ -99,45 +98,75 @@ def _without_speed(line: str) -> str:
     return line.partition('"images_per_second"')[0]
 
 
-def test_killed_at_ten_random_moments(
-    start: Start, uninterrupted: tuple[Path, float], tmp_path: Path
-) -> None:
-    whole, seconds = uninterrupted
+def rows_in(folder: Path) -> int:
+    """Rows of metrics.jsonl, written steps and validations."""
+    path = folder / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def newest_in(folder: Path) -> int:
+    """The step of the newest checkpoint, 0 without any."""
+    found = [int(path.name[-8:]) for path in (folder / "checkpoints").glob("step-*")]
+    return max(found, default=0)
+
+
+def kill_after(process: BaseProcess, folder: Path, rows: int, seconds: float) -> None:
+    """Kill a training once metrics.jsonl has so many rows, and some seconds later."""
+    while process.is_alive() and rows_in(folder) < rows:
+        time.sleep(0.001)
+    time.sleep(seconds)
+    process.kill()
+    process.join()
+
+
+def test_killed_at_ten_random_moments(start: Start, uninterrupted: Path, tmp_path: Path) -> None:
+    """Rows written, not time, decide when to kill, so that slow machines kill as often."""
     rng = random.Random(0)
+    reached = []
     for _ in range(KILLS):
         process = start(run, tmp_path)
-        process.join(timeout=rng.uniform(0.2, 1) * seconds / 2)
-        process.kill()
-        process.join()
-        if process.exitcode == 0:
-            break
+        kill_after(process, tmp_path, rows_in(tmp_path) + rng.randint(1, 3), rng.uniform(0, 0.03))
+        assert process.exitcode == -signal.SIGKILL
+        reached.append(newest_in(tmp_path))
+    assert reached == sorted(reached)
+    inside = [step for step in reached if 0 < step < CONFIG.steps]
+    assert len(inside) >= KILLS - 2
+    assert len(set(inside)) >= KILLS // 2
     process = start(run, tmp_path)
     process.join()
     assert process.exitcode == 0
-    assert_same(tmp_path, whole)
+    assert_same(tmp_path, uninterrupted)
 
 
 @pytest.mark.parametrize("moment", [run_and_die_while_sealing, run_and_die_before_the_move])
 def test_killed_during_a_checkpoint(
-    start: Start,
-    uninterrupted: tuple[Path, float],
-    tmp_path: Path,
-    moment: Callable[[Path], None],
+    start: Start, uninterrupted: Path, tmp_path: Path, moment: Callable[[Path], None]
 ) -> None:
+    """During the first one, and with checkpoints from before, the last of which is then used."""
     for _ in range(2):
         process = start(moment, tmp_path)
         process.join()
         assert process.exitcode == -signal.SIGKILL
         assert not list((tmp_path / "checkpoints").glob("step-*"))
     process = start(run, tmp_path)
+    kill_after(process, tmp_path, 4, 0)
+    before = newest_in(tmp_path)
+    assert 0 < before < CONFIG.steps
+    process = start(moment, tmp_path)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert newest_in(tmp_path) == before
+    assert len(list((tmp_path / "checkpoints").glob(".step-*.writing"))) == 1
+    process = start(run, tmp_path)
     process.join()
     assert process.exitcode == 0
-    assert_same(tmp_path, uninterrupted[0])
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+    assert_same(tmp_path, uninterrupted)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
 def test_asked_to_stop_it_saves_first(
-    start: Start, uninterrupted: tuple[Path, float], tmp_path: Path, number: int, code: int
+    start: Start, uninterrupted: Path, tmp_path: Path, number: int, code: int
 ) -> None:
     process = start(run, tmp_path)
     while not list(tmp_path.glob("checkpoints/step-*")):
@@ -149,12 +178,12 @@ def test_asked_to_stop_it_saves_first(
     process = start(run, tmp_path)
     process.join()
     assert process.exitcode == 0
-    assert_same(tmp_path, uninterrupted[0])
+    assert_same(tmp_path, uninterrupted)
 
 
 def test_after_a_damaged_checkpoint_the_one_before_is_used(
     start: Start,
-    uninterrupted: tuple[Path, float],
+    uninterrupted: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -176,7 +205,7 @@ def test_after_a_damaged_checkpoint_the_one_before_is_used(
     process = start(run, tmp_path)
     process.join()
     assert process.exitcode == 0
-    assert_same(tmp_path, uninterrupted[0])
+    assert_same(tmp_path, uninterrupted)
 
 
 def test_with_no_whole_checkpoint_nothing_is_begun_anew(tmp_path: Path) -> None:
