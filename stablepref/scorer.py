@@ -146,6 +146,10 @@ class Scorer(
         """Compile the image encoder with `torch.compile`; its first batches then take long."""
         object.__setattr__(self, "encode_inputs", torch.compile(self.encode_inputs))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: not the compiled encoder, which is bound to this one."""
+        return {name: value for name, value in vars(self).items() if name != "encode_inputs"}
+
     # The user's edge, in modules of their own.
 
     def score(

@@ -112,10 +112,7 @@ def _told(values: Mapping[str, Any], name: str) -> str:
 
 def model_to_train(scorer: Scorer, config: TrainConfig) -> Scorer:
     """A float32 copy of which only the last blocks will move."""
-    model = copy.deepcopy(scorer)
-    # A compiled encoder stays bound to the weights that it was compiled with: the original's.
-    vars(model).pop("encode_inputs", None)
-    model = model.float().eval()
+    model = copy.deepcopy(scorer).float().eval()
     model.name, model.preference_scale = config.name, 1.0
     freeze(
         model,
