@@ -15,6 +15,7 @@ from stablepref.integrations.pruning import check_prune
 from stablepref.integrations.sampled_rewards import as_scorer
 from stablepref.integrations.selection import Selection, in_order
 
+from stablepref.fingerprint import weights_digest
 from stablepref.progress import progress_bar
 from stablepref.prompts import check_prompts
 
@@ -258,6 +259,7 @@ def _settings(
         "scheduler": type(pipe.components.get("scheduler")).__name__,
         "arguments": fingerprint(dict(arguments)),
         "model": scorer.name,
+        "scorer": weights_digest(scorer),
         "dtype": str(scorer.dtype).removeprefix("torch."),
         "views": views,
         "prune": fingerprint(None if prune is None else dict(prune)),

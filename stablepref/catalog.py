@@ -264,7 +264,7 @@ ENTRIES: Final = (
     Entry(
         name="shapes",
         family="folder",
-        backbone="CLIP ViT, 3.6 M parameters",
+        backbone="CLIP ViT, 3.7 M parameters",
         sizes={},
         protocol="clip",
         unit=LOGIT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import traceback
 import warnings
 from typing import TYPE_CHECKING, ParamSpec
 
@@ -19,6 +20,17 @@ SOME_FAILED = 1
 NOTHING_DONE = 2
 INTERRUPTED = 130  # as shells report SIGINT
 PIPE_CLOSED = 141  # as shells report SIGPIPE
+
+ENDED = (
+    ValueError,
+    TypeError,
+    OSError,  # UnavailableError among them
+    ImportError,  # it names the extra to install
+    FloatingPointError,  # a loss that is not finite
+    RuntimeError,  # torch's own: a device that cannot compute this, or that has no memory left
+    MemoryError,
+)
+"""Errors whose message tells a user enough; others are faults of this program, with a traceback."""
 
 P = ParamSpec("P")
 
@@ -42,10 +54,11 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
             # The interpreter flushes once more at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(PIPE_CLOSED) from None
-        # UnavailableError is an OSError; an ImportError names the extra to install; a loss that is
-        # not finite is a FloatingPointError.
-        except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-            tell(f"error: {error}")
+        except ENDED as error:
+            tell(f"error: {str(error) or type(error).__name__}")
+            raise typer.Exit(NOTHING_DONE) from None
+        except Exception:
+            traceback.print_exc()
             raise typer.Exit(NOTHING_DONE) from None
 
     return run

@@ -86,11 +86,11 @@ def evaluate(  # noqa: PLR0913, PLR0917 (the arguments of a command are its opti
 ) -> None:
     """Measure how well models agree with people, and how stable their choices are."""
     names: list[str | None] = list(model) if model else [None]
-    commands = import_module("stablepref.commands_eval")
-    options = [
+    options = [  # checked before the next import, which brings torch
         import_module("stablepref.commands").Options(name, like, device, dtype, 0, batch_size)
         for name in names
     ]
+    commands = import_module("stablepref.commands_eval")
     tally = commands.evaluate(
         commands.Data(data, data_format, images, split),
         options,

@@ -15,6 +15,8 @@ from rich.console import Console
 import stablepref
 from stablepref.catalog import ENTRIES
 from stablepref.items import Outcome, count_items, read_items, score_items
+from stablepref.modelnames import check_dtype, check_model, model_name
+from stablepref.outputs import check_input, check_place, checked_items
 from stablepref.progress import progress_bar
 from stablepref.results import ResultsFile, write_rows
 from stablepref.tables import print_models, print_results
@@ -32,7 +34,11 @@ log = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap
 @final
 @dataclass(frozen=True)
 class Options:
-    """The options that `score`, `rank` and `compare` share, as typed."""
+    """The options that `score`, `rank` and `compare` share, as typed.
+
+    Raises:
+        ValueError: The model or the number type is unknown; found without torch.
+    """
 
     model: str | None
     like: str | None
@@ -40,6 +46,12 @@ class Options:
     dtype: str | None
     views: int
     batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without torch."""
+        check_model(model_name(self.model), self.like)
+        if self.dtype not in (None, "auto"):
+            check_dtype(self.dtype)
 
     def load(self) -> Scorer:
         """The model, where it was asked for.
@@ -112,18 +124,20 @@ def rank(
         html: Write a page of pictures too.
     """
     tally = Tally()
-    if html is not None and not html.parent.is_dir():
-        msg = f"--html {html}: there is no folder {html.parent}"
-        raise ValueError(msg)
     items = read_items(images, prompt)
+    if html is not None:
+        check_place("--html", html)
+        check_input("--html", html, images)
+        items = checked_items("--html", html, items)
     scorer = options.load()
     ranked: dict[str, list[Outcome]] = {}
     failed = []
     for outcome in _outcomes(scorer, items, images, options, tally):
-        if outcome.score is None or outcome.item.prompt is None:
-            failed.append(outcome)
+        kept = outcome if html is not None else outcome.without_image()
+        if kept.score is None or kept.item.prompt is None:
+            failed.append(kept)
         else:
-            ranked.setdefault(outcome.item.prompt, []).append(outcome)
+            ranked.setdefault(kept.item.prompt, []).append(kept)
     for text, group in ranked.items():
         ranked[text] = sorted(group, key=lambda o: -(o.score or 0.0))[:top]
     placed: list[tuple[int | None, Outcome]] = [
@@ -183,11 +197,18 @@ def _score_to_file(
     images: Sequence[str], prompt: str | None, options: Options, out: Path, tally: Tally
 ) -> None:
     file = ResultsFile(out)
+    check_input("--out", out, images)
     items = read_items(images, prompt)
+    if out.exists():
+        msg = (
+            f"--out {out} is there already, and whole: delete it to score again, or choose another "
+            "--out"
+        )
+        raise ValueError(msg)
     scorer = options.load()
     settings = {
         "model": scorer.name,
-        "source": options.model,
+        "weights": import_module("stablepref.fingerprint").weights_digest(scorer),
         "dtype": str(scorer.dtype).removeprefix("torch."),
         "views": options.views,
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from stablepref.datacheck import check_data
+from stablepref.outputs import check_input, check_place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,9 +51,9 @@ def check(
     if splits and len(paths) > 1:
         msg = f"--split takes its splits from one source, and there are {len(paths)}"
         raise ValueError(msg)
-    if html is not None and not html.parent.is_dir():
-        msg = f"--html {html}: there is no folder {html.parent}"
-        raise ValueError(msg)
+    if html is not None:
+        check_place("--html", html)
+        check_input("--html", html, paths)
     sources = dict.fromkeys(splits, paths[0]) if splits else _named(paths)
     report = check_data(
         sources,

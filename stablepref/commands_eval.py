@@ -16,6 +16,7 @@ from stablepref.data import Exclusions
 from stablepref.evaljson import reports_dict, save_reports
 from stablepref.evaltables import report_tables
 from stablepref.evaluation import evaluate_through, partial_file
+from stablepref.outputs import check_input, check_place
 from stablepref.perturbations import PERTURBATIONS, TABLE_1, UNSEEN
 from stablepref.readers import read_groups
 from stablepref.tables import print_table
@@ -96,10 +97,12 @@ def evaluate(
     """
     names = perturbation_names(perturbations)
     pairwise_accuracy([], [], tie_rule, tie_margin=tie_margin)
-    if out is not None and (out.suffix.lower() != ".json" or not out.parent.is_dir()):
-        wrong = "a name that ends in .json" if out.parent.is_dir() else "a folder that is there"
-        msg = f"--out {out}: expected {wrong}"
-        raise ValueError(msg)
+    if out is not None:
+        if out.suffix.lower() != ".json":
+            msg = f"--out {out}: expected a name that ends in .json"
+            raise ValueError(msg)
+        check_place("--out", out)
+        check_input("--out", out, [data.source])
     if plots is not None and plots.exists() and not plots.is_dir():
         msg = f"--plots {plots}: expected a folder"
         raise ValueError(msg)

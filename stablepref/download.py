@@ -6,16 +6,14 @@ import hashlib
 import json
 import os
 import re
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import torch
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
 
+from stablepref.network import require_network
 from stablepref.pretrained import WeightsError
 
 if TYPE_CHECKING:
@@ -106,7 +104,7 @@ def _download(entry: Entry, file: RemoteFile) -> Path:
         raise UnavailableError(msg)
     try:
         if file.repo is not None:
-            _require_name_service(ENDPOINT)
+            require_network(ENDPOINT)
             return Path(hf_hub_download(file.repo, file.filename))
         path = cache_folder() / file.filename
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,12 +113,6 @@ def _download(entry: Entry, file: RemoteFile) -> Path:
         msg = f"cannot download {file.filename} of {entry.name} ({first_line(error)})"
         raise UnavailableError(msg) from error
     return path
-
-
-def _require_name_service(url: str) -> None:
-    """Raise OSError at once where there is no network; the hub's client tries for half a minute."""
-    if not getproxies():
-        socket.getaddrinfo(urlsplit(url).hostname, None)
 
 
 def first_line(error: Exception) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stablepref.agreement import pairwise_accuracy
 from stablepref.data import RankedGroup
 from stablepref.evalreport import EvaluationReport
+from stablepref.fingerprint import weights_digest
 from stablepref.groupscores import GroupScores
 from stablepref.partial import PartialFile
 from stablepref.perturbations import PERTURBATIONS, TABLE_1, Perturbation
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from stablepref.agreement import TieRule
     from stablepref.scoredgroup import ScoredGroup
     from stablepref.scorer import Scorer
-
-_SAMPLED = 16  # values of each weight that tell one checkpoint from another
 
 
 def evaluate(
@@ -168,14 +166,9 @@ def _scored(
 def _settings(scores: GroupScores) -> dict[str, object]:
     """What scores depend on, as far as it can be told quickly; plain JSON values."""
     scorer = scores.scorer
-    digest = blake2b(digest_size=8)
-    for name, weight in scorer.state_dict().items():
-        values = weight.detach().flatten()
-        sample = values[:: max(1, len(values) // _SAMPLED)].cpu().double().numpy()
-        digest.update(f"{name} {tuple(weight.shape)}".encode() + sample.tobytes())
     return {
         "model": scorer.name,
-        "weights": digest.hexdigest(),
+        "weights": weights_digest(scorer),
         "dtype": str(scorer.dtype).removeprefix("torch."),
         "perturbations": list(scores.perturbations),
     }

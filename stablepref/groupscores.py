@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
+from einops import rearrange, repeat
 
 from stablepref.inference import inference
 from stablepref.pipeline import computed_rows
@@ -120,15 +121,17 @@ class GroupScores:
         disturbed = [item.disturbed for item in items if item.disturbed is not None]
         if disturbed:
             inputs = torch.stack(disturbed).to(self.scorer.device, non_blocking=True)
-            encoded = self.scorer.encode_inputs(inputs.flatten(0, 1))
-            encoded = encoded.unflatten(0, (len(items), -1))
+            encoded = self.scorer.encode_inputs(rearrange(inputs, "n ways ... -> (n ways) ..."))
+            encoded = rearrange(encoded, "(n ways) ... -> n ways ...", n=len(items))
             features = torch.cat([features, encoded], dim=1)
         for item, row in zip(items, features, strict=True):
             self._features.put(self._under_way[item.source.index], row.clone())
         prompts = self.scorer.cached_prompts([item.prompt for item in items])
-        rows = features.shape[1]
-        scores = self.scorer.match(features.flatten(0, 1), prompts.repeat_interleave(rows, dim=0))
-        return scores.unflatten(0, (len(items), rows))
+        scores = self.scorer.match(
+            rearrange(features, "n rows ... -> (n rows) ..."),
+            repeat(prompts, "n ... -> (n rows) ...", rows=features.shape[1]),
+        )
+        return rearrange(scores, "(n rows) -> n rows", n=len(items))
 
     def _complete(self) -> Iterator[ScoredGroup]:
         while self._waiting and self._waiting[0][1] <= self._arrived:

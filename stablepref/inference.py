@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,30 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+_lock = threading.Lock()
+_entries: dict[nn.Module, int] = {}
+"""How many times each part that was in training mode is held in evaluation mode now."""
+
 
 @contextmanager
 def inference(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards each submodule's own mode from before."""
-    training = [part for part in module.modules() if part.training]
-    for part in training:
-        part.training = False
+    """Evaluation mode without gradients; afterwards each submodule's own mode from before.
+
+    Threads may enter with one module, or with modules that share parts, at the same time: a part
+    gets its mode back when the last of them leaves.
+    """
+    with _lock:
+        held = [part for part in module.modules() if part.training or part in _entries]
+        for part in held:
+            part.training = False
+            _entries[part] = _entries.get(part, 0) + 1
     try:
         with torch.inference_mode():
             yield
     finally:
-        for part in training:
-            part.training = True
+        with _lock:
+            for part in held:
+                _entries[part] -= 1
+                if not _entries[part]:
+                    del _entries[part]
+                    part.training = True

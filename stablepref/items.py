@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from stablepref.manifest import Item, count_rows, is_manifest, read_manifest
-from stablepref.sources import UnusableImageError, count_sources, iter_sources
+from stablepref.sources import count_sources, iter_sources, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,6 +47,10 @@ class Outcome:
             "score": self.score,
         }
         return row | ({"spread": self.spread} if views else {}) | {"error": self.error}
+
+    def without_image(self) -> Outcome:
+        """The outcome without its image, which may be the bytes of a whole file."""
+        return replace(self, item=replace(self.item, image=None))
 
 
 def read_items(images: Sequence[str], prompt: str | None) -> Iterator[Item]:
@@ -110,7 +114,7 @@ def score_items(
     for index, (result, item) in enumerate(zip(scored, given, strict=False), start):
         error = result.error
         if error is not None:  # name and position are columns of their own
-            error = error.removeprefix(f"image {result.index} ({result.name}): ")
+            error = error.removeprefix(f"image {result.index} ({shorten(result.name)}): ")
         elif not math.isfinite(result.score):
             error = f"the model's score is {result.score}"
         bad = error is not None
@@ -125,7 +129,4 @@ def score_items(
 
 def _file_items(images: Sequence[str], prompt: str) -> Iterator[Item]:
     for source in iter_sources(list(images)):
-        nameless = isinstance(source.value, UnusableImageError)
-        # A source's own name is cut where it is long; results need the whole path.
-        name = source.name if nameless else str(source.value)
-        yield Item(name, source.value, prompt)
+        yield Item(source.name, source.value, prompt)

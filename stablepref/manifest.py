@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import final
 
-from stablepref.sources import UnusableImageError, is_url, iter_sources
+from stablepref.sources import UnusableImageError, has_scheme, iter_sources
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 PARQUET_ROWS = 64  # held in memory at once, with their images where these are in the file
@@ -44,8 +45,9 @@ def is_manifest(path: str) -> bool:
 def read_manifest(path: Path) -> Iterator[Item]:
     """Image and prompt of each row, lazily; a bad row yields the reason in the image's place.
 
-    Rows have `image` (a path, relative to the manifest's folder, or a URL; in parquet also bytes or
-    an image of `datasets`, which is bytes and a path) and `prompt`; further columns are ignored.
+    Rows have `image` (a path, relative to the manifest's folder or from `~/`, or a URL; in parquet
+    also bytes or an image of `datasets`, which is bytes and a path) and `prompt`; further columns
+    are ignored.
 
     Raises:
         ValueError: The file has another suffix, no such columns, or is damaged.
@@ -63,7 +65,7 @@ def count_rows(path: Path) -> int:
         OSError: As `read_manifest`.
     """
     if path.suffix.lower() == ".parquet":
-        with import_module("pyarrow.parquet").ParquetFile(path) as file:
+        with _reading(path), import_module("pyarrow.parquet").ParquetFile(path) as file:
             return int(file.metadata.num_rows)
     if path.suffix.lower() == ".jsonl":
         with path.open("rb") as lines:
@@ -95,7 +97,9 @@ def _item(row: object, *, place: str, folder: Path) -> Item:
     if not isinstance(image, str) or not image:
         reason = f"the row's image must be a path or URL, got {image!r:.60}"
         return Item(place, UnusableImageError(reason), prompt)
-    name = image if is_url(image) else str(folder / image)
+    if image.startswith("~/"):
+        image = str(Path(image).expanduser())
+    name = image if has_scheme(image) else str(folder / image)
     first, *more = islice(iter_sources(name), 2)
     if more:
         reason = "a row names one image, but this is a folder or pattern of several"
@@ -141,11 +145,32 @@ def _parquet_rows(path: Path) -> Rows:
     except ImportError as error:
         msg = f"reading {path} needs pyarrow: pip install 'stablepref[bench]'"
         raise ValueError(msg) from error
-    with parquet.ParquetFile(path) as file:
+    with _reading(path):
+        file = parquet.ParquetFile(path)
+    with file:
         _require_columns(path, file.schema_arrow.names)
         batches = file.iter_batches(batch_size=PARQUET_ROWS, columns=["image", "prompt"])
-        rows = (row for batch in batches for row in batch.to_pylist())
-        yield from enumerate(rows, start=1)
+        first = 1
+        while True:
+            with _reading(path):
+                batch = next(batches, None)
+                rows = [] if batch is None else batch.to_pylist()
+            if batch is None:
+                return
+            yield from enumerate(rows, first)
+            first += len(rows)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name the file in what pyarrow says about its content."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        msg = f"{path} cannot be read as parquet: {error}"
+        raise ValueError(msg) from error
 
 
 def _require_columns(path: Path, names: Sequence[str]) -> None:

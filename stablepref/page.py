@@ -109,9 +109,12 @@ def _write(path: Path, **values: object) -> None:
     )
     text = environment.get_template("pictures.html.j2").render(values)
     staging = path.with_name(path.name + ".tmp")
-    # File names need not be valid text, and a page has to be.
-    staging.write_text(text, encoding="utf-8", errors="replace")
-    staging.replace(path)
+    try:
+        # File names need not be valid text, and a page has to be.
+        staging.write_text(text, encoding="utf-8", errors="replace")
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
 
 
 def _counted(number: int) -> str:

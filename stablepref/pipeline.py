@@ -7,10 +7,11 @@ import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -32,6 +33,14 @@ CPU_BATCH = 16
 ACCELERATOR_BATCH = 64
 WORKERS = min(16, os.cpu_count() or 1)
 
+_fitted: WeakKeyDictionary[Scorer, dict[torch.device, int]] = WeakKeyDictionary()
+"""For each scorer and device the batch that fitted after a larger one had not."""
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, which True and False are not meant as."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
 
 @final
 @dataclass(frozen=True)
@@ -52,24 +61,36 @@ class Prepared:
 @final
 @dataclass
 class BatchLimit:
-    """How many images are encoded at once; halved for good when memory runs out."""
+    """How many images are encoded at once; halved when memory runs out.
+
+    Attributes:
+        size: The number.
+        fitted: Where the size that fitted is kept for later work on the same device.
+    """
 
     size: int
+    fitted: dict[torch.device, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, scorer: Scorer, batch_size: int | None) -> BatchLimit:
-        """The size asked for, or a default for the kind of device."""
+        """The size asked for, or what fits: a default, or less where that was too much before."""
+        fitted = _fitted.setdefault(scorer, {})
         if batch_size is None:
-            return cls(CPU_BATCH if scorer.device.type == "cpu" else ACCELERATOR_BATCH)
-        if not isinstance(batch_size, int) or batch_size < 1:
+            default = CPU_BATCH if scorer.device.type == "cpu" else ACCELERATOR_BATCH
+            return cls(min(default, fitted.get(scorer.device, default)), fitted)
+        if not is_whole(batch_size) or batch_size < 1:
             msg = f"batch_size must be a whole number, 1 or more, got {batch_size!r}"
             raise ValueError(msg)
-        return cls(batch_size)
+        return cls(batch_size, fitted)
 
     def apply(
-        self, function: Callable[[list[Prepared]], Tensor], items: list[Prepared], encodes: int
+        self,
+        function: Callable[[list[Prepared]], Tensor],
+        items: list[Prepared],
+        encodes: int,
+        device: torch.device,
     ) -> Tensor:
-        """Rows `(len(items), ...)` of `function` over pieces that fit in memory."""
+        """Rows `(len(items), ...)` of `function`, which runs on `device`, in pieces that fit."""
         done: list[Tensor] = []
         while items:
             count = max(1, self.size // encodes)
@@ -78,7 +99,7 @@ class BatchLimit:
             except RuntimeError as error:
                 if count == 1 or not should_reduce_batch_size(error):
                     raise
-                self.size = max(1, self.size // 2)
+                self.size = self.fitted[device] = max(1, self.size // 2)
             else:
                 items = items[count:]
                 continue
@@ -101,7 +122,7 @@ def computed_rows(
     Rows are fetched one batch late, so that an accelerator always has work queued.
     """
     waiting: tuple[list[Prepared], Tensor | None] = [], None
-    failure: ValueError | None = None
+    failure: Exception | None = None
     prepare = partial(_prepare, scorer, keep_pixels=keep_pixels, perturbations=perturbations)
     # Two batches, but not fewer than keep all threads at work.
     ahead = 2 * min(limit.size, max(limit.size // encodes, WORKERS))
@@ -110,8 +131,12 @@ def computed_rows(
         while failure is None:
             batch, failure = _take(prepared, max(1, limit.size // encodes))
             good = [item for item in batch if item.error is None]
-            with inference(scorer):
-                rows = limit.apply(function, good, encodes) if good else None
+            try:
+                with inference(scorer):
+                    rows = limit.apply(function, good, encodes, scorer.device) if good else None
+            except Exception:  # the batch before is done all the same
+                yield from _fetched(*waiting)
+                raise
             yield from _fetched(*waiting)
             waiting = batch, rows
             if not batch:
@@ -121,12 +146,12 @@ def computed_rows(
         raise failure
 
 
-def _take(prepared: Iterator[Prepared], count: int) -> tuple[list[Prepared], ValueError | None]:
+def _take(prepared: Iterator[Prepared], count: int) -> tuple[list[Prepared], Exception | None]:
     """The next `count` images, fewer at the end, and the error that ended them, if one did."""
     batch: list[Prepared] = []
     try:
         batch.extend(itertools.islice(prepared, count))
-    except ValueError as error:
+    except Exception as error:
         return batch, error
     return batch, None
 
@@ -144,20 +169,24 @@ def _prepared(
 ) -> Generator[Prepared]:
     """Images decoded and preprocessed by threads, in order, at most `ahead` of them in memory.
 
-    An error of `pairs` itself, such as a folder that is missing, is raised after the images
-    before it.
+    An error of `pairs` itself, whatever a user's generator raises, comes after the images before
+    it.
     """
     queue: deque[Future[Prepared]] = deque()
     failure: Exception | None = None
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="stablepref-decode")
     try:
-        try:
-            for source, prompt in pairs:
-                queue.append(pool.submit(prepare, source, prompt))
-                if len(queue) >= ahead:
-                    yield queue.popleft().result()
-        except ValueError as error:
-            failure = error
+        waiting = iter(pairs)
+        while True:
+            try:
+                pair = next(waiting, None)
+            except Exception as error:
+                failure, pair = error, None
+            if pair is None:
+                break
+            queue.append(pool.submit(prepare, *pair))
+            if len(queue) >= ahead:
+                yield queue.popleft().result()
         while queue:
             yield queue.popleft().result()
         if failure is not None:

@@ -38,7 +38,7 @@ def from_array(array: np.ndarray) -> Image.Image | torch.Tensor:
     if array.shape[-1] not in _CHANNELS:
         advice = ""
         if array.shape[0] in _CHANNELS:
-            advice = "; its channels come first: use np.moveaxis(image, 0, -1)"
+            advice = "; its channels come first: use np.moveaxis(image, -3, -1)"
         message = f"a numpy image has shape {_ARRAYS}; got {shape}{advice}"
         raise UnusableImageError(message)
     _check_size(shape)
@@ -73,7 +73,7 @@ def from_tensor(tensor: torch.Tensor) -> Image.Image | torch.Tensor:
     if shape[0] not in _CHANNELS:
         advice = ""
         if shape[-1] in _CHANNELS:
-            advice = "; its channels come last: use image.permute(2, 0, 1)"
+            advice = "; its channels come last: use image.movedim(-1, -3)"
         message = f"a torch image has shape {_TENSORS}; got {shape}{advice}"
         raise UnusableImageError(message)
     _check_size(shape)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
 from stablepref.sources import shorten
-from stablepref.stream import stream
+from stablepref.stream import stream, warn_of_nan
 
 if TYPE_CHECKING:
     from stablepref.scorer import Scorer
@@ -53,15 +53,18 @@ def rank(
 ) -> list[Scored]:
     """See `Scorer.rank`."""
     _require_one(prompt)
-    scored = stream(
-        scorer,
-        images,
-        prompt,
-        batch_size=batch_size,
-        on_error=on_error,
-        views=views,
-        progress=progress,
+    scored = list(
+        stream(
+            scorer,
+            images,
+            prompt,
+            batch_size=batch_size,
+            on_error=on_error,
+            views=views,
+            progress=progress,
+        )
     )
+    warn_of_nan([item.error for item in scored if item.error is not None], len(scored))
     return sorted(scored, key=lambda item: (math.isnan(item.score), -item.score))
 
 

@@ -210,14 +210,15 @@ def download_folder(repository: str, **options: Any) -> Path:  # noqa: ANN401 - 
         WeightsError: It is no repository of a scorer.
         OSError: It cannot be downloaded, and is not in the cache.
     """
+    offline: OSError | None = None
     try:
         require_network(ENDPOINT)
-    except OSError:
-        options["local_files_only"] = True
+    except OSError as error:
+        offline, options["local_files_only"] = error, True
     try:
         read_config(Path(hf_hub_download(repository, CONFIG_FILE, **options)).parent)
-    except LocalEntryNotFoundError:
-        raise
+    except LocalEntryNotFoundError as error:
+        raise (offline or error) from error
     except (EntryNotFoundError, WeightsError) as error:
         reason = error if isinstance(error, WeightsError) else f"it has no {CONFIG_FILE}"
         msg = f"{repository} on the hub is no scorer that save_pretrained wrote: {reason}"

@@ -43,6 +43,8 @@ def progress_bar(
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        # What is printed meanwhile goes above the bar; but what was sent to a file stays its own.
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
     )
     task = bar.add_task(description, total=total, rate="")
     begun = time.monotonic()

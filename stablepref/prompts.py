@@ -112,7 +112,7 @@ def _pairs(
         except StopIteration:
             message = (
                 f"the prompts ended after {paired}, but there is an image {source.index} "
-                f"({source.name}); pass one prompt for each image"
+                f"({shorten(source.name)}); pass one prompt for each image"
             )
             raise ValueError(message) from None
         paired += 1

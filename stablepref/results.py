@@ -8,6 +8,8 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO, final
 
+from stablepref.anytext import ANY_TEXT
+from stablepref.outputs import check_place
 from stablepref.partial import PartialFile, Row
 
 if TYPE_CHECKING:
@@ -27,16 +29,14 @@ class ResultsFile:
         path: Ends in .jsonl, .json or .csv, which is also the format.
 
     Raises:
-        ValueError: Another suffix, or a folder that is not there.
+        ValueError: Another suffix, a folder of this name, or a folder that is not there.
     """
 
     def __init__(self, path: Path) -> None:
         if path.suffix.lower() not in SUFFIXES:
             msg = f"--out {path}: expected a name that ends in one of {', '.join(SUFFIXES)}"
             raise ValueError(msg)
-        if not path.parent.is_dir():
-            msg = f"--out {path}: there is no folder {path.parent}"
-            raise ValueError(msg)
+        check_place("--out", path)
         self.path = path
         self.partial = PartialFile(path.with_name(path.name + ".partial"))
 
@@ -66,7 +66,7 @@ class ResultsFile:
         with self.partial.writing() as write:
             yield write
         staging = self.path.with_name(self.path.name + ".tmp")
-        with staging.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with staging.open("w", encoding="utf-8", errors=ANY_TEXT, newline="") as file:
             write_rows(self.partial.rows(), file, self.path.suffix.lower())
             os.fsync(file.fileno())
         staging.replace(self.path)

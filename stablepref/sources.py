@@ -33,14 +33,14 @@ class ImageError(ValueError):
 
     Attributes:
         index: position in the flat sequence of images, from 0.
-        name: path, URL or short description.
+        name: whole path or URL, or a short description; in the message a long one is cut.
         reason: what came, what was expected and what to do.
         scores: what was scored before it, where the scoring of a list ended with this error.
     """
 
     def __init__(self, index: int, name: str, reason: str) -> None:
         """Compose the message from position, name and reason."""
-        super().__init__(f"image {index} ({name}): {reason}")
+        super().__init__(f"image {index} ({shorten(name)}): {reason}")
         self.index = index
         self.name = name
         self.reason = reason
@@ -57,7 +57,7 @@ class Source:
 
     Attributes:
         index: position in the flat sequence, from 0.
-        name: path, URL or short description.
+        name: whole path or URL, or a short description.
         value: what to decode. An `UnusableImageError` where flattening found the reason already (an
             empty folder, say), so that a stream goes on and `decode` reports it.
     """
@@ -121,13 +121,13 @@ def count_sources(images: object) -> int | None:
 
 
 def describe(value: object) -> str:
-    """Name a value briefly for messages: its path if it has one, else its kind and size."""
+    """Name a value: its whole path if it has one, else briefly its kind and size."""
     if isinstance(value, Mapping):
         value = value.get("path") or value
     path = value if isinstance(value, str | os.PathLike) else _file_name(value)
     if path is not None:
-        text = os.fsdecode(path)
-    elif isinstance(value, Image.Image):
+        return os.fsdecode(path)
+    if isinstance(value, Image.Image):
         text = f"PIL image {value.width}x{value.height} {value.mode}"
     elif isinstance(value, bytes | bytearray | memoryview):
         text = f"{memoryview(value).nbytes} bytes"
@@ -149,6 +149,11 @@ def shorten(text: str) -> str:
 def is_url(value: object) -> bool:
     """Tell whether a value is the address of a file on the web."""
     return isinstance(value, str) and _URL.match(value) is not None
+
+
+def has_scheme(text: str) -> bool:
+    """Tell whether a text is an address (http://, s3://, data:, ...) and no path."""
+    return _SCHEME.match(text) is not None
 
 
 def is_tensor(value: object) -> bool:
@@ -208,14 +213,13 @@ def _flatten(value: object, *, outermost: bool = False) -> Iterator[tuple[str, o
 
 
 def _flatten_path(text: str) -> Iterator[tuple[str, object]]:
-    name = shorten(text)
     if not text:
         yield "''", UnusableImageError("the path is empty")
     elif is_url(text):
-        yield name, text
-    elif _SCHEME.match(text):
+        yield text, text
+    elif has_scheme(text):
         yield (
-            name,
+            shorten(text),  # a data: address holds a whole picture
             UnusableImageError(
                 "only http:// and https:// addresses are fetched; open it yourself and pass the "
                 "bytes (of a data: URL with base64.b64decode) or the file object (of a bucket with "
@@ -226,7 +230,7 @@ def _flatten_path(text: str) -> Iterator[tuple[str, object]]:
         try:
             paths = expand_path(text)
         except (OSError, ValueError, RuntimeError) as error:
-            yield name, UnusableImageError(str(error))
+            yield text, UnusableImageError(str(error))
             return
         for path in paths:
-            yield shorten(str(path)), path
+            yield str(path), path

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor
 
 from stablepref.augment import mentions_side, weak_view_boxes
-from stablepref.images import ImageError, count_sources, iter_sources
-from stablepref.pipeline import BatchLimit, Prepared, computed_rows
+from stablepref.images import count_sources, iter_sources
+from stablepref.pipeline import BatchLimit, Prepared, computed_rows, is_whole
 from stablepref.progress import progress_bar
 from stablepref.prompts import check_prompts, pair_prompts
 
@@ -32,7 +33,7 @@ class Scored:
 
     Attributes:
         index: Position in the flat sequence of images.
-        name: Path, or a short description of an image in memory.
+        name: The whole path or URL, or a short description of an image in memory.
         prompt: What it was scored against.
         score: In the model's unit; NaN if the image could not be scored. With views, the mean over
             the image and its views.
@@ -66,26 +67,19 @@ def score(
     """See `Scorer.score`."""
     scores: list[float] = []
     bad: list[str] = []
-    try:
-        for item in stream(
-            scorer,
-            images,
-            prompt,
-            batch_size=batch_size,
-            on_error=on_error,
-            views=views,
-            progress=progress,
-        ):
-            scores.append(item.score)
-            if item.error is not None:
-                bad.append(item.error)
-    except ImageError as error:
-        error.scores = torch.tensor(scores)
-        raise
-    if bad:
-        warnings.warn(
-            f"{len(bad)} of {len(scores)} images got NaN; the first: {bad[0]}", stacklevel=3
-        )
+    for item in stream(
+        scorer,
+        images,
+        prompt,
+        batch_size=batch_size,
+        on_error=on_error,
+        views=views,
+        progress=progress,
+    ):
+        scores.append(item.score)
+        if item.error is not None:
+            bad.append(item.error)
+    warn_of_nan(bad, len(scores))
     return torch.tensor(scores)
 
 
@@ -102,13 +96,14 @@ def stream(
     """See `Scorer.stream`. Arguments are checked at once, images are read as results are taken."""
     total = count_sources(images)
     on_error = error_mode(on_error, total)
-    if not isinstance(views, int) or views < 0:
+    if not is_whole(views) or views < 0:
         msg = f"views must be a whole number, 0 or more, got {views!r}"
         raise ValueError(msg)
     limit = BatchLimit.of(scorer, batch_size)
     pairs = pair_prompts(iter_sources(images), prompt, count=total)
 
     def results() -> Iterator[Scored]:
+        before: list[float] = []  # for the error that ends a list
         with progress_bar("scoring", total=total, show=progress) as advance:
             for item, row in computed_rows(
                 scorer,
@@ -119,8 +114,12 @@ def stream(
                 encodes=1 + views,
             ):
                 if item.error is not None and on_error == "raise":
+                    item.error.scores = torch.tensor(before)
                     raise item.error
-                yield _scored(item, row)
+                scored = _scored(item, row)
+                if on_error == "raise":
+                    before.append(scored.score)
+                yield scored
                 advance(1)
 
     return results()
@@ -141,8 +140,9 @@ def score_matrix(
     on_error = error_mode(on_error, total)
     limit = BatchLimit.of(scorer, batch_size)
     features = scorer.cached_prompts(prompts)
-    bad = torch.full((len(prompts),), math.nan)
+    nothing = torch.full((len(prompts),), math.nan)
     rows: list[Tensor] = []
+    bad: list[str] = []
     with progress_bar("scoring", total=total, show=progress) as advance:
         for item, row in computed_rows(
             scorer,
@@ -153,9 +153,19 @@ def score_matrix(
             if item.error is not None and on_error == "raise":
                 item.error.scores = torch.stack(rows) if rows else torch.empty(0, len(prompts))
                 raise item.error
-            rows.append(bad if row is None else row)
+            if item.error is not None:
+                bad.append(str(item.error))
+            rows.append(nothing if row is None else row)
             advance(1)
+    warn_of_nan(bad, len(rows))
     return torch.stack(rows)
+
+
+def warn_of_nan(errors: Sequence[str], total: int) -> None:
+    """Warn the caller of a scorer's method that images got NaN, once and with the first reason."""
+    if errors:
+        msg = f"{len(errors)} of {total} images got NaN; the first: {errors[0]}"
+        warnings.warn(msg, stacklevel=4)  # this function, the method's own, the method
 
 
 def error_mode(on_error: str | None, total: int | None) -> str:
@@ -168,20 +178,14 @@ def error_mode(on_error: str | None, total: int | None) -> str:
 
 
 def encode_prepared(scorer: Scorer, items: list[Prepared]) -> Tensor:
-    """Image features `(len(items), ...)`: exact inputs as they are, float pixels preprocessed.
-
-    Float pictures of equal size are preprocessed together; no size is padded to another, which
-    for a wide picture beside a tall one could fill the memory.
-    """
-    inputs: dict[int, Tensor] = {}
-    sizes: dict[torch.Size, list[int]] = {}
-    for row, item in enumerate(items):
-        if item.inputs is not None:
-            inputs[row] = item.inputs.to(scorer.device, non_blocking=True)
-        elif item.pixels is not None:
-            sizes.setdefault(item.pixels.shape, []).append(row)
-    for rows in sizes.values():
-        pixels = torch.stack([_on_device(items[row], scorer) for row in rows])
+    """Image features `(len(items), ...)`: exact inputs as they are, float pixels preprocessed."""
+    inputs = {
+        row: item.inputs.to(scorer.device, non_blocking=True)
+        for row, item in enumerate(items)
+        if item.inputs is not None
+    }
+    floats = [row for row in range(len(items)) if row not in inputs]
+    for rows, pixels in _of_equal_size(scorer, items, floats):
         inputs.update(zip(rows, scorer.preprocess(pixels), strict=True))
     return scorer.encode_inputs(torch.stack([inputs[row] for row in range(len(items))]))
 
@@ -198,12 +202,16 @@ def _view_scores(scorer: Scorer, items: list[Prepared], views: int) -> Tensor:
         return scores
     boxes, flips = weak_view_boxes([0] * len(items), views, seed=VIEW_SEED, hflip=True)
     sided = torch.tensor([mentions_side(item.prompt) for item in items])
-    crops = scorer.preprocess(
-        [_on_device(item, scorer) for item in items], boxes, flips & ~sided[:, None]
+    flips &= ~sided[:, None]
+    crops: dict[int, Tensor] = {}
+    for rows, pixels in _of_equal_size(scorer, items, range(len(items))):
+        crops.update(zip(rows, scorer.preprocess(pixels, boxes[rows], flips[rows]), strict=True))
+    features = scorer.encode_inputs(torch.cat([crops[row] for row in range(len(items))]))
+    of_views = scorer.match(
+        features, repeat(prompts, "images ... -> (images views) ...", views=views)
     )
-    features = scorer.encode_inputs(crops.flatten(0, 1))
-    of_views = scorer.match(features, prompts.repeat_interleave(views, dim=0))
-    return torch.cat([scores, of_views.unflatten(0, (len(items), views))], dim=1)
+    of_views = rearrange(of_views, "(images views) -> images views", views=views)
+    return torch.cat([scores, of_views], dim=1)
 
 
 def _match_all(scorer: Scorer, features: Tensor, prompts: Tensor) -> Tensor:
@@ -213,11 +221,27 @@ def _match_all(scorer: Scorer, features: Tensor, prompts: Tensor) -> Tensor:
     columns = []
     for chunk in prompts.split(step):
         pairs = scorer.match(
-            features.repeat_interleave(len(chunk), dim=0),
-            chunk.repeat(images, *[1] * (chunk.ndim - 1)),
+            repeat(features, "images ... -> (images prompts) ...", prompts=len(chunk)),
+            repeat(chunk, "prompts ... -> (images prompts) ...", images=images),
         )
-        columns.append(pairs.unflatten(0, (images, len(chunk))))
+        columns.append(rearrange(pairs, "(images prompts) -> images prompts", images=images))
     return torch.cat(columns, dim=1)
+
+
+def _of_equal_size(
+    scorer: Scorer, items: Sequence[Prepared], rows: Iterable[int]
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Pixels `(n, 3, H, W)` of those of `rows` that are of one size, floats where the model is.
+
+    No size is padded to another, which for a wide picture beside a tall one could fill the memory.
+    """
+    sizes: dict[torch.Size, list[int]] = {}
+    for row in rows:
+        pixels = items[row].pixels
+        assert pixels is not None
+        sizes.setdefault(pixels.shape, []).append(row)
+    for equal in sizes.values():
+        yield equal, torch.stack([_on_device(items[row], scorer) for row in equal])
 
 
 def _on_device(item: Prepared, scorer: Scorer) -> Tensor:

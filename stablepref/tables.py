@@ -84,6 +84,9 @@ def _drawn(table: Table, console: Console) -> str:
     if not console.is_terminal:
         room = console.options.update(max_width=WIDEST)
         console.width = max(console.measure(table, options=room).maximum, 1)
+        if isinstance(table.title, str):  # which rich breaks where the table is narrower
+            table.title = Text(table.title, no_wrap=True, overflow="ignore")
+            console.width = max(console.width, table.title.cell_len)
     with console.capture() as capture:
         console.print(table)
     return capture.get()

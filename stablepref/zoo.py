@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 
 import torch
 from accelerate import PartialState
@@ -14,11 +13,19 @@ from accelerate.state import is_initialized
 from stablepref import official
 from stablepref.catalog import BY_NAME, ENTRIES, Entry, RemoteFile
 from stablepref.download import UnavailableError, fetch, first_line, is_cached
+from stablepref.modelnames import HUB_PREFIX, check_dtype, check_model, model_name
 from stablepref.precision import AUTOMATIC
-from stablepref.pretrained import download_folder, load_folder
+from stablepref.pretrained import (
+    WEIGHTS_FILE,
+    WeightsError,
+    download_folder,
+    load_folder,
+    read_config,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import os
+    from collections.abc import Callable, Iterable
 
     from torch import Tensor
 
@@ -26,14 +33,34 @@ if TYPE_CHECKING:
     from stablepref.scorer import Scorer
     from stablepref.stream import Scored
 
-DEFAULT_MODEL = "hps-v2.1"
-HUB_PREFIX = "hf-hub:"
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
 
 _loaded: dict[tuple[object, ...], Scorer] = {}
 _loading = threading.Lock()
 
 
+class _Remembering(Protocol[P, R_co]):
+    """A function that gives the same object again until it is told to forget."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    def cache_clear(self) -> None:
+        """Forget all objects."""
+
+
+def _remembering(function: Callable[P, R_co]) -> _Remembering[P, R_co]:
+    """The function itself, with `cache_clear` as an attribute."""
+    function.__dict__["cache_clear"] = _forget
+    return cast("_Remembering[P, R_co]", function)
+
+
+def _forget() -> None:
+    with _loading:
+        _loaded.clear()
+
+
+@_remembering
 def load(
     name_or_path: str | os.PathLike[str] | None = None,
     *,
@@ -44,10 +71,13 @@ def load(
 ) -> Scorer:
     """Load a reward model, ready to score; the same object again for the same arguments.
 
+    `load.cache_clear()` forgets the loaded models, as that of `functools.lru_cache` does: their
+    memory is free once nothing else holds them.
+
     Args:
-        name_or_path: A name of `stablepref models`, a folder that `save_pretrained` wrote, an
-            official checkpoint file, or `hf-hub:user/repo`. None takes `$STABLEPREF_MODEL`, or
-            "hps-v2.1".
+        name_or_path: A name of `stablepref models`, a folder that `save_pretrained` wrote (or the
+            weights in it), an official checkpoint file, or `hf-hub:user/repo`. None takes
+            `$STABLEPREF_MODEL`, or "hps-v2.1".
         device: Where to put it; None takes the accelerator if there is one, else the CPU.
         dtype: Of the encoders' weights; None or "auto" is torch.float32, which is exact. The fast
             ones, such as "bfloat16", are measured on your own images first.
@@ -57,15 +87,16 @@ def load(
             more, later ones less time.
 
     Raises:
-        ValueError: The name is unknown; the message lists the known ones.
+        ValueError: The name or the number type is unknown, and the message lists the known ones; or
+            the device holds no numbers.
+        RuntimeError: There is no such device here.
         UnavailableError: The weights are not here and cannot be downloaded.
         WeightsError: A file is truncated, foreign, or does not fit.
     """
-    name = os.fspath(name_or_path or os.environ.get("STABLEPREF_MODEL") or DEFAULT_MODEL)
-    if name.startswith("~"):
-        name = str(Path(name).expanduser())
-    place = torch.device(device) if device is not None else _default_device()
-    chosen = AUTOMATIC if dtype in (None, "auto") else _dtype(dtype)
+    name = model_name(name_or_path)
+    check_model(name, like)
+    chosen = AUTOMATIC if dtype in (None, "auto") else getattr(torch, check_dtype(dtype))
+    place = _device(device)
     key = (_identity(name), str(place), chosen, like, compile)
     with _loading:
         if key not in _loaded:
@@ -133,15 +164,7 @@ def _read(name: str, like: str | None) -> Scorer:
     path = Path(name)
     if name in BY_NAME and like is None:
         return _read_entry(BY_NAME[name])
-    if path.is_dir():
-        return load_folder(path)
-    if path.is_file():
-        return _read_file(path, like)
-    msg = (
-        f"unknown model {name!r}: neither a path nor one of {', '.join(BY_NAME)}; "
-        f"a hub repository is written {HUB_PREFIX}user/repo"
-    )
-    raise ValueError(msg)
+    return load_folder(path) if path.is_dir() else _read_file(path, like)
 
 
 def _read_entry(entry: Entry) -> Scorer:
@@ -171,6 +194,8 @@ def _loadable() -> str:
 
 def _read_file(path: Path, like: str | None) -> Scorer:
     """An official file outside the cache; others it needs lie beside it, in the cache or hub."""
+    if like is None and path.name == WEIGHTS_FILE and _is_saved(path.parent):
+        return load_folder(path.parent)
     if like is None:
         named = [e.name for e in ENTRIES if e.files and path.name in e.files[0].names]
         if len(named) != 1:
@@ -180,12 +205,18 @@ def _read_file(path: Path, like: str | None) -> Scorer:
             )
             raise ValueError(msg)
         like = named[0]
-    if like not in BY_NAME or not BY_NAME[like].files:
-        msg = f"like={like!r} is no model with an official file; known: {', '.join(BY_NAME)}"
-        raise ValueError(msg)
     entry = BY_NAME[like]
     rest = [_beside(path, file) or fetch(entry, file) for file in entry.files[1:]]
     return official.build(entry, [path, *rest])
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether `save_pretrained` wrote the folder; PickScore's weights bear the same name."""
+    try:
+        read_config(folder)
+    except WeightsError:
+        return False
+    return True
 
 
 def _beside(path: Path, file: RemoteFile) -> Path | None:
@@ -193,22 +224,20 @@ def _beside(path: Path, file: RemoteFile) -> Path | None:
     return next(filter(Path.is_file, map(path.with_name, file.names)), None)
 
 
+def _device(device: str | torch.device | None) -> torch.device:
+    """The device in full, so that two names of one, such as "cuda" and "cuda:0", are one."""
+    place = _default_device() if device is None else torch.device(device)
+    if place.type == "meta":
+        msg = 'the device "meta" holds no numbers; pass one that computes, such as "cpu" or "cuda"'
+        raise ValueError(msg)
+    return torch.empty(0, device=place).device
+
+
 def _default_device() -> torch.device:
     """Under accelerate this process's device, else the accelerator, else the CPU."""
     if is_initialized():
         return PartialState().device
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
-def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if found not in DTYPES:
-        names = ", ".join(str(known).removeprefix("torch.") for known in DTYPES)
-        msg = (
-            f'dtype must be one of {names}, as a torch.dtype or its name, or "auto"; got {dtype!r}'
-        )
-        raise ValueError(msg)
-    return found
 
 
 def _identity(name: str) -> tuple[object, ...]:

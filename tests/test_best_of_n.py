@@ -187,6 +187,8 @@ def test_a_folder_of_other_settings_is_refused(sd: Built, tmp_path: Path) -> Non
             best_of_n(pipe, PROMPT, Brightness(), 1, out=tmp_path, **{**arguments, **change})
     with pytest.raises(ResumeError, match="a dog"):
         best_of_n(pipe, "a dog", Brightness(), 1, out=tmp_path, **arguments)
+    with pytest.raises(ResumeError):  # other weights under the same name
+        best_of_n(pipe, PROMPT, Brightness(2.0), 1, out=tmp_path, **arguments)
     with pytest.raises(ResumeError, match="other"):
         best_of_n(pipe, PROMPT, Brightness(name="other"), 1, out=tmp_path, **arguments)
 

@@ -14,6 +14,7 @@ from PIL import Image
 from tiny import tiny_clip
 
 from stablepref.catalog import ENTRIES
+from stablepref.items import Outcome
 from stablepref.stream import score as score_images
 
 
@@ -64,6 +65,59 @@ def test_a_name_that_is_no_text_survives(model: Path, tmp_path: Path) -> None:
     assert "caf?.png" in page.read_text()
     assert run("score", tmp_path, "-p", "x", "-m", model, "--out", out).returncode == 0
     assert path in out.read_bytes()
+
+
+@pytest.mark.parametrize("style", ["table", "--csv", "--json", "out.csv", "out.jsonl", "out.json"])
+def test_half_a_character_in_a_prompt_spoils_only_its_row(
+    model: Path, pictures: list[Path], tmp_path: Path, style: str
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        r'{"image": "0.png", "prompt": "a\ud800"}'
+        "\n" + json.dumps({"image": "1.png", "prompt": "a cat"})
+    )
+    options = {"table": [], "--csv": ["--csv"], "--json": ["--json"]}
+    out = tmp_path / style
+    done = run("score", rows, "-m", model, *options.get(style, ["--out", out]))
+    assert done.returncode == 1, done.stderr
+    assert "no valid text" in done.stderr
+    text = done.stdout if style in options else out.read_text()
+    assert r"a\ud800" in text
+    assert str(pictures[1]) in text
+    assert "a cat" in text
+
+
+def test_rank_lets_go_of_images_inside_a_manifest(
+    model: Path, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [{"image": path.read_bytes(), "prompt": "a cat"} for path in pictures]
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pytest.importorskip("pyarrow").Table.from_pylist(rows), path)
+    kept: list[object] = []
+    row = Outcome.row
+
+    def watched(self: Outcome, *, views: bool) -> dict[str, object]:
+        kept.append(self.item.image)
+        return row(self, views=views)
+
+    monkeypatch.setattr(Outcome, "row", watched)
+    done = run("rank", path, "-m", model, "--json")
+    assert [r["rank"] for r in json.loads(done.stdout)] == [1, 2, 3, 4, 5, 6]
+    assert kept == [None] * 6
+    page = tmp_path / "out.html"
+    assert run("rank", path, "-m", model, "--json", "--html", page).returncode == 0
+    assert page.read_text().count("<img") == 6
+
+
+def test_a_page_takes_the_place_of_an_older_one(
+    model: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    page = tmp_path / "out.html"
+    page.write_text("old")
+    assert run("rank", tmp_path, "-p", "x", "-m", model, "--html", page).returncode == 0
+    assert page.read_text().count("<img") == 6
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_rank_orders_and_reports_what_failed(

@@ -88,6 +88,8 @@ def test_the_page_shows_the_examples_in_the_order_of_their_ranks(train: Path) ->
         (["{t}", "none.jsonl", "--split", "train"], "--split takes its splits from one source"),
         (["{t}", "--format", "hpd"], "format is 'hpd'"),
         (["{t}", "--html", "no/page.html"], "there is no folder no"),
+        (["{t}", "--html", "."], "this is a folder"),
+        (["{t}", "--html", "{t}"], "would write over"),
         (["{t}", "--examples", "-1"], "--examples"),
         ([], "paths"),
     ],

@@ -11,6 +11,8 @@ import torch
 from commandline import COMMAND, run
 from tiny import tiny_clip
 
+from stablepref.clip import CLIPScorer
+
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
@@ -33,6 +35,13 @@ from tiny import tiny_clip
         (["score", "columns.csv", "-m", "{m}"], "expected image too"),
         (["rank", "{0}", "-m", "{m}"], "--prompt is missing"),
         (["rank", "{0}", "-p", "x", "-m", "{m}", "--html", "no/a.html"], "no folder no"),
+        (["rank", "{0}", "-p", "x", "-m", "{m}", "--html", "."], "--html .: this is a folder"),
+        (["rank", "{0}", "-p", "x", "-m", "{m}", "--html", "{0}"], "would write over"),
+        (["rank", ".", "-p", "x", "-m", "{m}", "--html", "{0}"], "would write over"),
+        (["rank", "own.jsonl", "-m", "{m}", "--html", "{0}"], "would write over"),
+        (["score", "own.jsonl", "-m", "{m}", "--out", "own.jsonl"], "would write over"),
+        (["score", "{0}", "-p", "x", "-m", "{m}", "--out", "folder.csv"], "this is a folder"),
+        (["score", "{0}", "-p", "x", "-m", "{m}", "--device", "meta"], "holds no numbers"),
         (["rank", "{0}", "-p", "x", "-m", "{m}", "--top", "0"], "--top"),
         (["compare", "{0}", "none.png", "-p", "x", "-m", "{m}"], "none.png"),
         (["compare", "{0}", ".", "-p", "x", "-m", "{m}"], "one image for a and one for b"),
@@ -45,12 +54,16 @@ def test_wrong_use_is_told_and_exit_code_2(
 ) -> None:
     (tmp_path / "empty.csv").write_text("image,prompt\n")
     (tmp_path / "columns.csv").write_text("picture,prompt\na.png,x\n")
+    (tmp_path / "own.jsonl").write_text('{"image": "0.png", "prompt": "a cat"}\n')
+    (tmp_path / "folder.csv").mkdir()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     filled = [a.format(pictures[0], m=model) for a in arguments]
     done = run(*filled, cwd=tmp_path)
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
     if done.stderr.startswith("error:"):
         assert done.stderr.count("\n") == 1
 
@@ -108,7 +121,54 @@ def test_a_closed_pipe_is_no_traceback(model: Path, pictures: list[Path], style:
     assert done.returncode == 141
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["score", "a.png"]])
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"), "CUDA out of mem"),
+        (NotImplementedError("Cannot copy out of meta tensor; no data!"), "Cannot copy out"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_work_that_cannot_go_on_is_one_line_and_exit_code_2(
+    model: Path,
+    pictures: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    says: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(CLIPScorer, "encode_inputs", fail)
+    done = run("score", pictures[0], "-p", "x", "-m", model)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {says}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_fault_of_the_program_is_a_traceback_and_no_failed_images(
+    model: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CLIPScorer, "encode_inputs", lambda *_: {}["key"])
+    done = run("score", pictures[0], "-p", "x", "-m", model)
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert "KeyError: 'key'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["score", "--help"],
+        ["score", "a.png"],
+        ["score", "a.png", "-p", "x", "-m", "hsp"],
+        ["rank", "a.png", "-p", "x", "--dtype", "foo"],
+        ["compare", "a.png", "b.png", "-p", "x", "-m", "shapes", "--like", "hps-v2"],
+        ["eval", "a.jsonl", "-m", "hsp"],
+        ["select", "pipe", "-p", "x", "--out", "o", "-m", "hsp"],
+    ],
+)
 def test_help_and_wrong_use_need_no_torch(arguments: list[str], tmp_path: Path) -> None:
     code = (
         "import sys; from stablepref.cli import main\n"
@@ -122,10 +182,10 @@ def test_help_and_wrong_use_need_no_torch(arguments: list[str], tmp_path: Path) 
         text=True,
         check=False,
     )
-    assert done.returncode == (2 if "a.png" in arguments else 0)
+    assert done.returncode == (0 if "--help" in arguments else 2)
     loaded = set(done.stderr.split())
     assert "stablepref.cli" in loaded
     heavy = {"torch", "open_clip", "transformers", "torchvision", "diffusers", "accelerate"}
     assert not loaded & heavy
-    assert ("numpy" in loaded) == ("a.png" in arguments)  # so this test can fail
+    assert ("numpy" in loaded) == ("--help" not in arguments)  # so this test can fail
     assert "jinja2" not in loaded

@@ -150,7 +150,8 @@ def test_rows_that_are_no_groups_are_counted(model: Path, tmp_path: Path) -> Non
         (["{d}", "--tie-rule", "best"], "best"),
         (["{d}", "--tie-rule", "hpsv2", "--tie-margin", "1"], "0 with 'hpsv2'"),
         (["{d}", "--out", "a.csv"], "--out a.csv: expected a name that ends in .json"),
-        (["{d}", "--out", "no/a.json"], "--out no/a.json: expected a folder that is there"),
+        (["{d}", "--out", "no/a.json"], "--out no/a.json: there is no folder no"),
+        (["own.json", "--out", "own.json"], "--out own.json would write over own.json"),
         (["{d}", "--plots", "{d}"], "expected a folder"),
         (["{d}", "--format", "hpd"], "format is 'hpd'"),
         (["bad.jsonl"], "bad.jsonl, line 1: ranks has 1 item(s) for 2 images"),
@@ -165,12 +166,14 @@ def test_wrong_use_is_told_and_exit_code_2(
     folder = data.parent
     (folder / "bad.jsonl").write_text('{"prompt": "p", "images": ["a", "b"], "ranks": [1]}\n')
     (folder / "empty.jsonl").write_text("")
+    (folder / "own.json").write_text("[]")
     filled = [argument.format(d=data) for argument in arguments]
     done = run("eval", *filled, cwd=folder, STABLEPREF_MODEL=str(model))
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+    assert (folder / "own.json").read_text() == "[]"
     if done.stderr.startswith("error:"):
         assert done.stderr.count("\n") == 1
 

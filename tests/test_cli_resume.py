@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from commandline import COMMAND, run, write_manifest
 from tiny import tiny_clip
 
@@ -119,17 +121,22 @@ def test_a_resumed_run_decodes_only_the_rest(
 ) -> None:
     out, partial = tmp_path / "out.csv", tmp_path / "out.csv.partial"
     arguments = ["score", *pictures, "-p", "a cat", "-m", model, "--out", out]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", _stop)
+        assert run(*arguments).returncode == 130
+    header, *_ = partial.read_text().splitlines()
+    partial.unlink()
+    decoded.clear()
     assert run(*arguments).returncode == 0
     assert decoded == [str(path) for path in pictures]
     whole = list(csv.DictReader(io.StringIO(out.read_text())))
-    settings = {"model": "tiny", "source": str(model), "dtype": "float32", "views": 0}
     rows = [
         {**row, "index": int(row["index"]), "score": float(row["score"]), "error": None}
         for row in whole[:4]
     ]
     out.unlink()
     decoded.clear()
-    partial.write_text("".join(json.dumps(r) + "\n" for r in [{"settings": settings}, *rows]))
+    partial.write_text("\n".join([header, *map(json.dumps, rows)]) + "\n")
     done = run(*arguments, "--dtype", "float32")
     assert done.returncode == 0, done.stderr
     assert decoded == [str(path) for path in pictures[4:]]
@@ -188,6 +195,49 @@ def test_a_partial_file_of_other_work_is_refused(
     assert "out.csv.partial" in done.stderr
     assert "delete it or choose another --out" in done.stderr
     assert out.with_name("out.csv.partial").read_bytes() == before
+
+
+@pytest.mark.parametrize("how", ["environment", "same folder", "same folder, other path"])
+def test_results_of_two_models_of_one_name_are_not_mixed(
+    model: Path, pictures: list[Path], tmp_path: Path, how: str
+) -> None:
+    """Models are known by their weights, not by what they or their folders are called."""
+    out = tmp_path / "out.csv"
+    folder = shutil.copytree(model, tmp_path / "model")
+    arguments = ["score", *pictures, "-p", "a cat", "--out", out]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", _stop)
+        assert run(*arguments, STABLEPREF_MODEL=str(folder)).returncode == 130
+    other = tiny_clip()
+    with torch.no_grad():
+        other.model.logit_scale.add_(1)
+    changed = folder if how == "same folder" else tmp_path / "changed"
+    if how == "same folder, other path":
+        folder.rename(changed)
+    else:
+        other.save_pretrained(changed)
+    done = run(*arguments, STABLEPREF_MODEL=str(changed))
+    if how == "same folder, other path":
+        assert done.returncode == 0
+        assert "has 6 results already" in done.stderr
+    else:
+        assert done.returncode == 2
+        assert "delete it or choose another --out" in done.stderr
+
+
+def test_a_finished_file_is_not_scored_again(
+    model: Path, pictures: list[Path], tmp_path: Path, decoded: list[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    arguments = ["score", *pictures, "-p", "a cat", "-m", model, "--out", out]
+    assert run(*arguments).returncode == 0
+    before = out.read_bytes()
+    decoded.clear()
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: --out {out} is there already, and whole: delete it")
+    assert decoded == []
+    assert out.read_bytes() == before
 
 
 def test_interrupting_keeps_what_is_done(model: Path, pictures: list[Path], tmp_path: Path) -> None:

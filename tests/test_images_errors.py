@@ -3,6 +3,7 @@
 import io
 import pickle
 import random
+import re
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image, ImageFile
 
 from stablepref.images import ImageError, Source, decode, iter_sources
+from stablepref.sources import shorten
 
 GOOD = Image.new("RGB", (8, 8), "red")
 FLOATS = np.full((8, 8, 3), 0.5)
@@ -28,7 +30,7 @@ def reason(value: object) -> str:
     error = caught.value
     assert error.index == 1
     assert error.name == sources[1].name
-    assert str(error) == f"image 1 ({error.name}): {error.reason}"
+    assert str(error) == f"image 1 ({shorten(error.name)}): {error.reason}"
     return error.reason
 
 
@@ -65,10 +67,10 @@ ARRAYS: dict[str, tuple[object, list[str]]] = {
     "alpha": (np.concatenate([FLOATS, FLOATS[..., :1] * 9], -1), ["got 0.5 to 4.5"]),
     "two channels": (np.zeros((8, 8, 2)), ["(H, W, 3)", "got (8, 8, 2)"]),
     "five channels": (np.zeros((8, 8, 5), np.uint8), ["(H, W, 3)", "got (8, 8, 5)"]),
-    "channels first": (np.zeros((3, 8, 9)), ["got (3, 8, 9)", "np.moveaxis(image, 0, -1)"]),
-    "channels first batch": (np.zeros((1, 3, 8, 9)), ["np.moveaxis(image, 0, -1)"]),
-    "channels last": (PLANES.permute(1, 2, 0), ["got (8, 8, 3)", "image.permute(2, 0, 1)"]),
-    "channels last batch": (PLANES.permute(1, 2, 0)[None], ["image.permute(2, 0, 1)"]),
+    "channels first": (np.zeros((3, 8, 9)), ["got (3, 8, 9)", "np.moveaxis(image, -3, -1)"]),
+    "channels first batch": (np.zeros((1, 3, 8, 9)), ["np.moveaxis(image, -3, -1)"]),
+    "channels last": (PLANES.permute(1, 2, 0), ["got (8, 8, 3)", "image.movedim(-1, -3)"]),
+    "channels last batch": (PLANES.permute(1, 2, 0)[None], ["image.movedim(-1, -3)"]),
     "two planes": (torch.zeros(2, 8, 8), ["(3, H, W)", "got (2, 8, 8)"]),
     "one dimension": (np.zeros(8), ["rank 1", "(H, W, 3)"]),
     "five dimensions": (np.zeros((1, 2, 8, 8, 3)), ["rank 5"]),
@@ -118,6 +120,22 @@ def test_values_that_are_no_images(case: str) -> None:
     for part in parts:
         assert part in message
     assert len(message) < 400
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["channels first", "channels first batch", "channels last", "channels last batch"],
+)
+def test_the_advice_on_the_order_of_channels_works(case: str) -> None:
+    """It is followed to the letter, for one picture and for a batch."""
+    image, _ = ARRAYS[case]
+    advice = re.search(r"use (.+\))", reason(image))
+    assert advice
+    moved = eval(advice[1], {"np": np, "image": image})
+    pictures = [decode(source) for source in iter_sources(moved)]
+    assert len(pictures) == 1
+    height, width = (8, 9) if "first" in case else (8, 8)
+    assert torch.as_tensor(np.asarray(pictures[0])).shape == (3, height, width)
 
 
 def test_files_that_are_no_images(tmp_path: Path) -> None:

@@ -197,10 +197,17 @@ def test_counts(folder: Path) -> None:
     assert list(generator) == ["a.png"]  # not consumed
 
 
-def test_names_are_short_and_sources_frozen() -> None:
+def test_names_are_whole_messages_short_and_sources_frozen() -> None:
     source: Any
     (source,) = iter_sources("a" * 10_000)
-    assert len(source.name) < 250
+    assert source.name == "a" * 10_000
+    error = ImageError(0, source.name, "it is torn")
+    assert error.name == source.name
+    assert len(str(error)) < 250
+    address = "https://host/" + "signed" * 100
+    assert [s.name for s in iter_sources([address])] == [address]
+    (picture,) = iter_sources("data:image/png;base64," + "A" * 10_000)
+    assert len(picture.name) < 250  # what such an address holds is no name
     assert isinstance(source.value, os.PathLike)
     with pytest.raises(AttributeError):
         source.index = 3

@@ -61,6 +61,41 @@ def test_images_inside_parquet(tmp_path: Path) -> None:
     assert list(read_manifest(plain)) == [Item(f"{plain}:1", b"two", "a cat")]
 
 
+@pytest.mark.parametrize("damage", ["head", "tail", "middle", "text"])
+def test_a_damaged_parquet_file_is_named(damage: str, tmp_path: Path) -> None:
+    rows: list[Mapping[str, object]] = [{"image": bytes(range(256)) * 40, "prompt": "a cat"}] * 9
+    path = write(tmp_path / "rows.parquet", rows)
+    data = path.read_bytes()
+    path.write_bytes(
+        {
+            "head": data[:-100],
+            "tail": data[100:],
+            "middle": data[:20] + bytes(300) + data[320:],
+            "text": b"not parquet at all, but long enough to be one",
+        }[damage]
+    )
+    with pytest.raises(ValueError, match=r"rows\.parquet cannot be read as parquet: "):
+        list(read_manifest(path))
+    with pytest.raises(FileNotFoundError):
+        list(read_manifest(tmp_path / "none.parquet"))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_addresses_and_the_home_folder(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    images = ["s3://bucket/a.png", "gs://bucket/a.png", "~/a.png", "~a.png"]
+    path = write(tmp_path / f"rows{suffix}", [{"image": i, "prompt": "x"} for i in images])
+    *buckets, home, plain = read_manifest(path)
+    assert [item.name for item in buckets] == images[:2]
+    for item in buckets:
+        assert isinstance(item.image, UnusableImageError)
+        assert "only http:// and https:// addresses are fetched" in str(item.image)
+    assert (home.name, home.image) == ("/home/me/a.png", Path("/home/me/a.png"))
+    assert plain.image == tmp_path / "~a.png"
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_missing_columns_are_named(suffix: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"rows{suffix}", [{"file": "a.png", "prompt": "a cat"}])

@@ -119,6 +119,28 @@ def test_wrong_protocol_is_noticed(two_blocks: Comparison, monkeypatch: pytest.M
     assert not agrees(mutant_scores(two_blocks, monkeypatch), two_blocks.expected[SOME[:2], 0])
 
 
+def test_a_crop_that_rounds_the_other_way_is_noticed(
+    two_blocks: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`clip` in the place of `pickscore`: one pixel apart, on some of the shapes."""
+    scorer = two_blocks.scorer
+    if scorer.protocol != "pickscore":
+        pytest.skip("the other protocols have no such neighbour")
+    other = Preprocess("clip", scorer.preprocess.size)
+    apart = [
+        i
+        for i, picture in enumerate(two_blocks.pictures)
+        if not torch.equal(other.exact(picture), scorer.preprocess.exact(picture))
+    ]
+    assert apart
+    pictures = [two_blocks.pictures[i] for i in apart]
+    expected = two_blocks.expected[apart, 0]
+    assert agrees(scorer.score(pictures, two_blocks.prompts[0]), expected)
+    monkeypatch.setitem(scorer._modules, "preprocess", other)
+    mutant = scorer.score(pictures, two_blocks.prompts[0])
+    assert not any(agrees(mutant[[i]], expected[[i]]) for i in range(len(apart)))
+
+
 def test_missing_pixel_normalisation_is_noticed(
     two_blocks: Comparison, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,12 +1,14 @@
 """Ranking, comparing and ties."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 from tiny import tiny_clip
 
+from stablepref.images import ImageError
 from stablepref.preference import compare, rank
 from stablepref.preprocess import Preprocess
 from stablepref.scorer import Scorer
@@ -57,7 +59,13 @@ def grey(level: int, frame: int | None = None) -> Image.Image:
 
 def test_rank_is_best_first_with_failures_last() -> None:
     images = [grey(50), grey(200), "/nowhere/none.png", grey(100), grey(200)]
-    ranked = rank(Brightness(), images, "x", on_error="nan")
+    with pytest.warns(UserWarning, match=r"^1 of 5 images got NaN; the first: .*none\.png") as told:
+        ranked = Brightness().rank(images, "x", on_error="nan")
+    assert [Path(warning.filename).name for warning in told] == ["test_preference.py"]
+    with pytest.raises(ImageError, match=r"none\.png") as caught:
+        rank(Brightness(), images, "x")
+    assert caught.value.scores is not None
+    assert caught.value.scores.tolist() == pytest.approx([10 * 50 / 255, 10 * 200 / 255])
     assert [item.index for item in ranked] == [1, 4, 3, 0, 2]
     assert math.isnan(ranked[-1].score)
     assert ranked[0].score == pytest.approx(10 * 200 / 255, rel=1e-5)

@@ -89,7 +89,7 @@ def test_arithmetic_stays_in_float32(half: torch.dtype) -> None:
     assert preprocess(pixels.double()).dtype == torch.float64
 
 
-@pytest.mark.parametrize("protocol", ["clip", "hps"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_finite_differences(protocol: str) -> None:
     # Away from 0 and 1, where clamping has kinks.
     pixels = [0.3 + 0.4 * torch.rand(3, *hw).double() for hw in ((8, 6), (5, 9))]

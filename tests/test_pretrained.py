@@ -1,10 +1,12 @@
 """Saved scorers: atomic, strict, without pickles."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from tiny import tiny_clip
 
@@ -102,6 +104,68 @@ def test_folders_that_are_no_scorers(folder: Path, content: str | None, says: st
         (folder / "config.json").write_text(content)
     with pytest.raises(WeightsError, match=says):
         load_folder(folder)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the hub's place: what is asked for is copied to `tmp_path / "cache"`."""
+    repository, cache = tmp_path / "repository", tmp_path / "cache"
+    repository.mkdir()
+    cache.mkdir()
+
+    def one(name: str, filename: str, **_: object) -> str:
+        if not (repository / filename).exists():
+            raise EntryNotFoundError("404 Client Error")
+        return shutil.copy(repository / filename, cache)
+
+    def all_files(name: str, *, allow_patterns: list[str], **options: object) -> str:
+        for path in repository.iterdir():
+            one(name, path.name)
+        return str(cache)
+
+    monkeypatch.setattr(pretrained, "require_network", lambda _: None)
+    monkeypatch.setattr(pretrained, "hf_hub_download", one)
+    monkeypatch.setattr(pretrained, "snapshot_download", all_files)
+    return repository
+
+
+def test_a_hub_repository_is_downloaded_whole(hub: Path, folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.copy(path, hub)
+    assert isinstance(load_folder(pretrained.download_folder("user/repo")), CLIPScorer)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (None, "it has no config.json"),
+        ('{"model_type": "clip"}', "names the scorer None"),
+        ("no json", "cannot read its config.json"),
+    ],
+)
+def test_weights_of_a_foreign_repository_are_not_downloaded(
+    hub: Path, tmp_path: Path, config: str | None, says: str
+) -> None:
+    (hub / "model.safetensors").write_bytes(bytes(1000))
+    if config is not None:
+        (hub / "config.json").write_text(config)
+    with pytest.raises(WeightsError, match=f"^user/repo on the hub is no scorer.*{says}"):
+        pretrained.download_folder("user/repo")
+    assert not (tmp_path / "cache" / "model.safetensors").exists()
+
+
+def test_without_a_network_only_the_cache_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(_: str) -> None:
+        raise OSError("no name service")
+
+    def not_cached(_: str, filename: str, *, local_files_only: bool) -> str:
+        assert local_files_only
+        raise LocalEntryNotFoundError(f"no {filename} here")
+
+    monkeypatch.setattr(pretrained, "require_network", no_network)
+    monkeypatch.setattr(pretrained, "hf_hub_download", not_cached)
+    with pytest.raises(OSError, match="no name service"):
+        pretrained.download_folder("user/repo")
 
 
 def test_half_precision_weights_stay_half(tmp_path: Path) -> None:

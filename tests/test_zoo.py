@@ -1,8 +1,10 @@
 """Names, files and folders to scorers."""
 
+import gc
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from tiny import tiny_clip
 
-from stablepref import download, zoo
+from stablepref import download, network, zoo
 from stablepref.catalog import BY_NAME, ENTRIES
 from stablepref.download import UnavailableError
 from stablepref.pretrained import WeightsError
@@ -30,8 +32,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fail(*_: object) -> None:
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(download.socket, "getaddrinfo", fail)
-    monkeypatch.setattr(download, "getproxies", dict)
+    monkeypatch.setattr(network.socket, "getaddrinfo", fail)
+    monkeypatch.setattr(network, "getproxies", dict)
     monkeypatch.setattr(download, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setenv("STABLEPREF_CACHE", str(tmp_path / "cache"))
 
@@ -43,6 +45,36 @@ def test_a_folder_loads_once_and_scores(folder: Path) -> None:
     assert load(folder, dtype=torch.bfloat16) is not load(folder, dtype=torch.float32)
     pixels = torch.rand(2, 3, 64, 64)
     assert torch.equal(score(pixels, "a cat", model=folder), scorer.score(pixels, "a cat"))
+
+
+def test_two_names_of_a_device_are_one(folder: Path) -> None:
+    assert load(folder, device="cpu:0") is load(folder, device=torch.device("cpu"))
+    if torch.cuda.is_available():
+        assert load(folder, device="cuda") is load(folder, device="cuda:0")
+    with pytest.raises(ValueError, match='"meta" holds no numbers'):
+        load(folder, device="meta")
+
+
+def test_loaded_models_can_be_forgotten(folder: Path) -> None:
+    first = weakref.ref(load(folder))
+    assert load(folder) is first()
+    load.cache_clear()
+    gc.collect()
+    assert first() is None
+    assert load(folder) is load(folder)
+
+
+def test_the_weights_of_a_saved_folder_stand_for_it(folder: Path, tmp_path: Path) -> None:
+    scorer = load(folder / "model.safetensors")
+    assert scorer.name == "tiny"
+    pixels = torch.rand(1, 3, 64, 64)
+    assert torch.equal(scorer.score(pixels, "a cat"), load(folder).score(pixels, "a cat"))
+    # Without a scorer's configuration beside it, it is PickScore's file of the same name.
+    (tmp_path / "pick").mkdir()
+    shutil.copy(folder / "model.safetensors", tmp_path / "pick")
+    (tmp_path / "pick" / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(WeightsError, match=r"pick/model\.safetensors"):
+        load(tmp_path / "pick" / "model.safetensors")
 
 
 def test_a_folder_written_anew_is_loaded_anew(folder: Path) -> None:
