@@ -43,8 +43,9 @@ class TrainConfig:
         patch_weight: weight of the patches' second task.
         precision: "bf16" (autocast) or "fp32".
         backbone: open_clip's model configuration; None is the bundled model's.
-        start: folder of a model whose weights this one begins with, all but the positions of its
-            patches: those that contrast alone leaves tell nothing. None begins with random ones.
+        start: folder of a model whose weights this one begins with; None begins with random ones.
+        fresh_positions: begin with smooth positions of the patches, not those of `start`: what
+            contrast alone leaves there tells no places.
     """
 
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -57,6 +58,7 @@ class TrainConfig:
     precision: str = "fp32"
     backbone: dict[str, Any] | None = None
     start: str | None = None
+    fresh_positions: bool = False
 
 
 def learning_rate_at(config: TrainConfig, step: int) -> float:
@@ -113,7 +115,7 @@ def train(
         torch.manual_seed(config.batch.seed)
         heads = Heads(backbone).to(device)
     if config.start is not None:
-        _take_over(model, Path(config.start))
+        _take_over(model, Path(config.start), fresh_positions=config.fresh_positions)
     both = nn.ModuleDict({"model": model, "heads": heads})
     optimizer = build_optimizer(both, config)
     start = _resume(folder / CHECKPOINT_NAME, config, both, optimizer, device)
@@ -147,14 +149,13 @@ def train(
     return model
 
 
-def _take_over(model: CLIP, folder: Path) -> None:
-    """Give the model the weights of another, but for the positions of its patches."""
-    given = load_folder(folder).float().model.state_dict()
-    del given[POSITIONS]
-    own = model.state_dict()
-    if {name: v.shape for name, v in (own | given).items()} != {n: v.shape for n, v in own.items()}:
+def _take_over(model: CLIP, folder: Path, *, fresh_positions: bool) -> None:
+    """Give the model the weights of another of its architecture."""
+    own, given = model.state_dict(), load_folder(folder).float().model.state_dict()
+    if {name: v.shape for name, v in given.items()} != {n: v.shape for n, v in own.items()}:
         raise ValueError(f"{folder} holds a model of another architecture")
-    model.load_state_dict(given, strict=False)
+    kept = {POSITIONS: own[POSITIONS]} if fresh_positions else {}
+    model.load_state_dict(given | kept)
 
 
 def _progress() -> Progress:
@@ -227,10 +228,10 @@ def main(
     scene_weight: Annotated[
         float, typer.Option(help="of the features' second task")
     ] = TrainConfig.scene_weight,
-    patch_weight: Annotated[
-        float, typer.Option(help="of the patches' second task")
-    ] = TrainConfig.patch_weight,
     start: Annotated[Path | None, typer.Option(help="folder of a model to begin from")] = None,
+    fresh_positions: Annotated[
+        bool, typer.Option("--fresh-positions", help="begin with smooth positions nonetheless")
+    ] = False,
     seed: Annotated[int, typer.Option(help="of weights and batches")] = BatchConfig.seed,
     precision: Annotated[
         str, typer.Option(help="fp32, or bf16 where it is fast")
@@ -244,9 +245,9 @@ def main(
         batch=BatchConfig(focus=focus, seed=seed),
         steps=steps,
         start=None if start is None else str(start),
+        fresh_positions=fresh_positions,
         learning_rate=learning_rate,
         scene_weight=scene_weight,
-        patch_weight=patch_weight,
         precision=precision,
     )
     train(config, out, device=device, workers=workers, max_hours=max_hours)
