@@ -1,0 +1,243 @@
+"""Trains the pipeline's denoiser and, with it, the encoder of its prompts."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+from transformers import CLIPTextModel
+
+from .auxiliary import SceneHead, scene_loss
+from .pipeline_batches import LatentBatch, LatentBatches
+from .pipeline_checkpoint import (
+    forget_metrics,
+    learning_rate_at,
+    load_checkpoint,
+    log_metrics,
+    progress_bar,
+    save_checkpoint,
+)
+from .pipeline_latents import Latents
+from .pipeline_parts import Sizes, build_denoiser, build_scheduler, build_text_encoder
+
+STAGE = "denoiser"
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Everything that decides the weights of denoiser and text encoder, but for the latents.
+
+    Attributes:
+        sizes: of the networks.
+        pictures: training pictures, as many as there are latents.
+        steps: optimiser steps; the learning rate falls to zero over them along a cosine.
+        warmup: steps over which it first rises.
+        batch_size: pictures in a step.
+        learning_rate: its peak.
+        weight_decay: AdamW's, on matrices only.
+        average: decay of the moving average of the weights, which is what gets used.
+        textless: share of pictures whose text is left out, for classifier-free guidance.
+        max_weight: the weight of the error in the clean latents is SNR + 1, which is that of
+            v-prediction, but not more than this (as in Hang et al. 2023, Min-SNR).
+        scene_weight: weight of the text encoder's second task, to tell what a scene holds.
+        seed: of weights and batches.
+        precision: "bf16" (autocast) or "fp32".
+    """
+
+    sizes: Sizes = field(default_factory=Sizes)
+    pictures: int = 65536
+    steps: int = 8000
+    warmup: int = 300
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    average: float = 0.999
+    textless: float = 0.1
+    max_weight: float = 5.0
+    scene_weight: float = 0.1
+    seed: int = 0
+    precision: str = "fp32"
+
+
+class Averaged:
+    """The moving average of a network's weights over the steps, shorter at first.
+
+    Args:
+        network: the averages begin with its weights.
+        decay: in the long run; before, (1 + step) / (10 + step), as in TensorFlow.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Take in the weights after step number `step`, 0 or more."""
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(
+            list(self.network.parameters()), [p.detach() for p in network.parameters()], share
+        )
+
+
+Visit = Callable[[CLIPTextModel, UNet2DConditionModel, int], Mapping[str, float]]
+"""Uses the averaged networks after a step of that number; returns numbers to write down."""
+
+
+def train_denoiser(
+    config: DenoiserConfig,
+    latents: Latents,
+    folder: Path,
+    *,
+    pictures_seed: int,
+    device: str = "cpu",
+    workers: int = 0,
+    checkpoint_every: int = 200,
+    visit: Visit | None = None,
+    visit_every: int = 2000,
+    stop_after: int | None = None,
+) -> tuple[CLIPTextModel, UNet2DConditionModel] | None:
+    """Train, or continue the training that `folder` holds, to the same weights either way.
+
+    Args:
+        config: decides the weights; a folder begun with another one is refused.
+        latents: of the training pictures.
+        folder: receives the checkpoint `denoiser.pt` and lines of `metrics.jsonl`.
+        pictures_seed: the seed with which the training pictures were drawn.
+        device: where to train.
+        workers: processes that make batches ahead; 0 makes them in this one.
+        checkpoint_every: steps between checkpoints.
+        visit: is called at every `visit_every`-th step and at the last one.
+        visit_every: a multiple of `checkpoint_every`.
+        stop_after: stop once this step is reached, as if interrupted there.
+
+    Returns:
+        The averaged text encoder and denoiser; None if it was stopped before the end.
+
+    Raises:
+        ValueError: the folder holds a training with another configuration, `visit_every` does not
+            fit, or there are not as many latents as the configuration says.
+    """
+    if visit_every % checkpoint_every:
+        raise ValueError(f"visit_every is {visit_every}, no multiple of {checkpoint_every}")
+    if len(latents) != config.pictures:
+        raise ValueError(f"there are {len(latents)} latents, not {config.pictures}")
+    path = folder / f"{STAGE}.pt"
+    networks = _build_networks(config).to(device).train()
+    averaged = Averaged(networks, config.average)
+    optimizer = _build_optimizer(networks, config)
+    start = 0
+    settings = {**asdict(config), "pictures_seed": pictures_seed}
+    if state := load_checkpoint(path, settings, device=device):
+        networks.load_state_dict(state["networks"])
+        averaged.network.load_state_dict(state["averaged"])
+        optimizer.load_state_dict(state["optimizer"])
+        start = state["step"]
+    forget_metrics(folder, STAGE, start)
+    end = config.steps if stop_after is None else min(stop_after, config.steps)
+    batches = LatentBatches(
+        latents,
+        pictures_seed=pictures_seed,
+        batch_size=config.batch_size,
+        steps=config.steps,
+        textless=config.textless,
+        seed=config.seed,
+    )
+    loader = DataLoader(
+        Subset(batches, range(start, max(start, end))), batch_size=None, num_workers=workers
+    )
+    scheduler, began, losses = build_scheduler(), time.monotonic(), []
+    with progress_bar() as bar:
+        task = bar.add_task(STAGE, total=config.steps, completed=start, loss=math.nan)
+        for step, batch in enumerate(loader, start):
+            rate = learning_rate_at(
+                step, peak=config.learning_rate, warmup=config.warmup, steps=config.steps
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            error, scene = batch_errors(networks, scheduler, batch.to(device), config)
+            optimizer.zero_grad(set_to_none=True)
+            (error + config.scene_weight * scene).backward()
+            torch.nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
+            optimizer.step()
+            averaged.update(networks, step)
+            losses.append((error.item(), scene.item()))
+            bar.update(task, completed=step + 1, loss=losses[-1][0])
+            last = step + 1 == config.steps
+            if (step + 1) % checkpoint_every and step + 1 != end:
+                continue
+            errors, scenes = zip(*losses, strict=True)
+            values = {
+                "error": sum(errors) / len(errors),
+                "scene_error": sum(scenes) / len(scenes),
+                "seconds": round(time.monotonic() - began, 1),
+            }
+            losses.clear()
+            if visit is not None and (last or (step + 1) % visit_every == 0):
+                values |= visit(*_parts(averaged.network), step + 1)
+            log_metrics(folder, STAGE, step + 1, values)
+            state = {
+                "config": settings,
+                "step": step + 1,
+                "networks": networks.state_dict(),
+                "averaged": averaged.network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
+            save_checkpoint(path, state)
+    return None if end < config.steps else _parts(averaged.network)
+
+
+def batch_errors(
+    networks: nn.ModuleDict, scheduler: DDIMScheduler, batch: LatentBatch, config: DenoiserConfig
+) -> tuple[Tensor, Tensor]:
+    """The denoiser's error, and the text encoder's in its second task.
+
+    Returns:
+        The weighted mean squared error of v-predictions, and `scene_loss` of the pooled texts,
+        both scalars in float32.
+    """
+    text, denoiser = networks["text"], networks["denoiser"]
+    noisy = scheduler.add_noise(batch.latents, batch.noise, batch.times)
+    wanted = scheduler.get_velocity(batch.latents, batch.noise, batch.times)
+    with torch.autocast(noisy.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        encoded = text(batch.tokens)
+        predicted = denoiser(noisy, batch.times, encoded.last_hidden_state).sample
+    # SNR + 1 = 1 / (1 - alpha-bar): the error in v has that weight already.
+    kept = scheduler.alphas_cumprod.to(noisy.device)[batch.times]
+    weight = (config.max_weight * (1 - kept)).clamp(max=1)
+    errors = (predicted.float() - wanted).square().mean(dim=(1, 2, 3))
+    scene = scene_loss(networks["scene"](encoded.pooler_output.float()), batch.targets)
+    return (weight * errors).mean(), scene
+
+
+def _build_networks(config: DenoiserConfig) -> nn.ModuleDict:
+    return nn.ModuleDict(
+        {
+            "text": build_text_encoder(config.sizes, seed=config.seed),
+            "denoiser": build_denoiser(config.sizes, seed=config.seed),
+            "scene": SceneHead(config.sizes.text),
+        }
+    )
+
+
+def _parts(networks: nn.Module) -> tuple[CLIPTextModel, UNet2DConditionModel]:
+    """Text encoder and denoiser."""
+    modules: dict[str, Any] = dict(networks.named_children())
+    return modules["text"], modules["denoiser"]
+
+
+def _build_optimizer(networks: nn.Module, config: DenoiserConfig) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices and convolutions, none on the rest."""
+    parameters = list(networks.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)

@@ -1,0 +1,100 @@
+"""Grades a pipeline on the prompt set: `python -m stablepref.benchmarks.shapes.pipeline_grade`."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from diffusers import StableDiffusionPipeline
+from rich.console import Console
+from rich.table import Table
+
+from .evaluate import Accuracy, with_interval
+from .oracle import ATTRIBUTES
+from .pipeline_parts import GUIDANCE, STEPS
+from .pipeline_sampling import Sample, draw_samples, sample_prompts
+from .prompt_set import CATEGORIES, PROMPTS_PER_CATEGORY, lab_prompts
+from .scenes import SPLITS
+
+
+def correct_shares(samples: Sequence[Sample]) -> dict[str, Accuracy]:
+    """The share of fully correct pictures with 95 % bootstrap intervals over prompts.
+
+    Returns:
+        "all", then each category that occurs, in the order of `CATEGORIES`.
+    """
+    outcomes: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for sample in samples:
+        for name in ("all", sample.prompt.category):
+            outcomes[name][sample.prompt.prompt].append(float(sample.grade.correct))
+    return {
+        name: with_interval(list(outcomes[name].values()))
+        for name in ("all", *CATEGORIES)
+        if name in outcomes
+    }
+
+
+def attribute_shares(samples: Sequence[Sample]) -> dict[str, float]:
+    """For each attribute the share of the pictures whose prompt names it where it is right."""
+    shares = {}
+    for name in ATTRIBUTES:
+        named = [value for s in samples if (value := getattr(s.grade, name)) is not None]
+        if named:
+            shares[name] = sum(named) / len(named)
+    return shares
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="folder of the pipeline")],
+    pictures: Annotated[int, typer.Option(min=1, help="of each prompt")] = 4,
+    per_category: Annotated[int, typer.Option(min=1, help="prompts")] = PROMPTS_PER_CATEGORY,
+    split: Annotated[str, typer.Option(help="test, or validation to choose by")] = "test",
+    steps: Annotated[int, typer.Option(min=1, help="denoising steps")] = STEPS,
+    guidance: Annotated[float, typer.Option(help="scale")] = GUIDANCE,
+    seed: Annotated[int, typer.Option(help="of the first noise")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="of PyTorch")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="picture file: one of each prompt")] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="also write the numbers here")] = None,
+) -> None:
+    """Print how many of a pipeline's pictures are fully correct, by category of the prompt."""
+    known = next((name for name in SPLITS if name == split), None)
+    if known is None:
+        raise typer.BadParameter(f"{split!r} is not one of {', '.join(SPLITS)}")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    pipe = StableDiffusionPipeline.from_pretrained(folder).to(device)
+    samples = sample_prompts(
+        pipe,
+        lab_prompts(known, per_category=per_category),
+        pictures=pictures,
+        steps=steps,
+        guidance=guidance,
+        seed=seed,
+    )
+    shares, attributes = correct_shares(samples), attribute_shares(samples)
+    table = Table("prompts", "fully correct", "95 % interval", "prompts", "pictures")
+    for name, row in shares.items():
+        interval = f"{row.low:.1%} to {row.high:.1%}"
+        table.add_row(name, f"{row.value:.1%}", interval, str(row.prompts), str(row.trials))
+    Console().print(table)
+    parts = ", ".join(f"{name} {share:.1%}" for name, share in attributes.items())
+    typer.echo(f"right, of the pictures whose prompt names it: {parts}")
+    if sheet is not None:
+        draw_samples(sheet, samples[::pictures])
+    if out is not None:
+        settings = {"split": split, "steps": steps, "guidance": guidance, "seed": seed}
+        report = {
+            **settings,
+            "fully_correct": {name: asdict(row) for name, row in shares.items()},
+            "attributes": attributes,
+        }
+        out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
