@@ -36,11 +36,12 @@ from stablepref.shares import ShareReader
 from stablepref.viewscores import ViewScores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from torch import Tensor
 
     from stablepref.data import RankedGroup
+    from stablepref.recipes import Batching
 
 SIDE = 224
 AREA = (0.85, 1.0)
@@ -83,7 +84,7 @@ class PlainPairs(Dataset[tuple["Tensor", str]]):
 
 def plain_steps(
     scorer: CLIPScorer, groups: list[RankedGroup], batches: PairBatches, job: Job, *, half: bool
-) -> Iterator[Callable[[], None]]:
+) -> Generator[Callable[[], object]]:
     """One function for each step, which leaves its gradient in the weights."""
     pairs = PlainPairs(groups, batches, job["views"])
     loader = DataLoader(pairs, batches.batch_size, num_workers=job["workers"])
@@ -106,7 +107,7 @@ def plain_steps(
 
 def our_steps(
     scorer: CLIPScorer, groups: list[RankedGroup], batches: PairBatches, job: Job, *, half: bool
-) -> Iterator[Callable[[], None]]:
+) -> Generator[Callable[[], object]]:
     """The same from the trainer's pieces."""
     accelerator = Accelerator(mixed_precision="bf16" if half else "no", cpu=job["device"] == "cpu")
     module = accelerator.prepare(ViewScores(scorer))
@@ -126,7 +127,7 @@ def measure(job: Job) -> dict[str, Any]:
     name, half = job["contender"].removesuffix(" bf16"), job["contender"].endswith(" bf16")
     device = torch.device(job["device"])
     groups = list(read_groups(job["data"]))
-    batching = "groups" if name == "groups" else "pairs"
+    batching: Batching = "groups" if name == "groups" else "pairs"
     batches = PairBatches(groups, batch_size=job["pairs"], batching=batching)
     scorer = CLIPScorer(
         job["backbone"],

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Subset
 
+from stablepref.clip import CLIPScorer
 from stablepref.pretrained import load_folder
 
 from .batches import BatchConfig, TrainingBatches
@@ -151,7 +152,10 @@ def train(
 
 def _take_over(model: CLIP, folder: Path, *, fresh_positions: bool) -> None:
     """Give the model the weights of another of its architecture."""
-    own, given = model.state_dict(), load_folder(folder).float().model.state_dict()
+    scorer = load_folder(folder).float()
+    if not isinstance(scorer, CLIPScorer):
+        raise ValueError(f"{folder} holds a {type(scorer).__name__}; expected a CLIPScorer")
+    own, given = model.state_dict(), scorer.model.state_dict()
     if {name: v.shape for name, v in given.items()} != {n: v.shape for n, v in own.items()}:
         raise ValueError(f"{folder} holds a model of another architecture")
     kept = {POSITIONS: own[POSITIONS]} if fresh_positions else {}
