@@ -66,3 +66,14 @@ def shades(
     """A group of flat grey pictures."""
     pictures = tuple(map(shade, values))
     return RankedGroup(prompt, pictures, tuple(ranks), annotations=tuple(annotations))
+
+
+# Three groups worked by hand. The scorer prefers the brighter picture.
+HAND = [
+    # All three untied pairs right.
+    shades("p", (30, 20, 10), (1, 2, 3), [(1, 2, 3), (1, 2, 3), (1, 3, 2)]),
+    # (0, 1) tied by people; (0, 2) wrong; (1, 2) tied by the scorer.
+    shades("q", (40, 50, 50), (1, 1, 2), [(1, 2, 3), (2, 1, 3), (1, 2, 3)]),
+    # One pair, wrong.
+    shades("r", (1, 2), (1, 2), [(1, 2), (1, 2), (2, 1)]),
+]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,31 +11,20 @@ import pytest
 import scipy.stats
 import torch
 from PIL import Image
-from shades import ShadeScorer, shade, shades
+from shades import HAND, ShadeScorer, shade, shades
 from tiny import tiny_clip
 
 import stablepref
 from stablepref.data import RankedGroup
 from stablepref.evaluation import evaluate
-from stablepref.partial import ResumeError
 from stablepref.perturbations import PERTURBATIONS, TABLE_1
 from stablepref.readers import read_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from stablepref.agreement import TieRule
     from stablepref.scorer import Scorer
-
-# Three groups worked by hand. The scorer prefers the brighter picture.
-HAND = [
-    # All three untied pairs right.
-    shades("p", (30, 20, 10), (1, 2, 3), [(1, 2, 3), (1, 2, 3), (1, 3, 2)]),
-    # (0, 1) tied by people; (0, 2) wrong; (1, 2) tied by the scorer.
-    shades("q", (40, 50, 50), (1, 1, 2), [(1, 2, 3), (2, 1, 3), (1, 2, 3)]),
-    # One pair, wrong.
-    shades("r", (1, 2), (1, 2), [(1, 2), (1, 2), (2, 1)]),
-]
 
 
 def test_accuracy_by_hand() -> None:
@@ -277,56 +265,6 @@ def test_the_dictionary_is_json_and_agrees(tmp_path: Path) -> None:
     lines = "\n".join(report.lines())
     assert "58.33" in lines
     assert "people: single against single" in lines
-
-
-def test_an_interrupted_evaluation_goes_on(tmp_path: Path) -> None:
-    out = tmp_path / "out.json"
-    whole = evaluate(ShadeScorer(), HAND * 4, perturbations=("hflip",))
-    scorer = ShadeScorer()
-
-    def stops() -> Iterator[RankedGroup]:
-        yield from HAND * 2
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(scorer, stops(), perturbations=("hflip",), out=out, batch_size=2)
-    kept = (tmp_path / "out.json.partial").read_text().count("\n") - 1
-    assert 1 <= kept < 12
-    scorer.encoded = 0
-    found = evaluate(scorer, HAND * 4, perturbations=("hflip",), out=out)
-    assert found.as_dict(scores=True) == whole.as_dict(scores=True)
-    assert not (tmp_path / "out.json.partial").exists()
-    rest = {id(image) for group in HAND[kept:] for image in group.images}
-    assert scorer.encoded == 2 * len(rest)  # nothing that was scored is encoded again
-
-
-def test_partial_scores_of_other_work_are_refused(tmp_path: Path) -> None:
-    out = tmp_path / "out.json"
-    partial = tmp_path / "out.json.partial"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "replace", _stop)
-        with pytest.raises(KeyboardInterrupt):
-            evaluate(ShadeScorer(), HAND, perturbations=("hflip",), out=out)
-    before = partial.read_bytes()
-    trained = ShadeScorer()
-    torch.nn.init.constant_(trained.weight, 254.0)
-    for scorer, groups, names, says in (
-        (trained, HAND, ("hflip",), "was made with"),
-        (ShadeScorer(), HAND, ("hflip", "jpeg-50"), "was made with"),
-        (ShadeScorer(), HAND[::-1], ("hflip",), "now the group"),
-        (ShadeScorer(), HAND[:2], ("hflip",), "more results than the 2"),
-    ):
-        with pytest.raises(ResumeError, match=says):
-            evaluate(scorer, groups, perturbations=names, out=out)
-        assert partial.read_bytes() == before
-    # Another tie rule needs no other scores.
-    scorer = ShadeScorer()
-    evaluate(scorer, HAND, perturbations=("hflip",), tie_rule="hpsv2", out=out)
-    assert scorer.encoded == 0
-
-
-def _stop(*_: object) -> Path:
-    raise KeyboardInterrupt
 
 
 def test_wrong_arguments_are_refused_before_anything_is_scored(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from stablepref.benchmarks.shapes.batches import BatchConfig
 from stablepref.benchmarks.shapes.evaluate import model_scorer, pair_accuracy, retrieval
-from stablepref.benchmarks.shapes.model import build_model
 from stablepref.benchmarks.shapes.train import TrainConfig, train
 from stablepref.benchmarks.shapes.vocabulary import load_tokenizer, write_vocabulary
 
@@ -60,37 +59,8 @@ def test_training_lowers_the_loss_and_resumes_to_the_same_weights(tmp_path: Path
 
 def test_another_configuration_is_refused(tmp_path: Path) -> None:
     train(small_config(tmp_path, steps=1), tmp_path / "run", workers=0)
-    with pytest.raises(ValueError, match="differs"):
+    with pytest.raises(ValueError, match="steps was 1 and is 2"):
         train(small_config(tmp_path, steps=2), tmp_path / "run", workers=0)
-
-
-@pytest.mark.parametrize("fresh", [False, True])
-def test_a_training_may_begin_from_another_model(fresh: bool, tmp_path: Path) -> None:
-    first = train(small_config(tmp_path, steps=2), tmp_path / "first", workers=0)
-    begun = small_config(tmp_path, steps=1)
-    start = str(tmp_path / "first" / "model")
-    config = TrainConfig(
-        **{**vars(begun), "start": start, "learning_rate": 0.0, "fresh_positions": fresh}
-    )
-    second = train(config, tmp_path / "second", workers=0)
-    assert config.backbone is not None
-    untrained = build_model(config.backbone, seed=config.batch.seed).state_dict()
-    positions = "visual.positional_embedding"
-    for name, value in first.state_dict().items():
-        found = second.state_dict()[name]
-        halved = value.half().float() if value.ndim else value
-        if name == positions and fresh:
-            assert torch.equal(found, untrained[name])
-            assert not torch.equal(found, halved)
-        else:
-            torch.testing.assert_close(found, halved, rtol=0, atol=1e-6)
-
-
-def test_another_architecture_to_begin_from_is_refused(tmp_path: Path) -> None:
-    config = small_config(tmp_path, steps=1)
-    other = TrainConfig(**{**vars(config), "start": str(SHAPES)})
-    with pytest.raises(ValueError, match="holds a model of another architecture"):
-        train(other, tmp_path / "run", workers=0)
 
 
 def test_the_short_text_form_equals_open_clips() -> None:

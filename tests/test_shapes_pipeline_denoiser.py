@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from stablepref.benchmarks.shapes.auxiliary import SceneHead
 from stablepref.benchmarks.shapes.drawing import layout, render
 from stablepref.benchmarks.shapes.language import parse
 from stablepref.benchmarks.shapes.pipeline_autoencoder import Pictures, object_circles, to_input
@@ -23,6 +22,7 @@ from stablepref.benchmarks.shapes.pipeline_parts import (
     build_scheduler,
     build_text_encoder,
 )
+from stablepref.benchmarks.shapes.scene_code import scene_codes
 from stablepref.benchmarks.shapes.scenes import split_of
 from test_shapes_pipeline_parts import TINY
 from torch import nn
@@ -62,9 +62,9 @@ def test_prompts_describe_the_pictures_and_some_are_left_out(latents: Latents) -
     assert all(split_of(scene) == "train" for scene in scenes)
     for step in range(4):
         batch = dataset[step]
-        for tokens, targets in zip(batch.tokens, batch.targets, strict=True):
+        for tokens, description in zip(batch.tokens, batch.descriptions, strict=True):
             text = dataset.tokenizer.decode(tokens, skip_special_tokens=True)
-            assert targets[:64].isnan().all() == (not text)
+            assert (description == 0).all() == (not text)
             textless += not text
             if text:
                 assert parse(text.replace(" ,", ",").replace(" :", ":")) in scenes
@@ -87,7 +87,6 @@ def test_errors_are_those_of_a_naive_loop(latents: Latents) -> None:
         {
             "text": build_text_encoder(TINY, seed=0),
             "denoiser": build_denoiser(TINY, seed=0),
-            "scene": SceneHead(TINY.text),
         }
     )
     scheduler, batch = build_scheduler(), batches(latents)[0]
@@ -106,9 +105,12 @@ def test_errors_are_those_of_a_naive_loop(latents: Latents) -> None:
                 weight = min(kept / (1 - kept) + 1, 5.0)
             wanted += weight * float((clean - batch.latents[i]).square().mean()) / 8
     assert float(error) == pytest.approx(wanted, rel=1e-4)
-    # The head begins with zeros: the error is the targets' own square, without the unknown.
-    known = batch.targets.nan_to_num().square().sum() / 8
-    assert float(scene) == pytest.approx(float(known), rel=1e-5)
+    codes, known = scene_codes(batch.descriptions, TINY.text), []
+    for tokens, code in zip(batch.tokens, codes, strict=True):
+        pooled = networks["text"](tokens[None]).pooler_output[0].detach()
+        if code.any():
+            known.append(1 - float(pooled @ code / pooled.norm()))
+    assert float(scene) == pytest.approx(sum(known) / len(known), rel=1e-4)
 
 
 def test_the_average_is_the_recursive_one() -> None:

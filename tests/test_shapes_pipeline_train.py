@@ -14,16 +14,15 @@ from safetensors.torch import load_file
 from stablepref.benchmarks.shapes import pipeline_train
 from stablepref.benchmarks.shapes.oracle import Grade
 from stablepref.benchmarks.shapes.pipeline_autoencoder import AutoencoderConfig, train_autoencoder
-from stablepref.benchmarks.shapes.pipeline_checkpoint import (
-    forget_metrics,
-    learning_rate_at,
-    log_metrics,
-)
 from stablepref.benchmarks.shapes.pipeline_denoiser import DenoiserConfig
 from stablepref.benchmarks.shapes.pipeline_grade import attribute_shares, correct_shares, main
 from stablepref.benchmarks.shapes.pipeline_sampling import Sample, sample_prompts
 from stablepref.benchmarks.shapes.pipeline_train import train_pipeline
 from stablepref.benchmarks.shapes.prompt_set import lab_prompts
+from stablepref.benchmarks.shapes.training_files import (
+    forget_metrics,
+    log_metrics,
+)
 from test_shapes_oracle import painted
 from test_shapes_pipeline_parts import TINY
 
@@ -133,13 +132,6 @@ def test_metrics_past_a_step_are_forgotten(tmp_path: Path) -> None:
     forget_metrics(tmp_path, "two", 1)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(row["stage"], row["step"]) for row in rows] == [("one", 1), ("one", 2), ("two", 1)]
-
-
-def test_the_learning_rate_rises_and_falls() -> None:
-    rates = [learning_rate_at(step, peak=2.0, warmup=4, steps=12) for step in range(13)]
-    assert rates[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
-    assert rates[8] == pytest.approx(1.0)
-    assert rates[12] == pytest.approx(0.0)
 
 
 def test_pictures_depend_on_prompt_and_number_but_not_on_the_batch(trained: Path) -> None:

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from .auxiliary import Objects, list_objects, scene_targets
 from .drawing import layout, render
 from .errors import error_kinds, single_error
 from .language import describe
+from .objects import Objects, list_objects
+from .scene_code import describe_scenes
 from .scenes import Scene, sample_scene, split_of
 from .vocabulary import load_tokenizer
 
@@ -35,7 +36,7 @@ class BatchConfig:
         seed: base of all random choices.
     """
 
-    batch_size: int = 128
+    batch_size: int = 64
     group_size: int = 4
     focus: float = 0.5
     seed: int = 0
@@ -77,14 +78,14 @@ class Batch(NamedTuple):
         pictures: `(batch, 3, 64, 64)` uint8.
         crops: `(batch, 3)` float32, see `crop_pictures`.
         tokens: `(batch, context)` int64.
-        targets: `(batch, targets)` float32, see `scene_targets`.
+        descriptions: `(batch, numbers)` float32, see `describe_scenes`.
         objects: what stands where in the cropped pictures.
     """
 
     pictures: Tensor
     crops: Tensor
     tokens: Tensor
-    targets: Tensor
+    descriptions: Tensor
     objects: Objects
 
     def to(self, device: str | torch.device) -> "Batch":
@@ -93,7 +94,7 @@ class Batch(NamedTuple):
             self.pictures.to(device),
             self.crops.to(device),
             self.tokens.to(device),
-            self.targets.to(device),
+            self.descriptions.to(device),
             self.objects.to(device),
         )
 
@@ -129,7 +130,7 @@ class TrainingBatches(Dataset[Batch]):
             torch.from_numpy(pictures).permute(0, 3, 1, 2),
             torch.tensor(crops),
             tokens,
-            scene_targets(scenes),
+            describe_scenes(scenes),
             list_objects(scenes, [layout(*one) for one in drawn], torch.tensor(crops)),
         )
 

@@ -1,19 +1,20 @@
-"""What the laboratory's CLIP is trained on: contrast, and second tasks that help it to see."""
+"""What the laboratory's CLIP is trained on: contrast, and what helps it to see."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from open_clip.model import CLIP
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from stablepref.towers import encode_tokens
 from stablepref.wide import unit
 
-from .auxiliary import PatchHead, SceneHead, patch_loss, patch_targets, picture_targets, scene_loss
 from .batches import Batch, crop_pictures
 from .model import normalise
+from .patches import PatchHead, patch_loss, patch_targets
+from .scene_code import code_loss, describe_pictures, scene_codes
 
 
 class Losses(NamedTuple):
@@ -21,9 +22,9 @@ class Losses(NamedTuple):
 
     Attributes:
         contrast: CLIP's symmetric cross-entropy (Radford et al. 2021, figure 3).
-        pictures: what the picture features say of the scene.
-        prompts: what the prompt features say of it.
-        patches: what the patches say.
+        pictures: `code_loss` of the picture features.
+        prompts: `code_loss` of the prompt features.
+        patches: `patch_loss`.
         top1: share of pictures that find their own prompt.
     """
 
@@ -33,22 +34,13 @@ class Losses(NamedTuple):
     patches: Tensor
     top1: Tensor
 
-    def total(self, *, scene_weight: float, patch_weight: float) -> Tensor:
+    def total(self, *, code_weight: float, patch_weight: float) -> Tensor:
         """What training lowers."""
-        scene = (self.pictures + self.prompts) / 2
-        return self.contrast + scene_weight * scene + patch_weight * self.patches
+        codes = (self.pictures + self.prompts) / 2
+        return self.contrast + code_weight * codes + patch_weight * self.patches
 
 
-class Heads(nn.Module):
-    """The second tasks' heads, thrown away after training."""
-
-    def __init__(self, backbone: dict[str, Any]) -> None:
-        super().__init__()
-        self.scene = SceneHead(backbone["embed_dim"])
-        self.patch = PatchHead(backbone["vision_cfg"]["width"])
-
-
-def batch_losses(model: CLIP, heads: Heads, batch: Batch, *, precision: str) -> Losses:
+def batch_losses(model: CLIP, head: PatchHead, batch: Batch, *, precision: str) -> Losses:
     """The losses of a batch; features, logits and losses are float32 whatever the precision."""
     images = normalise(crop_pictures(batch.pictures.float() / 255, batch.crops))
     half = torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16")
@@ -57,14 +49,15 @@ def batch_losses(model: CLIP, heads: Heads, batch: Batch, *, precision: str) -> 
         features = [pooled, encode_tokens(model, batch.tokens)]
     seen, read = map(unit, features)
     logits = model.logit_scale.exp() * (seen @ read.T)
+    told, shown = batch.descriptions, describe_pictures(batch.descriptions, batch.objects)
     own = torch.arange(len(logits), device=logits.device)
     return Losses(
         contrast=(functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own))
         / 2,
-        pictures=scene_loss(heads.scene(seen), picture_targets(batch.targets, batch.objects)),
-        prompts=scene_loss(heads.scene(read), batch.targets),
+        pictures=code_loss(seen, scene_codes(shown, seen.shape[1])),
+        prompts=code_loss(read, scene_codes(told, read.shape[1])),
         patches=patch_loss(
-            heads.patch(patches.float()),
+            head(patches.float()),
             patch_targets(batch.objects, math.isqrt(patches.shape[1])),
         ),
         top1=(logits.argmax(dim=1) == own).float().mean(),

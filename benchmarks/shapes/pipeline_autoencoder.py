@@ -13,18 +13,19 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from stablepref.optimizer import learning_rate_at
+
 from .drawing import IMAGE_SIZE, layout, render
 from .layout import Placed
-from .pipeline_checkpoint import (
+from .pipeline_parts import Sizes, build_autoencoder
+from .scenes import sample_scene
+from .training_files import (
     forget_metrics,
-    learning_rate_at,
     load_checkpoint,
     log_metrics,
     progress_bar,
     save_checkpoint,
 )
-from .pipeline_parts import Sizes, build_autoencoder
-from .scenes import sample_scene
 
 STAGE = "autoencoder"
 # Pictures by which latents are brought to mean 0 and variance 1.
@@ -147,7 +148,7 @@ def train_autoencoder(
         task = bar.add_task(STAGE, total=config.steps, completed=start, loss=math.nan)
         for step, (pictures, objects) in enumerate(loader, start):
             rate = learning_rate_at(
-                step, peak=config.learning_rate, warmup=config.warmup, steps=config.steps
+                step, peak=config.learning_rate, steps=config.steps, warmup_steps=config.warmup
             )
             for group in optimizer.param_groups:
                 group["lr"] = rate

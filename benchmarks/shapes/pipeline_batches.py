@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .auxiliary import scene_targets
 from .language import describe
 from .pipeline_latents import Latents, training_scene
 from .pipeline_parts import LATENT_CHANNELS, LATENT_SIZE, TRAIN_TIMESTEPS
 from .pipeline_words import build_tokenizer
+from .scene_code import describe_scenes
 
 
 class LatentBatch(NamedTuple):
@@ -23,14 +23,14 @@ class LatentBatch(NamedTuple):
         noise: `(batch, 4, 16, 16)` float32, normal.
         times: `(batch,)` int64, from 0 to 999.
         tokens: `(batch, 32)` int64; of no text where guidance must learn to do without.
-        targets: `(batch, targets)` float32, see `scene_targets`; NaN where there is no text.
+        descriptions: `(batch, numbers)` float32, see `describe_scenes`; 0 where there is no text.
     """
 
     latents: Tensor
     noise: Tensor
     times: Tensor
     tokens: Tensor
-    targets: Tensor
+    descriptions: Tensor
 
     def to(self, device: str | torch.device) -> "LatentBatch":
         """The same on another device."""
@@ -83,8 +83,8 @@ class LatentBatches(Dataset[LatentBatch]):
         tokens = self.tokenizer(
             prompts, padding="max_length", truncation=True, return_tensors="pt"
         ).input_ids
-        targets = scene_targets(scenes)
-        targets[~torch.tensor(with_text)] = torch.nan
+        descriptions = describe_scenes(scenes)
+        descriptions[~torch.tensor(with_text)] = 0
         generator = torch.Generator().manual_seed(rng.getrandbits(62))
         stored = torch.from_numpy(np.stack([self.latents[index] for index in indices])).float()
         shape = (2, self.batch_size, LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
@@ -96,5 +96,5 @@ class LatentBatches(Dataset[LatentBatch]):
             noise=noise,
             times=times,
             tokens=tokens,
-            targets=targets,
+            descriptions=descriptions,
         )

@@ -14,18 +14,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from transformers import CLIPTextModel
 
-from .auxiliary import SceneHead, scene_loss
+from stablepref.optimizer import learning_rate_at
+
 from .pipeline_batches import LatentBatch, LatentBatches
-from .pipeline_checkpoint import (
+from .pipeline_latents import Latents
+from .pipeline_parts import Sizes, build_denoiser, build_scheduler, build_text_encoder
+from .scene_code import code_loss, scene_codes
+from .training_files import (
     forget_metrics,
-    learning_rate_at,
     load_checkpoint,
     log_metrics,
     progress_bar,
     save_checkpoint,
 )
-from .pipeline_latents import Latents
-from .pipeline_parts import Sizes, build_denoiser, build_scheduler, build_text_encoder
 
 STAGE = "denoiser"
 
@@ -46,7 +47,8 @@ class DenoiserConfig:
         textless: share of pictures whose text is left out, for classifier-free guidance.
         max_weight: the weight of the error in the clean latents is SNR + 1, which is that of
             v-prediction, but not more than this (as in Hang et al. 2023, Min-SNR).
-        scene_weight: weight of the text encoder's second task, to tell what a scene holds.
+        code_weight: weight of `code_loss`, which draws the text encoder's pooled output to the
+            scene's code.
         seed: of weights and batches.
         precision: "bf16" (autocast) or "fp32".
     """
@@ -61,7 +63,7 @@ class DenoiserConfig:
     average: float = 0.999
     textless: float = 0.1
     max_weight: float = 5.0
-    scene_weight: float = 0.1
+    code_weight: float = 0.1
     seed: int = 0
     precision: str = "fp32"
 
@@ -158,13 +160,13 @@ def train_denoiser(
         task = bar.add_task(STAGE, total=config.steps, completed=start, loss=math.nan)
         for step, batch in enumerate(loader, start):
             rate = learning_rate_at(
-                step, peak=config.learning_rate, warmup=config.warmup, steps=config.steps
+                step, peak=config.learning_rate, steps=config.steps, warmup_steps=config.warmup
             )
             for group in optimizer.param_groups:
                 group["lr"] = rate
             error, scene = batch_errors(networks, scheduler, batch.to(device), config)
             optimizer.zero_grad(set_to_none=True)
-            (error + config.scene_weight * scene).backward()
+            (error + config.code_weight * scene).backward()
             torch.nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
             optimizer.step()
             averaged.update(networks, step)
@@ -176,7 +178,7 @@ def train_denoiser(
             errors, scenes = zip(*losses, strict=True)
             values = {
                 "error": sum(errors) / len(errors),
-                "scene_error": sum(scenes) / len(scenes),
+                "code_loss": sum(scenes) / len(scenes),
                 "seconds": round(time.monotonic() - began, 1),
             }
             losses.clear()
@@ -197,10 +199,10 @@ def train_denoiser(
 def batch_errors(
     networks: nn.ModuleDict, scheduler: DDIMScheduler, batch: LatentBatch, config: DenoiserConfig
 ) -> tuple[Tensor, Tensor]:
-    """The denoiser's error, and the text encoder's in its second task.
+    """The denoiser's error, and how far texts are from the codes of their scenes.
 
     Returns:
-        The weighted mean squared error of v-predictions, and `scene_loss` of the pooled texts,
+        The weighted mean squared error of v-predictions, and `code_loss` of the pooled texts,
         both scalars in float32.
     """
     text, denoiser = networks["text"], networks["denoiser"]
@@ -213,7 +215,8 @@ def batch_errors(
     kept = scheduler.alphas_cumprod.to(noisy.device)[batch.times]
     weight = (config.max_weight * (1 - kept)).clamp(max=1)
     errors = (predicted.float() - wanted).square().mean(dim=(1, 2, 3))
-    scene = scene_loss(networks["scene"](encoded.pooler_output.float()), batch.targets)
+    pooled = encoded.pooler_output.float()
+    scene = code_loss(pooled, scene_codes(batch.descriptions, pooled.shape[1]))
     return (weight * errors).mean(), scene
 
 
@@ -222,7 +225,6 @@ def _build_networks(config: DenoiserConfig) -> nn.ModuleDict:
         {
             "text": build_text_encoder(config.sizes, seed=config.seed),
             "denoiser": build_denoiser(config.sizes, seed=config.seed),
-            "scene": SceneHead(config.sizes.text),
         }
     )
 

@@ -17,12 +17,12 @@ from transformers import CLIPTextModel
 
 from .pipeline_autoencoder import STAGE as AUTOENCODER_STAGE
 from .pipeline_autoencoder import AutoencoderConfig, train_autoencoder
-from .pipeline_checkpoint import forget_metrics, log_metrics
 from .pipeline_denoiser import DenoiserConfig, train_denoiser
 from .pipeline_latents import cache_latents
 from .pipeline_parts import assemble, save_pipeline
 from .pipeline_sampling import Sample, draw_samples, reconstruct_prompts, sample_prompts
 from .prompt_set import lab_prompts
+from .training_files import forget_metrics, log_metrics
 
 PIPELINE_NAME = "pipeline"
 CHECKPOINT_EVERY = 200

@@ -6,25 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import tiny_clip
 
 from stablepref.augment import weak_view_boxes
 from stablepref.clip import CLIPScorer
 from stablepref.stream import VIEW_SEED
-
-
-@pytest.fixture(scope="module")
-def scorer() -> CLIPScorer:
-    return tiny_clip()
-
-
-@pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
-    rng = np.random.default_rng(0)
-    return [
-        Image.fromarray(rng.integers(0, 256, (60 + i, 90 - i, 3), dtype=np.uint8))
-        for i in range(12)
-    ]
 
 
 def test_views_average_the_image_and_its_crops(

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,28 +12,6 @@ from tiny import tiny_clip
 from stablepref import pipeline
 from stablepref.clip import CLIPScorer
 from stablepref.images import ImageError, Source
-
-
-@pytest.fixture(scope="module")
-def scorer() -> CLIPScorer:
-    return tiny_clip()
-
-
-@pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
-    rng = np.random.default_rng(0)
-    return [
-        Image.fromarray(rng.integers(0, 256, (60 + i, 90 - i, 3), dtype=np.uint8))
-        for i in range(12)
-    ]
-
-
-@pytest.fixture
-def files(pictures: list[Image.Image], tmp_path: Path) -> list[Path]:
-    paths = [tmp_path / f"{i:02}.png" for i in range(len(pictures))]
-    for path, picture in zip(paths, pictures, strict=True):
-        picture.save(path)
-    return paths
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 10])

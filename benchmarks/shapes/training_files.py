@@ -1,7 +1,6 @@
-"""What the trainings of the pipeline's parts share: checkpoints, metrics, the learning rate."""
+"""What the laboratory's trainings share: checkpoints, metrics, the progress bar."""
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +10,6 @@ import torch
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 METRICS_NAME = "metrics.jsonl"
-
-
-def learning_rate_at(step: int, *, peak: float, warmup: int, steps: int) -> float:
-    """Linear rise over the warm-up, then a cosine to zero at the last step."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
-    return peak * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
