@@ -14,6 +14,7 @@ from stablepref.benchmarks.shapes.batches import (
     crop_pictures,
 )
 from stablepref.benchmarks.shapes.errors import error_kinds
+from stablepref.benchmarks.shapes.language import describe
 from stablepref.benchmarks.shapes.model import build_model
 from stablepref.benchmarks.shapes.objective import batch_losses
 from stablepref.benchmarks.shapes.patches import PatchHead
@@ -142,3 +143,19 @@ def test_equal_seeds_build_equal_models_without_touching_the_global_generator() 
     near = functional.cosine_similarity(grid[:, :-1], grid[:, 1:], dim=-1).mean()
     far = functional.cosine_similarity(grid[:, 0], grid[:, -1], dim=-1).mean()
     assert near > far + 0.3
+
+
+@pytest.mark.parametrize("plain", [0.0, 0.5, 1.0])
+def test_a_share_of_the_prompts_is_plain(plain: float, tmp_path: Path) -> None:
+    write_vocabulary(tmp_path / "bpe.txt.gz")
+    config = BatchConfig(batch_size=64, plain=plain)
+    batches = TrainingBatches(config, tmp_path / "bpe.txt.gz", 2)
+    found = 0
+    for step in range(2):
+        scenes = batch_scenes(config, random.Random(f"batch 0 {step}"))
+        plainest = batches.tokenizer([describe(scene) for scene in scenes])
+        found += int((batches[step].tokens == plainest).all(dim=1).sum())
+    # Some scenes have few paraphrases, so the plainest comes up by itself, too.
+    assert plain * 128 * 0.7 <= found <= 128
+    assert (found == 128) == (plain == 1)
+    assert plain or found < 40

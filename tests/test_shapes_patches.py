@@ -6,7 +6,13 @@ import pytest
 import torch
 from stablepref.benchmarks.shapes.layout import Placed
 from stablepref.benchmarks.shapes.objects import Objects, list_objects
-from stablepref.benchmarks.shapes.patches import patch_loss, patch_targets
+from stablepref.benchmarks.shapes.patches import (
+    PatchHead,
+    kind_loss,
+    patch_kinds,
+    patch_places,
+    place_loss,
+)
 from stablepref.benchmarks.shapes.scenes import COLOURS, SHAPES, Group, Scene
 
 CIRCLE = Group(1, "red", "circle")
@@ -35,7 +41,7 @@ def test_objects_are_where_the_crop_shows_them() -> None:
 
 def test_patches_show_the_object_at_their_centre() -> None:
     """On a grid of four by four the centres are at 1/8, 3/8, 5/8 and 7/8."""
-    grid = patch_targets(two_objects(), 4)[0].view(4, 4, 2)
+    grid = patch_kinds(two_objects(), 4)[0].view(4, 4, 2)
     red_circle = [COLOURS.index("red") + 1, SHAPES.index("circle") + 1]
     blue_square = [COLOURS.index("blue") + 1, SHAPES.index("square") + 1]
     # (1/8, 3/8), (3/8, 3/8), ... lie sqrt(2)/8 = 0.18 from the circle's centre; its radius is 0.2.
@@ -47,12 +53,12 @@ def test_patches_show_the_object_at_their_centre() -> None:
             assert grid[row, column].tolist() == expected
     wider = two_objects()
     wider.places[0, 1, 2] = 0.18
-    grid = patch_targets(wider, 4)[0].view(4, 4, 2)
+    grid = patch_kinds(wider, 4)[0].view(4, 4, 2)
     assert grid[2:, 2:].reshape(4, 2).tolist() == [blue_square] * 4
 
 
-def test_patch_loss_equals_a_naive_loop() -> None:
-    targets = patch_targets(two_objects(), 4)
+def test_kind_loss_equals_a_naive_loop() -> None:
+    targets = patch_kinds(two_objects(), 4)
     colours, shapes = len(COLOURS) + 1, len(SHAPES) + 1
     logits = torch.randn(1, 16, colours + shapes, generator=torch.Generator().manual_seed(0))
     errors: dict[bool, list[float]] = {True: [], False: []}
@@ -62,6 +68,52 @@ def test_patch_loss_equals_a_naive_loop() -> None:
             error += math.log(sum(map(math.exp, part))) - part[own]
         errors[colour > 0].append(error)
     expected = sum(sum(part) / len(part) for part in errors.values())
-    assert patch_loss(logits, targets).item() == pytest.approx(expected, rel=1e-5)
+    assert kind_loss(logits, targets).item() == pytest.approx(expected, rel=1e-5)
     nothing = torch.zeros_like(targets)  # pictures without objects have no mean over objects
-    assert patch_loss(logits, nothing).isfinite()
+    assert kind_loss(logits, nothing).isfinite()
+
+
+def test_patches_tell_centres_and_places() -> None:
+    """The circle's centre is on the edge between two rows of patches and belongs to the lower."""
+    attributes = len(COLOURS) + len(SHAPES)
+    found = patch_places(two_objects(), 4)[0].view(4, 4, 3, attributes)
+    red, circle = COLOURS.index("red"), len(COLOURS) + SHAPES.index("circle")
+    # The centre of the circle, (0.25, 0.5), is a corner of four patches: the second column's, and
+    # the third row's, begin there.
+    assert found[:, :, 0, red].nonzero().tolist() == [[2, 1]]
+    assert torch.equal(found[..., red], found[..., circle])
+    for row in (1, 2):
+        for column in (0, 1):
+            across, down = found[row, column, 1:, red].tolist()
+            assert across == 2 * (column + 0.5) / 4 - 1
+            assert down == 2 * (row + 0.5) / 4 - 1
+    # The square covers no patch's centre here, and nothing else is anywhere.
+    others = [i for i in range(attributes) if i not in (red, circle)]
+    assert not found[..., others].any()
+    assert not found[0].any()
+    assert not found[3].any()
+
+
+def test_objects_outside_the_crop_have_no_centre() -> None:
+    crop = torch.tensor([[0.3, 0.0, 0.7]])
+    placed = (Placed(0, 0.28, 0.5, 0.2),)
+    objects = list_objects([Scene((CIRCLE,))], [placed], crop)
+    attributes = len(COLOURS) + len(SHAPES)
+    found = patch_places(objects, 8)[0].view(64, 3, attributes)
+    assert not found[:, 0].any()
+    assert found[:, 1].any()
+
+
+def test_place_loss_equals_a_naive_loop_and_begins_with_the_places_own_square() -> None:
+    objects = two_objects()
+    kinds, places = patch_kinds(objects, 4), patch_places(objects, 4)
+    predicted = torch.randn(places.shape, generator=torch.Generator().manual_seed(0))
+    errors: dict[bool, list[float]] = {True: [], False: []}
+    for row, wanted, kind in zip(predicted[0], places[0], kinds[0], strict=True):
+        squares = [(a - b) ** 2 for a, b in zip(row.tolist(), wanted.tolist(), strict=True)]
+        errors[bool(kind[0] > 0)].append(sum(squares))
+    expected = sum(sum(part) / len(part) for part in errors.values())
+    assert place_loss(predicted, places, kinds).item() == pytest.approx(expected, rel=1e-5)
+    _, said = PatchHead(8)(torch.randn(1, 16, 8))
+    own = places.square().sum() / (kinds[..., 0] > 0).sum()
+    assert place_loss(said, places, kinds).item() == pytest.approx(own.item(), rel=1e-5)

@@ -39,19 +39,15 @@ def test_descriptions_of_hand_worked_scenes() -> None:
         Scene((Group(3, "green", "ring"),)),
     ]
     left, right, column, rings = describe_scenes(scenes)
-    for name, first in (("red", -0.5), ("circle", -0.5), ("blue", 0.5), ("square", 0.5)):
-        assert place(left, "left of", name) == first
-        assert place(right, "left of", name) == -first
+    for name, first in (("red", -0.6), ("circle", -0.6), ("blue", 0.6), ("square", 0.6)):
+        assert place(left, "left of", name) == pytest.approx(first)
+        assert place(right, "left of", name) == pytest.approx(-first)
         assert place(left, "above", name) == 0
     assert place(left, "left of", "green") == 0
     assert torch.equal(left[:-PLACES], right[:-PLACES])
     # Two of the three groups are red, so red has no one place.
-    assert [place(column, "above", name) for name in ("red", "circle", "square", "star")] == [
-        0,
-        -0.5,
-        0,
-        0.5,
-    ]
+    found = [place(column, "above", name) for name in ("red", "circle", "square", "star")]
+    assert found == pytest.approx([0, -0.6, 0, 0.6])
     # One kind, three of it as a colour and three of it as a shape; no size, background or place.
     assert sorted(rings[rings != 0].tolist()) == pytest.approx([0.6, 0.6, 1.0])
     assert rings[COLOURS.index("green") * len(SHAPES) + SHAPES.index("ring")] == 1
@@ -81,8 +77,8 @@ def test_pictures_tell_the_place_of_all_they_show() -> None:
     told = describe_scenes([scene])
     shown = describe_pictures(told, list_objects([scene], [placed], WHOLE))
     for name, across, down in (("red", -1, -0.5), ("square", 1, 0.5)):
-        assert place(shown[0], "left of", name) == pytest.approx(across / 2)
-        assert place(shown[0], "above", name) == pytest.approx(down / 2)
+        assert place(shown[0], "left of", name) == pytest.approx(0.6 * across)
+        assert place(shown[0], "above", name) == pytest.approx(0.6 * down)
     assert place(shown[0], "left of", "green") == 0
     assert torch.equal(shown[:, :-PLACES], told[:, :-PLACES])
 

@@ -33,12 +33,15 @@ class BatchConfig:
             `group_size - 1` wrong versions of it, all in the batch with their own prompts.
         focus: share of the groups whose wrong versions are, as far as the scene has such errors,
             those that are hardest to see: swapped places, turned relations, swapped attributes.
+        plain: share of the prompts that are the plainest of their scene. "Left of" and "right of"
+            equally often, in either order, cancel at first, and nothing is learnt of both.
         seed: base of all random choices.
     """
 
     batch_size: int = 64
     group_size: int = 4
     focus: float = 0.5
+    plain: float = 0.5
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -125,7 +128,9 @@ class TrainingBatches(Dataset[Batch]):
             # mirrored, because left and right carry meaning.
             side = 1.0 if rng.random() < 1 / 2 else rng.uniform(*CROP_AREA) ** 0.5
             crops.append((rng.uniform(0, 1 - side), rng.uniform(0, 1 - side), side))
-        tokens = self.tokenizer([describe(scene, rng) for scene in scenes])
+        tokens = self.tokenizer(
+            [describe(scene, None if rng.random() < self.config.plain else rng) for scene in scenes]
+        )
         return Batch(
             torch.from_numpy(pictures).permute(0, 3, 1, 2),
             torch.tensor(crops),

@@ -13,7 +13,7 @@ from stablepref.wide import unit
 
 from .batches import Batch, crop_pictures
 from .model import normalise
-from .patches import PatchHead, patch_loss, patch_targets
+from .patches import PatchHead, kind_loss, patch_kinds, patch_places, place_loss
 from .scene_code import code_loss, describe_pictures, scene_codes
 
 
@@ -24,20 +24,22 @@ class Losses(NamedTuple):
         contrast: CLIP's symmetric cross-entropy (Radford et al. 2021, figure 3).
         pictures: `code_loss` of the picture features.
         prompts: `code_loss` of the prompt features.
-        patches: `patch_loss`.
+        kinds: `kind_loss` of the patches.
+        places: `place_loss` of the patches.
         top1: share of pictures that find their own prompt.
     """
 
     contrast: Tensor
     pictures: Tensor
     prompts: Tensor
-    patches: Tensor
+    kinds: Tensor
+    places: Tensor
     top1: Tensor
 
     def total(self, *, code_weight: float, patch_weight: float) -> Tensor:
         """What training lowers."""
         codes = (self.pictures + self.prompts) / 2
-        return self.contrast + code_weight * codes + patch_weight * self.patches
+        return self.contrast + code_weight * codes + patch_weight * (self.kinds + self.places)
 
 
 def batch_losses(model: CLIP, head: PatchHead, batch: Batch, *, precision: str) -> Losses:
@@ -49,6 +51,9 @@ def batch_losses(model: CLIP, head: PatchHead, batch: Batch, *, precision: str) 
         features = [pooled, encode_tokens(model, batch.tokens)]
     seen, read = map(unit, features)
     logits = model.logit_scale.exp() * (seen @ read.T)
+    grid = math.isqrt(patches.shape[1])
+    read_kinds, read_places = head(patches.float())
+    kinds = patch_kinds(batch.objects, grid)
     told, shown = batch.descriptions, describe_pictures(batch.descriptions, batch.objects)
     own = torch.arange(len(logits), device=logits.device)
     return Losses(
@@ -56,10 +61,8 @@ def batch_losses(model: CLIP, head: PatchHead, batch: Batch, *, precision: str) 
         / 2,
         pictures=code_loss(seen, scene_codes(shown, seen.shape[1])),
         prompts=code_loss(read, scene_codes(told, read.shape[1])),
-        patches=patch_loss(
-            head(patches.float()),
-            patch_targets(batch.objects, math.isqrt(patches.shape[1])),
-        ),
+        kinds=kind_loss(read_kinds, kinds),
+        places=place_loss(read_places, patch_places(batch.objects, grid), kinds),
         top1=(logits.argmax(dim=1) == own).float().mean(),
     )
 

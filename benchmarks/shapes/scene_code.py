@@ -20,7 +20,7 @@ PLACES = len(RELATIONS) * len(_ATTRIBUTES)
 """The last numbers of a description: the place of every attribute across, then downwards."""
 
 # Chosen so that each single error lowers the cosine by 0.2 or more on average.
-_COUNT, _SIZE, _BACKGROUND, _PLACE = 0.6, 0.8, 1.0, 0.5
+_COUNT, _SIZE, _BACKGROUND, _PLACE = 0.6, 0.8, 1.0, 0.6
 # Two objects half a picture apart are at -1 and 1 then, as the first and last of a relation are.
 _PLACE_UNIT = 0.25
 

@@ -50,7 +50,7 @@ class TrainConfig:
     """
 
     batch: BatchConfig = field(default_factory=BatchConfig)
-    steps: int = 5000
+    steps: int = 3000
     warmup: int = 150
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -152,7 +152,8 @@ def _metrics(losses: Losses, model: CLIP, seconds: float) -> dict[str, float]:
         "loss": losses.contrast.item(),
         "pictures_loss": losses.pictures.item(),
         "prompts_loss": losses.prompts.item(),
-        "patches_loss": losses.patches.item(),
+        "kinds_loss": losses.kinds.item(),
+        "places_loss": losses.places.item(),
         "top1": losses.top1.item(),
         "logit_scale": model.logit_scale.exp().item(),
         "seconds": round(seconds, 1),

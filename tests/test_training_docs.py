@@ -1,0 +1,57 @@
+"""The page on training shows what runs, from the laboratory's data to the trained model."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commandline import run
+from test_docs import DOCS, python_blocks
+
+from stablepref.recipes import RECIPES
+
+PAGE = (DOCS / "training.md").read_text()
+QUICK = shlex.split("--steps 2 --order-steps 1 --warmup-steps 1 --batch-size 4 --views 1")
+
+
+def command(start: str) -> list[str]:
+    """The words of the page's first line that begins so."""
+    return shlex.split(next(line for line in PAGE.splitlines() if line.startswith(start)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the page's first three commands were run, with few groups and steps."""
+    path = tmp_path_factory.mktemp("training")
+    words = [re.sub(r"^\d+$", "4", word) for word in command("python -m stablepref")]
+    subprocess.run([sys.executable, "-P", *words[1:]], check=True, cwd=path, capture_output=True)
+    for words in (
+        [*command("stablepref train --recipe sp-shapes"), *QUICK],
+        command("stablepref eval lab/test.jsonl"),
+    ):
+        done = run(*words[1:], cwd=path)
+        assert done.returncode == 0, done.stderr
+    return path
+
+
+def test_a_finished_training_resumes_to_itself(folder: Path) -> None:
+    before = (folder / "run" / "last" / "model.safetensors").read_bytes()
+    done = run(*command("stablepref train --recipe sp-shapes")[1:], *QUICK, "--resume", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "run" / "last" / "model.safetensors").read_bytes() == before
+
+
+def test_python_blocks_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in python_blocks(PAGE):
+        exec(compile(block, "docs/training.md", "exec"), names)
+    assert {"best", "last", "metrics.jsonl"} <= {path.name for path in Path("again").iterdir()}
+
+
+def test_every_recipe_of_the_page_is_there_and_no_other() -> None:
+    rows = [line for line in PAGE.splitlines() if re.match(r"\| `(sp|ce)-", line)]
+    listed = {name for row in rows for name in re.findall(r"`((?:sp|ce)-[a-z-]+)`", row)}
+    assert listed == set(RECIPES)
