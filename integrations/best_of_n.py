@@ -100,7 +100,7 @@ def best_of_n(
         views: Score each candidate as the mean over itself and this many weak views.
         prune: Drop losers while they are made: {0.4: 0.5} scores the predicted pictures of each
             batch after 40 % of the steps and goes on with the better half. For Stable Diffusion
-            1.x, XL and 3 with the schedulers of `stablepref.integrations.pruning.SCHEDULERS`.
+            1.x, XL and 3 with the schedulers of `stablepref.integrations.x0_prediction.SCHEDULERS`.
         out: A folder for all candidates and what there is to see of them (`Selection.save`); after
             a kill the same call goes on there. Several prompts get a folder each in it.
         progress: Show a progress bar; None shows one in a terminal once work takes seconds.

@@ -140,7 +140,7 @@ def generate(
         on_cpu = torch.device(pipe._execution_device).type == "cpu"
         batch_size = CPU_BATCH if on_cpu else ACCELERATOR_BATCH
     todo = list(indices)
-    with texts_encoded_once(pipe), _without_progress_bar(pipe):
+    with texts_encoded_once(pipe), without_progress_bar(pipe):
         while todo:
             batch = todo[:batch_size]
             try:
@@ -204,7 +204,7 @@ def _fault(image: Image.Image, flagged: bool) -> str | None:
 
 
 @contextmanager
-def _without_progress_bar(pipe: Pipeline) -> Iterator[None]:
+def without_progress_bar(pipe: Pipeline) -> Iterator[None]:
     """Hide the pipeline's own bar, one for each batch."""
     before = dict(getattr(pipe, "_progress_bar_config", {}))
     pipe.set_progress_bar_config(**{**before, "disable": True})

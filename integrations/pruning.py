@@ -15,7 +15,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
+from stablepref.integrations.callback_denoiser import STEP_TENSORS, embeds_guidance
+from stablepref.integrations.gradient_state import decoder_lifted
 from stablepref.integrations.reward_images import decode_latents
+from stablepref.integrations.x0_prediction import (
+    FLOW_MATCHING,
+    MULTISTEP,
+    SCHEDULERS,
+    check_supported,
+    predict_x0,
+)
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -24,22 +33,6 @@ if TYPE_CHECKING:
     from PIL import Image
     from stablepref.integrations.candidates import Pipeline
 
-# Tensors with a row (or, with guidance, two) for each candidate, in diffusers 0.35 to 0.42.
-_TENSORS: Final = {
-    "StableDiffusionPipeline": ["latents", "prompt_embeds"],
-    "StableDiffusionXLPipeline": ["latents", "prompt_embeds", "add_text_embeds", "add_time_ids"],
-    "StableDiffusion3Pipeline": ["latents", "prompt_embeds", "pooled_prompt_embeds"],
-}
-# Where each scheduler's x0 prediction is found after its step.
-_RETURNED: Final = (
-    "DDIMScheduler",
-    "DDPMScheduler",
-    "EulerDiscreteScheduler",
-    "EulerAncestralDiscreteScheduler",
-)
-_REMEMBERED: Final = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
-_FLOW: Final = ("FlowMatchEulerDiscreteScheduler",)
-SCHEDULERS: Final = _RETURNED + _REMEMBERED + _FLOW
 # Arguments with rows that a callback does not reach, or callbacks themselves.
 _REFUSED: Final = (
     "callback_on_step_end",
@@ -66,22 +59,14 @@ def check_prune(
                 "above 0 and below 1, such as {0.4: 0.5}"
             )
             raise ValueError(msg)
-    scheduler = pipe.components.get("scheduler")
-    kind = type(scheduler).__name__
-    if type(pipe).__name__ not in _TENSORS or kind not in SCHEDULERS:
-        msg = (
-            f"prune= is for {', '.join(_TENSORS)} with {', '.join(SCHEDULERS)}; this is "
-            f"{type(pipe).__name__} with {kind}"
-        )
-        raise ValueError(msg)
-    config: Mapping[str, Any] = getattr(scheduler, "config", {})
-    unet = pipe.components.get("unet")
+    check_supported(pipe, STEP_TENSORS, SCHEDULERS, what="prune=")
+    config: Mapping[str, Any] = getattr(pipe.components["scheduler"], "config", {})
     unfit = {
         "stochastic_sampling (its noise has no seed of its own)": config.get("stochastic_sampling"),
         "predict_x0=False": config.get("predict_x0") is False,
         "an algorithm_type other than dpmsolver++": "++"
         not in str(config.get("algorithm_type", "++")),
-        "an embedded guidance scale": getattr(unet, "config", {}).get("time_cond_proj_dim"),
+        "an embedded guidance scale": embeds_guidance(pipe),
     }
     given = [name for name in _REFUSED if arguments.get(name) is not None]
     wrong = [what for what, is_so in unfit.items() if is_so] + given
@@ -124,20 +109,18 @@ class Pruner:
         """Catch x0 predictions within; yields the arguments of the pipeline's call."""
         scheduler = self._pipe.scheduler
         step = scheduler.step
-        flow = type(scheduler).__name__ in _FLOW
-        remembered = type(scheduler).__name__ in _REMEMBERED
+        flow = type(scheduler).__name__ in FLOW_MATCHING
+        remembered = type(scheduler).__name__ in MULTISTEP
 
         # With the signature of the step itself: pipelines look there for what they may pass.
         @functools.wraps(step)
         def caught(
             model_output: Tensor, timestep: Tensor, sample: Tensor, **kwargs: object
         ) -> tuple[Tensor, ...]:
-            if flow and scheduler.step_index is None:
-                scheduler._init_step_index(timestep)
-            sigma = scheduler.sigmas[scheduler.step_index] if flow else None
             output: tuple[Tensor, ...] = step(model_output, timestep, sample, **kwargs)
-            if sigma is not None:
-                self._x0 = sample.float() - sigma * model_output.float()
+            if flow:
+                taken = scheduler.step_index - 1
+                self._x0 = predict_x0(scheduler, model_output, sample, taken)
             else:
                 self._x0 = scheduler.model_outputs[-1] if remembered else output[1]
             return output
@@ -146,7 +129,7 @@ class Pruner:
         try:
             yield {
                 "callback_on_step_end": self._on_step_end,
-                "callback_on_step_end_tensor_inputs": _TENSORS[type(self._pipe).__name__],
+                "callback_on_step_end_tensor_inputs": STEP_TENSORS[type(self._pipe).__name__],
             }
         finally:
             del vars(scheduler)["step"]
@@ -176,12 +159,8 @@ class Pruner:
         """The x0 predictions as the pipeline would show them."""
         assert self._x0 is not None, "the scheduler has stepped"
         vae = self._pipe.vae
-        half = vae.dtype == torch.float16 and vae.config.get("force_upcast")
-        if half:  # SDXL's decoder overflows in float16; its pipeline does the same
-            vae.to(torch.float32)
-        decoded = decode_latents(vae, self._x0)
-        if half:
-            vae.to(torch.float16)
+        with decoder_lifted(vae):
+            decoded = decode_latents(vae, self._x0)
         shown: list[Image.Image] = self._pipe.image_processor.postprocess(
             decoded, output_type="pil"
         )

@@ -1,0 +1,160 @@
+"""Who takes part in a benchmark: pipelines, with LoRAs and settings of their own, or pictures.
+
+Needs no torch, so that what was typed wrong is told at once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, final
+
+from stablepref.manifest import is_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SHORT_NAMES: Final = {
+    "steps": "num_inference_steps",
+    "guidance": "guidance_scale",
+    "negative": "negative_prompt",
+}
+"""Short for arguments of a pipeline's call."""
+_NAME: Final = re.compile(r"\w[\w.\- ]*")
+_REPOSITORY: Final = re.compile(r"[\w.\-]+/[\w.\-]+")
+
+
+@final
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank weights on a pipeline.
+
+    Attributes:
+        path: Folder, file or hub repository.
+        weight: How much of them.
+    """
+
+    path: str
+    weight: float = 1.0
+
+
+@final
+@dataclass(frozen=True)
+class Contestant:
+    """One text-to-image model of a benchmark.
+
+    Attributes:
+        name: In tables, and of its folder of images.
+        source: A pipeline's folder or hub repository; or a folder or manifest of finished pictures.
+        loras: Put on the pipeline together.
+        arguments: Of its pipeline's call, over those that all models share.
+    """
+
+    name: str
+    source: str
+    loras: tuple[Lora, ...] = ()
+    arguments: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+    @property
+    def finished(self) -> bool:
+        """Whether its pictures are there already: a manifest, or a folder of no pipeline."""
+        path = Path(self.source)
+        return is_manifest(self.source) or (
+            path.is_dir() and not (path / "model_index.json").is_file()
+        )
+
+    def row(self) -> dict[str, object]:
+        """All that its pictures depend on, plain JSON values."""
+        path = Path(self.source)
+        return {
+            "source": str(path.resolve()) if path.exists() else self.source,
+            "loras": [[lora.path, lora.weight] for lora in self.loras],
+            "arguments": dict(self.arguments),
+        }
+
+
+def parse_contestants(models: Sequence[str | Contestant]) -> tuple[Contestant, ...]:
+    """The models of a benchmark; what was typed is read by `parse_contestant`.
+
+    Raises:
+        ValueError: There is none, two have one name, or as `parse_contestant`.
+    """
+    contestants = tuple(parse_contestant(one) if isinstance(one, str) else one for one in models)
+    if not contestants:
+        msg = "no model: name a pipeline or a folder of images"
+        raise ValueError(msg)
+    names = [one.name for one in contestants]
+    for name in names:
+        if names.count(name) > 1:
+            msg = f"two models are called {name!r}: write --model NAME={name} to tell them apart"
+            raise ValueError(msg)
+    return contestants
+
+
+def parse_contestant(text: str) -> Contestant:
+    """A model as typed: `[NAME=]SOURCE[,KEY=VALUE...]`.
+
+    SOURCE is a pipeline's folder or hub repository, a folder of pictures or a manifest of them;
+    NAME is by default its last part. `lora=PATH` or `lora=PATH@WEIGHT`, which may stand several
+    times, puts LoRAs on the pipeline; any other KEY is an argument of its call, with `SHORT_NAMES`
+    for the usual ones, its VALUE a JSON value or else words.
+
+    Raises:
+        ValueError: The source is nothing of this, the name cannot be a folder's, or pictures are to
+            have LoRAs or arguments.
+    """
+    source, *settings = text.split(",")
+    name = None
+    if "=" in source and not Path(source).expanduser().exists():
+        name, source = source.split("=", 1)
+    path = Path(source).expanduser()
+    if not source or not (path.exists() or _REPOSITORY.fullmatch(source)):
+        msg = (
+            f"model {text!r}: there is no {source!r} here; expected the folder or hub repository "
+            "(user/name) of a pipeline, or a folder or manifest of images"
+        )
+        raise ValueError(msg)
+    if path.is_file() and not is_manifest(source):
+        msg = f"model {text!r}: a single file is no pipeline, and no manifest of images either"
+        raise ValueError(msg)
+    if name is None:
+        name = path.resolve().stem if is_manifest(source) else path.resolve().name
+    if not _NAME.fullmatch(name):
+        msg = f"model {text!r}: the name {name!r} may have letters, digits, '.', '-', '_' and ' '"
+        raise ValueError(msg)
+    loras: list[Lora] = []
+    arguments: dict[str, object] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key or not value:
+            msg = f"model {text!r}: {setting!r} is no KEY=VALUE"
+            raise ValueError(msg)
+        if key == "lora":
+            loras.append(_lora(value))
+        else:
+            arguments[SHORT_NAMES.get(key, key)] = _value(value)
+    made = Contestant(name, str(path) if path.exists() else source, tuple(loras), arguments)
+    if made.finished and settings:
+        msg = f"model {text!r}: finished images take no settings; drop {', '.join(settings)}"
+        raise ValueError(msg)
+    return made
+
+
+def _lora(text: str) -> Lora:
+    path, at, weight = text.rpartition("@")
+    if not at:
+        return Lora(text)
+    try:
+        return Lora(path, float(weight))
+    except ValueError as error:
+        msg = f"lora={text}: {weight!r} is no weight; expected a number, as in lora=PATH@0.8"
+        raise ValueError(msg) from error
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

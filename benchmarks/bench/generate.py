@@ -1,0 +1,226 @@
+"""Images of a pipeline on disk: each the moment it exists, whoever makes it, killed or not."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final, final
+
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from stablepref.benchmarks.bench.image_folders import Picture, picture_name
+from stablepref.benchmarks.bench.pipelines import load_contestant, pipeline_digest
+from stablepref.benchmarks.bench.processes import share
+from stablepref.benchmarks.bench.row_files import RowFiles
+from stablepref.integrations.candidates import generate
+
+from stablepref.download import first_line
+from stablepref.durable import WRITING, remove_leftovers, sync
+from stablepref.progress import progress_bar
+from stablepref.sources import UnusableImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import torch
+    from accelerate import PartialState
+    from PIL import Image
+    from stablepref.benchmarks.bench.contestants import Contestant
+    from stablepref.benchmarks.bench.prompt_files import BenchPrompt
+    from stablepref.integrations.candidates import Generated, Pipeline
+
+IN_A_ROW: Final = 3
+"""After so many prompts that fail one after another, or none that worked, it is the pipeline."""
+
+
+@final
+class Studio:
+    """The images of one pipeline for a set of prompts, in a run's folder.
+
+    Image k of prompt p has noise of its own, of the seed `seed + k * prompts + p`, whatever the
+    batch and the process: all models get the same seeds, and more images per prompt keep those that
+    are there.
+
+    Args:
+        contestant: The pipeline.
+        prompts: The set.
+        folder: The run's; images go to `images/NAME/`, reasons for missing ones to `faults/NAME/`.
+        images: Of each prompt.
+        seed: Of the first image.
+        arguments: For the pipeline's call; the contestant's own go over them.
+        dtype: Number type of the pipeline; None for float32.
+    """
+
+    def __init__(
+        self,
+        contestant: Contestant,
+        prompts: Sequence[BenchPrompt],
+        *,
+        folder: Path,
+        images: int,
+        seed: int,
+        arguments: Mapping[str, object],
+        dtype: str | None,
+    ) -> None:
+        self.contestant = contestant
+        self.prompts = prompts
+        self.images = images
+        self.seed = seed
+        self.arguments = {**arguments, **contestant.arguments}
+        self.dtype = dtype
+        self.place = folder / "images" / contestant.name
+        self._faults = RowFiles(folder / "faults" / contestant.name)
+
+    def make(
+        self,
+        state: PartialState,
+        *,
+        device: torch.device,
+        batch_size: int | None,
+        retry: bool,
+        progress: bool | None,
+    ) -> None:
+        """Make what is not there yet; all processes call this together.
+
+        An image that fails is a row with its reason. If the first ones fail, or several prompts in
+        a row, that is an error of the whole: the pipeline is wrong, not its prompts.
+
+        Args:
+            state: The processes.
+            device: Where the pipeline runs.
+            batch_size: Images of one prompt made at once; None chooses, and it shrinks where memory
+                runs out.
+            retry: Try those again that failed before.
+            progress: As in `Scorer.score`.
+
+        Raises:
+            ResumeError: Images are there that other weights have made.
+            RuntimeError: Memory runs out, or whatever the pipeline raises for every prompt.
+            ValueError: As `load_contestant`, which has further errors.
+        """
+        todo = self._missing(retry=retry)
+        state.wait_for_everyone()
+        if todo:
+            pipe = load_contestant(self.contestant, self.arguments, dtype=self.dtype, device=device)
+            settings: Mapping[str, object] = pipeline_digest(pipe)
+            if state.is_main_process:
+                self._prepare(settings, retry=retry)
+            state.wait_for_everyone()
+            mine = share(list(todo.items()), state)
+            total = sum(len(numbers) for _, numbers in mine)
+            show = progress if state.is_main_process else False
+            with progress_bar(self.contestant.name, total=total, show=show) as advance:
+                for count in self._made(pipe, mine, state, settings, batch_size):
+                    advance(count)
+            del pipe  # makes room for the next one
+            clear_device_cache(garbage_collection=True)
+        state.wait_for_everyone()
+
+    def pictures(self) -> list[Picture]:
+        """All images in the order of the prompts; those that failed say why.
+
+        Raises:
+            FileNotFoundError: One is not there and did not fail: the run has not come so far.
+        """
+        reasons = self._reasons()
+        pictures = []
+        for place in range(len(self.prompts)):
+            for number in range(self.images):
+                path: object = self._file(place, number)
+                if (place, number) in reasons:
+                    path = UnusableImageError(reasons[place, number])
+                elif not self._file(place, number).is_file():
+                    msg = f"{path} is not made yet"
+                    raise FileNotFoundError(msg)
+                pictures.append(Picture(self.contestant.name, place, number, path))
+        return pictures
+
+    def _missing(self, *, retry: bool) -> dict[int, list[int]]:
+        """Numbers of the images to be made, by the place of their prompt."""
+        reasons = {} if retry else self._reasons()
+        missing: dict[int, list[int]] = defaultdict(list)
+        for number in range(self.images):
+            for place in range(len(self.prompts)):
+                if (place, number) not in reasons and not self._file(place, number).is_file():
+                    missing[place].append(number)
+        return missing
+
+    def _prepare(self, settings: Mapping[str, object], *, retry: bool) -> None:
+        """Make folders, and clear away what killed runs had begun."""
+        self._faults.begin(settings, retry=lambda _: retry)
+        for folder in {self._file(place, 0).parent for place in range(len(self.prompts))}:
+            folder.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(folder)
+
+    def _made(
+        self,
+        pipe: Pipeline,
+        todo: Sequence[tuple[int, list[int]]],
+        state: PartialState,
+        settings: Mapping[str, object],
+        batch_size: int | None,
+    ) -> Iterator[int]:
+        """How many images are there or have failed, after each batch."""
+        failed = IN_A_ROW  # nothing has worked yet
+        for place, numbers in todo:
+            left = numbers
+            batches = generate(
+                pipe,
+                self.prompts[place].prompt,
+                [number * len(self.prompts) + place for number in numbers],
+                seed=self.seed,
+                batch_size=batch_size,
+                arguments=self.arguments,
+            )
+            while left:
+                batch = _next(batches)
+                if isinstance(batch, Exception):
+                    failed += 1
+                    if failed > IN_A_ROW or should_reduce_batch_size(batch):
+                        raise batch
+                    done = left
+                    faults = dict.fromkeys(left, f"{type(batch).__name__}: {first_line(batch)}")
+                else:
+                    failed = 0
+                    done = [made.index // len(self.prompts) for made in batch]
+                    faults = self._save(place, done, batch)
+                if faults:
+                    rows = [{"prompt": place, "image": n, "fault": f} for n, f in faults.items()]
+                    self._faults.write(state.process_index, settings, rows)
+                left = [number for number in left if number not in done]
+                yield len(done)
+
+    def _save(
+        self, place: int, numbers: Sequence[int], batch: Sequence[Generated]
+    ) -> dict[int, str]:
+        """Write the good ones of a batch; what is wrong with the others, by number."""
+        faults = {}
+        for number, made in zip(numbers, batch, strict=True):
+            if made.fault is None:
+                _write(made.image, self._file(place, number))
+            else:
+                faults[number] = made.fault
+        return faults
+
+    def _reasons(self) -> dict[tuple[int, int], str]:
+        """Why images are missing."""
+        rows: Iterator[dict[str, Any]] = self._faults.rows()
+        return {(row["prompt"], row["image"]): row["fault"] for row in rows}
+
+    def _file(self, place: int, number: int) -> Path:
+        return self.place / f"{picture_name(self.prompts[place], number)}.png"
+
+
+def _next(batches: Iterator[list[Generated]]) -> list[Generated] | Exception:
+    """The next batch, or what the pipeline raised."""
+    try:
+        return next(batches)
+    except Exception as error:  # whatever a pipeline may raise for a prompt
+        return error
+
+
+def _write(image: Image.Image, path: Path) -> None:
+    """Write a picture: whole under its own name, or not at all."""
+    staging = path.with_name(f".{path.name}{WRITING}")
+    image.save(staging, "PNG")
+    sync(staging)
+    staging.replace(path)

@@ -1,0 +1,143 @@
+"""Finished pictures of a model: which file shows which prompt."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
+
+from stablepref.manifest import is_manifest, read_manifest
+from stablepref.rows import IMAGE_SUFFIXES
+from stablepref.sources import UnusableImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from stablepref.benchmarks.bench.prompt_files import BenchPrompt
+
+GENEVAL_LAYOUT: Final = "{key}/samples/{number:04d}"
+
+
+@final
+@dataclass(frozen=True)
+class Picture:
+    """One image to be scored.
+
+    Attributes:
+        model: Who made it.
+        prompt: Place of its prompt in the set.
+        number: Which of the prompt's images it is, from 0.
+        image: What `stablepref.images.decode` takes; an `UnusableImageError` in its place says why
+            there is none.
+    """
+
+    model: str
+    prompt: int
+    number: int
+    image: object
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What tells it from all others."""
+        return self.model, self.prompt, self.number
+
+
+def picture_name(prompt: BenchPrompt, number: int) -> str:
+    """An image's name in its model's folder, without suffix: "00012", "anime/00012-1"."""
+    return f"{prompt.key}-{number}" if number else prompt.key
+
+
+def finished_pictures(
+    model: str, source: Path, prompts: Sequence[BenchPrompt], images: int
+) -> list[Picture]:
+    """The pictures that a folder or manifest has for the prompts.
+
+    A folder has them as `picture_name` says, which is the layout of HPD v2 (`STYLE/00000.jpg`) and
+    of DrawBench (`00000.jpg`), or in that of GenEval (`00000/samples/0000.png`). A manifest has an
+    image and its prompt in each row; a prompt's rows are dealt to its places in the set in turn.
+
+    Args:
+        model: Who made them.
+        source: The folder or manifest.
+        prompts: The set.
+        images: Of each prompt at most.
+
+    Returns:
+        The pictures in the order of the prompts; one that says why for a prompt without any.
+
+    Raises:
+        ValueError: None fits, or two files have one name but for the suffix.
+        OSError: The source cannot be read.
+    """
+    if is_manifest(str(source)):
+        found = _of_manifest(source, prompts)
+        expected = f"a row of {source} with this prompt"
+    else:
+        found = _of_folder(source, prompts, images)
+        expected = f"{source}/{prompts[0].key}.jpg or .png, or a manifest"
+    if not found:
+        msg = f"{model}: {source} has no image for these prompts; expected {expected}"
+        raise ValueError(msg)
+    pictures = []
+    for place, prompt in enumerate(prompts):
+        there = found.get(place)
+        if there is None:
+            reason = UnusableImageError(f"{source} has no image for the prompt {prompt.key}")
+            there = {0: reason}
+        pictures += [Picture(model, place, n, there[n]) for n in sorted(there)[:images]]
+    return pictures
+
+
+def _of_folder(
+    folder: Path, prompts: Sequence[BenchPrompt], images: int
+) -> Mapping[int, Mapping[int, object]]:
+    files: dict[str, Path] = {}
+    for path in _image_files(folder):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in files:
+            msg = f"{path} and {files[name]} are two images of one name: keep one of them"
+            raise ValueError(msg)
+        files[name] = path
+    found: dict[int, dict[int, object]] = defaultdict(dict)
+    for place, prompt in enumerate(prompts):
+        for number in range(images):
+            name = picture_name(prompt, number)
+            if name not in files:
+                name = GENEVAL_LAYOUT.format(key=prompt.key, number=number)
+            if name in files:
+                found[place][number] = files[name]
+    return found
+
+
+def _image_files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            yield path
+
+
+def _of_manifest(
+    manifest: Path, prompts: Sequence[BenchPrompt]
+) -> Mapping[int, Mapping[int, object]]:
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, prompt in enumerate(prompts):
+        places[prompt.prompt].append(place)
+    dealt: dict[str, int] = defaultdict(int)
+    found: dict[int, dict[int, object]] = defaultdict(dict)
+    foreign = 0
+    for item in read_manifest(manifest):
+        if item.prompt is None:
+            msg = f"{item.name}: {item.image}"
+            raise ValueError(msg)
+        mine = places.get(item.prompt)
+        if mine is None:
+            foreign += 1
+            continue
+        number, turn = divmod(dealt[item.prompt], len(mine))
+        dealt[item.prompt] += 1
+        found[mine[turn]][number] = item.image
+    if foreign:
+        msg = f"{manifest}: {foreign} rows have prompts that are not in this set, and are left out"
+        warnings.warn(msg, stacklevel=2)
+    return found

@@ -1,0 +1,184 @@
+"""Who scores images: reward models by name, and the laboratory's oracle."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, Protocol, final
+
+import numpy as np
+from PIL import Image
+from stablepref.benchmarks.shapes.drawing import IMAGE_SIZE
+from stablepref.benchmarks.shapes.language import PromptError, parse
+
+import stablepref
+from stablepref.fingerprint import weights_digest
+from stablepref.images import to_rgb
+from stablepref.modelnames import check_model, model_name
+from stablepref.sources import shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from stablepref.scorer import Scorer
+
+ORACLE: Final = "oracle"
+
+Verdict = float | str
+"""A score, or why there is none."""
+
+
+class Judge(Protocol):
+    """What scores decoded images."""
+
+    name: str
+    unit: str
+
+    def settings(self) -> dict[str, object]:
+        """What its scores depend on, plain JSON values."""
+
+    def __call__(
+        self, images: Sequence[Image.Image | Tensor], prompts: Sequence[str]
+    ) -> list[Verdict]:
+        """A verdict on each image under its prompt."""
+
+
+@final
+class ModelJudge:
+    """A reward model.
+
+    Args:
+        scorer: The model.
+        name: In tables.
+        batch_size: Images encoded at once; None chooses.
+    """
+
+    def __init__(self, scorer: Scorer, *, name: str, batch_size: int | None = None) -> None:
+        self.name = name
+        self.unit = scorer.unit
+        self._scorer = scorer
+        self._batch_size = batch_size
+
+    def settings(self) -> dict[str, object]:
+        """Its weights, their number type, and the unit of its scores."""
+        dtype = str(self._scorer.dtype).removeprefix("torch.")
+        return {"weights": weights_digest(self._scorer), "dtype": dtype, "unit": self.unit}
+
+    def __call__(
+        self, images: Sequence[Image.Image | Tensor], prompts: Sequence[str]
+    ) -> list[Verdict]:
+        """Scores in the model's unit."""
+        scored = self._scorer.stream(
+            list(images),
+            list(prompts),
+            batch_size=self._batch_size,
+            on_error="nan",
+            progress=False,
+        )
+        return [
+            one.error or (one.score if math.isfinite(one.score) else f"the score is {one.score}")
+            for one in scored
+        ]
+
+
+@final
+class OracleJudge:
+    """The laboratory's oracle: 1 if a picture shows all that its prompt names, else 0.
+
+    It reads pixels and has learned nothing; see `stablepref.benchmarks.shapes.oracle`. Pictures are
+    brought to its 64 pixels by area. It knows the laboratory's grammar only.
+
+    Raises:
+        ImportError: scipy is not installed; it is in the extra ``bench``.
+    """
+
+    name = ORACLE
+    unit = "1 correct, 0 not"
+
+    def __init__(self) -> None:
+        # Needs scipy, which scoring with models does not.
+        from stablepref.benchmarks.shapes.oracle_grading import grade  # noqa: PLC0415
+
+        self._grade = grade
+
+    def settings(self) -> dict[str, object]:
+        """Its unit: it has no weights."""
+        return {"unit": self.unit}
+
+    def __call__(
+        self, images: Sequence[Image.Image | Tensor], prompts: Sequence[str]
+    ) -> list[Verdict]:
+        """1.0 or 0.0."""
+        return [self._one(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
+
+    def _one(self, image: Image.Image | Tensor, prompt: str) -> Verdict:
+        try:
+            scene = parse(prompt)
+        except PromptError as error:
+            return shorten(str(error).splitlines()[0])
+        if not isinstance(image, Image.Image):
+            return "the oracle reads 8-bit pictures, got float pixels"
+        size = (IMAGE_SIZE, IMAGE_SIZE)
+        small = to_rgb(image).resize(size, Image.Resampling.BOX)
+        return float(self._grade(np.asarray(small), scene).correct)
+
+
+def load_judges(
+    scorers: Sequence[str | Judge | None],
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    batch_size: int | None = None,
+) -> tuple[Judge, ...]:
+    """Judges by name: `oracle`, or whatever `stablepref.load` takes; each name once.
+
+    Args:
+        scorers: Names, of which None is the default model; judges stay as they are.
+        device: As in `stablepref.load`.
+        dtype: As in `stablepref.load`.
+        batch_size: As in `Scorer.score`.
+
+    Raises:
+        ValueError: There is none, one is unknown, or one is named twice.
+        UnavailableError: As `stablepref.load`.
+        ImportError: The oracle needs scipy.
+    """
+    if not scorers:
+        msg = "no scorer: name at least one"
+        raise ValueError(msg)
+    names = [model_name(s) for s in scorers if s is None or isinstance(s, str)]
+    for name in names:
+        if names.count(name) > 1:
+            msg = f"the scorer {name} is named twice"
+            raise ValueError(msg)
+        if name != ORACLE:
+            check_model(name, None)
+    judges: list[Judge] = []
+    for scorer in scorers:
+        if scorer == ORACLE:
+            judge: Judge = OracleJudge()
+        elif scorer is None or isinstance(scorer, str):
+            model = stablepref.load(scorer, device=device, dtype=dtype)
+            name = model.name
+            if any(other.name == name for other in judges):  # two trainings of one recipe
+                name = f"{name} ({model_name(scorer)})"
+            judge = ModelJudge(model, name=name, batch_size=batch_size)
+        else:
+            judge = scorer
+        judges.append(judge)
+    return tuple(judges)
+
+
+def in_laboratory(prompt: str) -> bool:
+    """Whether the laboratory's grammar contains a prompt."""
+    try:
+        parse(prompt)
+    except PromptError:
+        return False
+    return True
+
+
+def knows_shapes_only(scorer: str) -> bool:
+    """Whether a scorer, by its name, is one of the laboratory's, which know nothing of taste."""
+    return scorer == ORACLE or "shapes" in scorer

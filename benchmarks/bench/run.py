@@ -1,0 +1,186 @@
+"""A whole benchmark: prompts, models and scorers in, a table of scores out, resumable on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from stablepref.benchmarks.bench.contestants import parse_contestants
+from stablepref.benchmarks.bench.generate import Studio
+from stablepref.benchmarks.bench.image_folders import finished_pictures
+from stablepref.benchmarks.bench.judges import load_judges
+from stablepref.benchmarks.bench.processes import joined_processes
+from stablepref.benchmarks.bench.prompt_sets import PromptSet, read_prompt_set
+from stablepref.benchmarks.bench.row_files import RowFiles
+from stablepref.benchmarks.bench.score import score_pictures
+from stablepref.benchmarks.bench.score_table import (
+    CONFIG_FILE,
+    PROMPTS_FILE,
+    SCORES_FOLDER,
+    ScoreTable,
+    read_table,
+)
+
+from stablepref.durable import sync
+from stablepref.partial import ResumeError
+from stablepref.sources import shorten
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from stablepref.benchmarks.bench.contestants import Contestant
+    from stablepref.benchmarks.bench.judges import Judge
+
+
+def bench(
+    prompts: PromptSet | str | os.PathLike[str],
+    models: Sequence[str | Contestant],
+    scorers: Sequence[str | Judge | None],
+    *,
+    out: str | os.PathLike[str],
+    images: int = 1,
+    seed: int = 0,
+    arguments: Mapping[str, object] | None = None,
+    batch_size: int | None = None,
+    pipeline_dtype: str | None = None,
+    device: str | None = None,
+    retry: bool = False,
+    progress: bool | None = None,
+) -> ScoreTable:
+    """Make every model's images of every prompt, score them, and give the table of scores.
+
+    Everything is on disk the moment it exists: after a kill the same call goes on. Started by
+    torchrun or accelerate, the processes share the work.
+
+    Args:
+        prompts: A set, its name, or a file of prompts, see `read_prompt_set`.
+        models: As `parse_contestant` reads them.
+        scorers: Names for `stablepref.load`, or `oracle`; None is the default model; or judges of
+            `load_judges`.
+        out: The run's folder. Layout: `run.json` and `prompts.jsonl`, what was asked;
+            `images/MODEL/`, the images; `faults/MODEL/`, why some are missing; `scores/`, a row for
+            each image.
+        images: Of each prompt. Finished pictures may be fewer.
+        seed: Of the first image; every image has a seed of its own, the same for all models.
+        arguments: For the call of every pipeline.
+        batch_size: Images of a prompt made at once.
+        pipeline_dtype: Number type of pipelines; None for float32.
+        device: Where everything runs; None takes the process's accelerator, or the CPU.
+        retry: Make and score those again that failed before.
+        progress: Show progress bars; None shows them in a terminal once work takes seconds.
+
+    Returns:
+        The scores of all images.
+
+    Raises:
+        ResumeError: `out` holds a run of other prompts, models, scorers or settings.
+        ValueError: An argument is wrong; see also `read_prompt_set`, `parse_contestant` and
+            `load_judges`.
+        OSError: A pipeline, a scorer or a set cannot be loaded, or `out` not be written.
+    """
+    if images < 1:
+        msg = f"images must be 1 or more, got {images}"
+        raise ValueError(msg)
+    chosen = prompts if isinstance(prompts, PromptSet) else read_prompt_set(prompts)
+    contestants = parse_contestants(models)
+    folder = Path(out)
+    state = joined_processes()
+    judges = load_judges(scorers, device=device)
+    words = [one.prompt for one in chosen.prompts]
+    finished = {
+        one.name: finished_pictures(one.name, Path(one.source), chosen.prompts, images)
+        for one in contestants
+        if one.finished
+    }
+    settings = {judge.name: judge.settings() for judge in judges}
+    config = {
+        "prompts": {
+            "name": chosen.name,
+            "count": len(chosen.prompts),
+            "digest": chosen.digest(),
+        },
+        "images": images,
+        "seed": seed,
+        "arguments": dict(arguments or {}),
+        "pipeline_dtype": pipeline_dtype,
+        "models": {one.name: one.row() for one in contestants},
+        "scorers": settings,
+    }
+    if state.is_main_process:
+        _begin(folder, config, chosen)
+    state.wait_for_everyone()
+    pictures = []
+    for one in contestants:
+        if one.finished:
+            pictures += finished[one.name]
+            continue
+        studio = Studio(
+            one,
+            chosen.prompts,
+            folder=folder,
+            images=images,
+            seed=seed,
+            arguments=arguments or {},
+            dtype=pipeline_dtype,
+        )
+        studio.make(
+            state,
+            device=state.device if device is None else torch.device(device),
+            batch_size=batch_size,
+            retry=retry,
+            progress=progress,
+        )
+        pictures += studio.pictures()
+    score_pictures(
+        pictures,
+        words,
+        judges,
+        RowFiles(folder / SCORES_FOLDER),
+        state,
+        settings=settings,
+        retry=retry,
+        progress=progress,
+    )
+    return read_table(folder)
+
+
+def _begin(folder: Path, config: Mapping[str, object], prompts: PromptSet) -> None:
+    """Write what was asked, or refuse a folder in which something else was.
+
+    Raises:
+        ResumeError: Names what differs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CONFIG_FILE
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        now = json.loads(json.dumps(config))
+        if before != now:
+            raise ResumeError(_difference(folder, before, now))
+        return
+    rows = "".join(json.dumps(asdict(one)) + "\n" for one in prompts.prompts)
+    for target, text in (
+        (folder / PROMPTS_FILE, rows),
+        (path, json.dumps(config, indent=1) + "\n"),
+    ):
+        staging = target.with_suffix(".tmp")
+        staging.write_text(text, encoding="utf-8")
+        sync(staging)
+        staging.replace(target)
+
+
+def _difference(folder: Path, before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    told = [
+        f"{name} was {shorten(json.dumps(before.get(name)))}, now it is "
+        f"{shorten(json.dumps(now.get(name)))}"
+        for name in now
+        if before.get(name) != now[name]
+    ]
+    return (
+        f"{folder} holds a run of something else: {'; '.join(told)}. Choose another --out; "
+        "images that are there can take part in it: --model NAME=FOLDER/images/NAME"
+    )

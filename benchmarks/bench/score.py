@@ -1,0 +1,126 @@
+"""Scores on disk: each image decoded once for all scorers, its row written as it is scored."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+from stablepref.benchmarks.bench.processes import share
+
+from stablepref.images import ImageError, Source, decode
+from stablepref.pipeline import WORKERS
+from stablepref.progress import progress_bar
+from stablepref.sources import shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from concurrent.futures import Future
+
+    from accelerate import PartialState
+    from PIL import Image
+    from stablepref.benchmarks.bench.image_folders import Picture
+    from stablepref.benchmarks.bench.judges import Judge
+    from stablepref.benchmarks.bench.row_files import RowFiles
+    from torch import Tensor
+
+DECODED: Final = 32
+"""Images that are decoded together; as many more are decoded ahead while scorers work."""
+
+
+def score_pictures(
+    pictures: Sequence[Picture],
+    prompts: Sequence[str],
+    judges: Sequence[Judge],
+    rows: RowFiles,
+    state: PartialState,
+    *,
+    settings: Mapping[str, object],
+    retry: bool = False,
+    progress: bool | None = None,
+) -> None:
+    """Score what has no row yet; all processes call this together.
+
+    A row is `{"model", "prompt", "image", "scores": {scorer: number}, "faults": {scorer: reason}}`,
+    each scorer in one of the two. An image that cannot be read has a reason for every scorer.
+
+    Args:
+        pictures: All images of the benchmark.
+        prompts: All prompts, which pictures name by their places.
+        judges: The scorers.
+        rows: Where rows are, and where they go.
+        state: The processes.
+        settings: What scores depend on, plain JSON values.
+        retry: Score those again that could not be scored.
+        progress: As in `Scorer.score`.
+
+    Raises:
+        ResumeError: Rows are there that were made with other settings.
+        RuntimeError: What a scorer raises when memory runs out for a single image.
+    """
+    if state.is_main_process:
+        rows.begin(settings, retry=lambda row: retry and bool(row["faults"]))
+    state.wait_for_everyone()
+    done = {(row["model"], row["prompt"], row["image"]) for row in rows.rows()}
+    mine = share([picture for picture in pictures if picture.key not in done], state)
+    state.wait_for_everyone()
+    show = progress if state.is_main_process else False
+    with progress_bar("scoring", total=len(mine), show=show) as advance:
+        for batch, images in _decoded(mine):
+            scored = _verdicts(batch, images, prompts, judges)
+            rows.write(state.process_index, settings, scored)
+            advance(len(batch))
+    state.wait_for_everyone()
+
+
+def _verdicts(
+    batch: Sequence[Picture],
+    images: Sequence[Image.Image | Tensor | str],
+    prompts: Sequence[str],
+    judges: Sequence[Judge],
+) -> list[dict[str, object]]:
+    """The row of each picture of a batch."""
+    scores: list[dict[str, float]] = [{} for _ in batch]
+    faults: list[dict[str, str]] = [{} for _ in batch]
+    good = [place for place, image in enumerate(images) if not isinstance(image, str)]
+    for judge in judges:
+        usable = [image for image in images if not isinstance(image, str)]
+        verdicts = judge(usable, [prompts[batch[i].prompt] for i in good]) if good else []
+        for place, verdict in zip(good, verdicts, strict=True):
+            if isinstance(verdict, str):
+                faults[place][judge.name] = verdict
+            else:
+                scores[place][judge.name] = verdict
+        for place, image in enumerate(images):
+            if isinstance(image, str):
+                faults[place][judge.name] = image
+    return [
+        {
+            "model": picture.model,
+            "prompt": picture.prompt,
+            "image": picture.number,
+            "scores": scores[place],
+            "faults": faults[place],
+        }
+        for place, picture in enumerate(batch)
+    ]
+
+
+def _decoded(
+    pictures: Sequence[Picture],
+) -> Iterator[tuple[Sequence[Picture], list[Image.Image | Tensor | str]]]:
+    """Batches of pictures, each decoded or with what is wrong with it, one batch ahead."""
+    batches = [pictures[start : start + DECODED] for start in range(0, len(pictures), DECODED)]
+    waiting: list[list[Future[Image.Image | Tensor | str]]] = []
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="stablepref-decode") as pool:
+        for place, batch in enumerate(batches):
+            for ahead in batches[place + len(waiting) : place + 2]:
+                waiting.append([pool.submit(_decode, picture) for picture in ahead])
+            yield batch, [future.result() for future in waiting.pop(0)]
+
+
+def _decode(picture: Picture) -> Image.Image | Tensor | str:
+    """Pixels, or what is wrong with the image."""
+    try:
+        return decode(Source(0, str(picture.image), picture.image))
+    except ImageError as error:
+        return shorten(error.reason)

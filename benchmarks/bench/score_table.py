@@ -1,0 +1,185 @@
+"""All scores of one benchmark, or of several of the same prompts, as one table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, final
+
+import numpy as np
+from stablepref.benchmarks.bench.prompt_files import BenchPrompt
+from stablepref.benchmarks.bench.row_files import RowFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from stablepref.groupmean import Array
+
+CONFIG_FILE: Final = "run.json"
+PROMPTS_FILE: Final = "prompts.jsonl"
+SCORES_FOLDER: Final = "scores"
+
+
+@final
+@dataclass(frozen=True)
+class Failure:
+    """An image that a scorer has no score for.
+
+    Attributes:
+        model: Who made it, or should have.
+        prompt: The key of its prompt.
+        image: Its number among the prompt's.
+        scorer: Who could not score it.
+        reason: Why.
+    """
+
+    model: str
+    prompt: str
+    image: int
+    scorer: str
+    reason: str
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """Scores of every image.
+
+    Attributes:
+        name: Of the prompt set.
+        prompts: The set.
+        models: Who made the images.
+        scorers: Settings of each scorer by name, its unit among them.
+        scores: `(models, scorers, prompts, images)`; NaN where there is none.
+        failures: Why there is none.
+    """
+
+    name: str
+    prompts: tuple[BenchPrompt, ...]
+    models: tuple[str, ...]
+    scorers: Mapping[str, Mapping[str, object]]
+    scores: Array
+    failures: tuple[Failure, ...]
+
+    def of(self, scorer: str) -> Array:
+        """Scores of one scorer, `(models, prompts, images)`.
+
+        Raises:
+            ValueError: There is no such scorer.
+        """
+        if scorer not in self.scorers:
+            msg = f"no scorer {scorer!r}; there are: {', '.join(self.scorers)}"
+            raise ValueError(msg)
+        return self.scores[:, list(self.scorers).index(scorer)]
+
+    def means(self, scorer: str) -> Array:
+        """Mean over each prompt's images, `(models, prompts)`; NaN for prompts without any."""
+        scores = self.of(scorer)
+        there = ~np.isnan(scores)
+        sums = np.where(there, scores, 0).sum(axis=-1)
+        counts = there.sum(axis=-1)
+        nothing = np.full(sums.shape, np.nan)
+        return np.divide(sums, counts, out=nothing, where=counts > 0)
+
+    def labels(self) -> dict[str, dict[str, list[int]]]:
+        """Places of the prompts by each label's values, such as {"category": {"Colors": [...]}}."""
+        found: dict[str, dict[str, list[int]]] = {}
+        for place, prompt in enumerate(self.prompts):
+            for label, value in prompt.labels.items():
+                found.setdefault(label, {}).setdefault(value, []).append(place)
+        return found
+
+
+def read_table(folder: Path) -> ScoreTable:
+    """The scores of a run, finished or not.
+
+    Raises:
+        ValueError: The folder is no run, or nothing is scored in it yet.
+        ResumeError: A file of scores is damaged.
+    """
+    config, prompts = _read_run(folder)
+    models, scorers = tuple(config["models"]), dict(config["scorers"])
+    rows = {
+        (row["model"], row["prompt"], row["image"]): row
+        for row in RowFiles(folder / SCORES_FOLDER).rows()
+    }
+    if not rows:
+        msg = f"nothing is scored in {folder} yet: give the command of the run again"
+        raise ValueError(msg)
+    images = 1 + max(number for _, _, number in rows)
+    scores = np.full((len(models), len(scorers), len(prompts), images), np.nan)
+    places = {name: place for place, name in enumerate(models)}
+    columns = {name: place for place, name in enumerate(scorers)}
+    failures = []
+    for model, prompt, number in sorted(rows, key=lambda key: (places[key[0]], *key[1:])):
+        row = rows[model, prompt, number]
+        for scorer, score in row["scores"].items():
+            scores[places[model], columns[scorer], prompt, number] = score
+        for scorer, reason in row["faults"].items():
+            failures.append(Failure(model, prompts[prompt].key, number, scorer, reason))
+    return ScoreTable(
+        str(config["prompts"]["name"]), prompts, models, scorers, scores, tuple(failures)
+    )
+
+
+def joined(tables: Sequence[ScoreTable]) -> ScoreTable:
+    """One table of the models of several runs of the same prompts, with the scorers of all.
+
+    Raises:
+        ValueError: There is no table, prompts differ, a model is in two runs, a scorer has other
+            weights in another run, or no scorer is in all of them.
+    """
+    if not tables:
+        msg = "no run"
+        raise ValueError(msg)
+    first = tables[0]
+    shared = [name for name in first.scorers if all(name in table.scorers for table in tables)]
+    if not shared:
+        told = "; ".join(", ".join(table.scorers) for table in tables)
+        msg = f"no scorer is in all of the runs, which have: {told}"
+        raise ValueError(msg)
+    models: list[str] = []
+    for table in tables:
+        if table.prompts != first.prompts:
+            msg = (
+                f"the runs have other prompts: {len(first.prompts)} of {first.name} and "
+                f"{len(table.prompts)} of {table.name}; models compare on the same prompts only"
+            )
+            raise ValueError(msg)
+        for name in shared:
+            if table.scorers[name] != first.scorers[name]:
+                msg = (
+                    f"the scorer {name} is {dict(first.scorers[name])} in one run and "
+                    f"{dict(table.scorers[name])} in another: their scores do not compare"
+                )
+                raise ValueError(msg)
+        models += table.models
+    twice = sorted({name for name in models if models.count(name) > 1})
+    if twice:
+        msg = f"{', '.join(twice)} is in two of the runs: give it another name in one of them"
+        raise ValueError(msg)
+    images = max(table.scores.shape[-1] for table in tables)
+    parts = []
+    for table in tables:
+        part = np.stack([table.of(name) for name in shared], axis=1)
+        room = images - part.shape[-1]
+        parts.append(np.pad(part, [(0, 0)] * 3 + [(0, room)], constant_values=np.nan))
+    return replace(
+        first,
+        models=tuple(models),
+        scorers={name: first.scorers[name] for name in shared},
+        scores=np.concatenate(parts),
+        failures=tuple(f for t in tables for f in t.failures if f.scorer in shared),
+    )
+
+
+def _read_run(folder: Path) -> tuple[dict[str, Any], tuple[BenchPrompt, ...]]:
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        msg = f"{folder} is no run of a benchmark: there is no {CONFIG_FILE} in it"
+        raise ValueError(msg)
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    with (folder / PROMPTS_FILE).open(encoding="utf-8") as lines:
+        prompts = tuple(BenchPrompt(**json.loads(line)) for line in lines)
+    return config, prompts

@@ -1,0 +1,68 @@
+"""A pipeline's weights while gradients pass through them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stablepref.integrations.candidates import Pipeline
+
+
+def refuse_offloading(pipe: Pipeline) -> None:
+    """Refuse weights that move away between the forward and the backward pass.
+
+    Raises:
+        ValueError: accelerate offloads a part of the pipeline.
+    """
+    for name, part in pipe.components.items():
+        for module in part.modules() if isinstance(part, nn.Module) else ():
+            hook = getattr(module, "_hf_hook", None)
+            if getattr(hook, "offload", False) or type(hook).__name__ == "CpuOffload":
+                msg = (
+                    f"the pipeline's {name} is offloaded, and a backward pass needs all weights in "
+                    "place: load it without offloading and use pipe.to(device)"
+                )
+                raise ValueError(msg)
+
+
+@contextmanager
+def frozen(pipe: Pipeline) -> Iterator[None]:
+    """Within, gradients pass through the pipeline's weights and nothing is kept for their own."""
+    parts = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
+    trained = [weight for part in parts for weight in part.parameters() if weight.requires_grad]
+    for weight in trained:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in trained:
+            weight.requires_grad_(True)
+
+
+@contextmanager
+def decoder_lifted(vae: Any) -> Iterator[None]:  # noqa: ANN401 - diffusers is untyped
+    """Within, a float16 decoder that overflows, as SDXL's does, is in float32.
+
+    Its pipeline does the same. A backward pass through the decoder has to be within, too.
+    """
+    lifted = vae.dtype == torch.float16 and bool(vae.config.get("force_upcast"))
+    if lifted:
+        vae.to(torch.float32)
+    try:
+        yield
+    finally:
+        if lifted:
+            vae.to(torch.float16)
+
+
+def overflow_advice(pipe: Any) -> str:  # noqa: ANN401 - diffusers is untyped
+    """How an error message goes on where half precision may be its cause; else empty."""
+    if pipe.vae.dtype != torch.float16:
+        return ""
+    return ". In float16 this may be an overflow: load the pipeline in bfloat16 or float32"

@@ -1,0 +1,257 @@
+"""Reward guidance: a pipeline's steps are led towards pictures that a scorer rates higher.
+
+After a step the picture that the latents will become is predicted (x0), decoded and scored, and the
+latents move along the gradient of that score. This is classifier guidance (Dhariwal and Nichol
+2021) with a network that has seen no noise, on predictions of clean pictures, as in Universal
+Guidance (Bansal et al. 2023) and FreeDoM (Yu et al. 2023).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING, Any, Literal, final
+
+import torch
+from stablepref.integrations.callback_denoiser import STEP_TENSORS, denoise, embeds_guidance
+from stablepref.integrations.gradient_state import (
+    decoder_lifted,
+    frozen,
+    overflow_advice,
+    refuse_offloading,
+)
+from stablepref.integrations.reward import DifferentiableReward
+from stablepref.integrations.sampled_rewards import as_scorer
+from stablepref.integrations.x0_prediction import (
+    SCHEDULERS,
+    check_supported,
+    noise_level,
+    predict_x0,
+)
+
+from stablepref.prompts import check_prompts
+from stablepref.wide import widen
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from stablepref.integrations.candidates import Pipeline
+    from torch import Tensor
+
+    from stablepref.scorer import Scorer
+
+
+@final
+class RewardGuidance:
+    """Leads a pipeline's call to a higher reward, as its `callback_on_step_end`.
+
+    ```python
+    guidance = RewardGuidance(pipe, "a red circle", "hps-v2.1", scale=0.02, views=4)
+    image = pipe(**guidance.arguments, num_inference_steps=30).images[0]
+    ```
+
+    Each guided step costs one more call of the denoiser, with gradients, and one of decoder and
+    scorer. After the last step nothing is guided: no denoising would follow that takes away what a
+    scorer likes and a person does not see. The decoder and the scorer are frozen for good, the
+    other weights while a gradient is taken.
+
+    Attributes:
+        prompts: What is asked for.
+        rewards: Of the last call, by the number of the step, counted from 1: the rewards `(batch,)`
+            of the predicted pictures before the latents were moved.
+
+    Args:
+        pipe: For Stable Diffusion 1.x, XL or 3, with a scheduler of
+            `stablepref.integrations.x0_prediction.SCHEDULERS`, and not offloaded.
+        prompt: One prompt, or several.
+        scorer: The reward model, on the pipeline's device, or what `stablepref.load` takes.
+        scale: How far a guided step moves the latents: with `normalise` as a share of their own
+            norm, else as a factor of the gradient. 0 does nothing.
+        steps: From where to where to guide, as shares of the steps: (0.2, 0.8) guides after steps
+            2 to 8 of 10.
+        views: Weak views beside each picture, other ones at each step, as in
+            `DifferentiableReward`: what a slight crop destroys gains nothing.
+        reduce: "mean" or "min" over the picture and its views.
+        normalise: Use the direction of each picture's gradient alone, so that `scale` means the
+            same for all scorers, steps and schedulers.
+        checkpointing: Keep no activations of decoder and scorer; for those of the denoiser, use
+            diffusers' own `enable_gradient_checkpointing()`.
+
+    Raises:
+        TypeError: The pipeline, a prompt or the scorer is none.
+        ValueError: The pipeline, its scheduler or an argument is not supported.
+    """
+
+    def __init__(
+        self,
+        pipe: Pipeline,
+        prompt: str | Sequence[str],
+        scorer: Scorer | str | os.PathLike[str],
+        *,
+        scale: float,
+        steps: tuple[float, float] = (0.0, 1.0),
+        views: int = 0,
+        reduce: Literal["mean", "min"] = "mean",
+        normalise: bool = True,
+        checkpointing: bool = False,
+    ) -> None:
+        check_guidable(pipe)
+        if not (math.isfinite(scale) and scale >= 0):
+            msg = f"scale must be a number from 0, got {scale}"
+            raise ValueError(msg)
+        begin, end = steps
+        if not 0 <= begin <= end <= 1:
+            msg = f"steps must be two shares in order, such as (0.2, 0.8), got {steps}"
+            raise ValueError(msg)
+        _refuse_reward(scorer)
+        self._pipe: Any = pipe
+        self.prompts = check_prompts([prompt] if isinstance(prompt, str) else prompt)
+        self.rewards: dict[int, Tensor] = {}
+        self._scale = scale
+        self._steps = begin, end
+        self._normalise = normalise
+        vae: Any = pipe.components["vae"]
+        self._reward = DifferentiableReward(
+            as_scorer(scorer, pipe._execution_device),
+            vae=vae,
+            views=views,
+            reduce=reduce,
+            checkpointing=checkpointing,
+        )
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """What the pipeline's call needs; its other arguments are free."""
+        return {
+            "prompt": self.prompts,
+            "callback_on_step_end": self,
+            "callback_on_step_end_tensor_inputs": STEP_TENSORS[type(self._pipe).__name__],
+        }
+
+    def __call__(
+        self, pipe: Pipeline, step: int, timestep: object, tensors: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Called by the pipeline after each step.
+
+        Returns:
+            The latents, moved; nothing after steps that are not guided.
+
+        Raises:
+            ValueError: The pipeline is another one or does not pass what is needed, no step lies in
+                `steps`, the pictures are no multiple of the prompts, or a picture, a reward or a
+                gradient is not finite.
+        """
+        del timestep
+        total = self._pipe.num_timesteps
+        if step == 0:
+            self._check_call(pipe, tensors, total)
+            self.rewards = {}
+        if self._scale == 0 or not self._is_guided(step, total):
+            return {}
+        try:
+            rewards, gradient = self._gradient(tensors, step + 1)
+        except ValueError as error:
+            advice = overflow_advice(self._pipe)
+            msg = f"guidance after step {step + 1} of {total}: {error}{advice}"
+            raise ValueError(msg) from error
+        self.rewards[step + 1] = rewards
+        return {"latents": self._moved(tensors["latents"], gradient, step + 1)}
+
+    def _check_call(self, pipe: Pipeline, tensors: Mapping[str, Tensor], total: int) -> None:
+        if pipe is not self._pipe:
+            msg = f"this guidance was made for another {type(self._pipe).__name__}; make one of it"
+            raise ValueError(msg)
+        check_guidable(pipe)  # again: its scheduler may have been replaced
+        missing = [n for n in STEP_TENSORS[type(pipe).__name__] if n not in tensors]
+        if missing:
+            msg = f"guidance needs {', '.join(missing)}: call pipe(**guidance.arguments, ...)"
+            raise ValueError(msg)
+        if not any(self._is_guided(step, total) for step in range(total)):
+            msg = (
+                f"none of the {total} steps is guided: steps={self._steps} holds none but, at "
+                "most, the last, after which nothing would be denoised"
+            )
+            raise ValueError(msg)
+        if len(tensors["latents"]) % len(self.prompts):
+            msg = (
+                f"the pipeline makes {len(tensors['latents'])} pictures and guidance has "
+                f"{len(self.prompts)} prompts: call pipe(**guidance.arguments, ...)"
+            )
+            raise ValueError(msg)
+
+    def _is_guided(self, step: int, total: int) -> bool:
+        begin, end = self._steps
+        return step + 1 < total and begin <= (step + 1) / total <= end
+
+    def _gradient(self, tensors: Mapping[str, Tensor], step: int) -> tuple[Tensor, Tensor]:
+        """Rewards of the pictures predicted from latents that go into a step, and their gradient.
+
+        Within an inference mode of the caller's, copies take the place of its tensors.
+        """
+        scheduler = self._pipe.scheduler
+        with torch.inference_mode(False), torch.enable_grad(), frozen(self._pipe):
+            own = {name: value.clone() for name, value in tensors.items()}
+            latents = own.pop("latents").detach().requires_grad_()
+            inputs = latents / noise_level(scheduler, step).scale
+            output = denoise(self._pipe, inputs, scheduler.timesteps[step], own)
+            x0 = predict_x0(scheduler, output, latents, step)
+            repeats = len(latents) // len(self.prompts)
+            prompts = [prompt for prompt in self.prompts for _ in range(repeats)]
+            with decoder_lifted(self._pipe.vae):
+                rewards = self._reward(x0, prompts, step=step)
+                (gradient,) = torch.autograd.grad(rewards.sum(), latents)
+        if not bool(gradient.isfinite().all()):
+            kind = str(latents.dtype).removeprefix("torch.")
+            msg = f"the reward's gradient is not finite in {kind}"
+            raise ValueError(msg)
+        return rewards.detach(), gradient
+
+    def _moved(self, latents: Tensor, gradient: Tensor, step: int) -> Tensor:
+        slope = widen(gradient)
+        norms = slope.flatten(1).norm(dim=1)
+        if flat := int((norms == 0).sum()):
+            warnings.warn(
+                f"the reward of {flat} of {len(norms)} pictures has no gradient after step {step}; "
+                "they go on unguided. In float16 it may have been too small: use bfloat16",
+                stacklevel=3,
+            )
+        if self._normalise:
+            own = widen(latents).flatten(1).norm(dim=1)
+            factors = own / norms.where(norms > 0, 1.0)
+            slope = slope * factors.view(-1, 1, 1, 1)
+        return latents + (self._scale * slope).to(latents.dtype)
+
+
+def _refuse_reward(scorer: object) -> None:
+    if isinstance(scorer, DifferentiableReward):
+        msg = "scorer is a DifferentiableReward; pass its scorer, and views= and reduce= here"
+        raise TypeError(msg)
+
+
+def check_guidable(pipe: Pipeline) -> None:
+    """Refuse what guidance is not tested for, before anything is made.
+
+    Raises:
+        TypeError: `pipe` is no pipeline.
+        ValueError: The pipeline or its scheduler is not supported, it has no VAE, is offloaded, or
+            has something in use that a callback does not reach.
+    """
+    if not hasattr(pipe, "components"):
+        msg = f"pipe is a {type(pipe).__name__}; expected a diffusers text-to-image pipeline"
+        raise TypeError(msg)
+    check_supported(pipe, STEP_TENSORS, SCHEDULERS, what="guidance")
+    if pipe.components.get("vae") is None:
+        msg = f"the {type(pipe).__name__} has no VAE: pictures are scored, and latents are none"
+        raise ValueError(msg)
+    config: Mapping[str, Any] = getattr(pipe.components["scheduler"], "config", {})
+    unfit = {
+        "thresholding": config.get("thresholding"),
+        "invert_sigmas": config.get("invert_sigmas"),
+        "an embedded guidance scale": embeds_guidance(pipe),
+        "an IP-Adapter": getattr(pipe.components.get("unet"), "encoder_hid_proj", None) is not None,
+    }
+    if wrong := [what for what, is_so in unfit.items() if is_so]:
+        msg = f"guidance does not go with {', '.join(wrong)}"
+        raise ValueError(msg)
+    refuse_offloading(pipe)

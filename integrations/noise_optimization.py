@@ -1,0 +1,289 @@
+"""Noise optimisation: the initial noise of a few-step pipeline climbs a reward.
+
+ReNO (Eyring et al. 2024, "ReNO: Enhancing One-step Text-to-Image Models through Reward-based Noise
+Optimization"): with one to four steps, gradients reach the noise through the whole sampling. A
+penalty on the noise's norm keeps it likely to be drawn, and the best noise on the way is kept.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, final
+
+import torch
+from stablepref.integrations.candidates import without_progress_bar
+from stablepref.integrations.gradient_state import (
+    decoder_lifted,
+    frozen,
+    overflow_advice,
+    refuse_offloading,
+)
+from stablepref.integrations.reward import DifferentiableReward
+from stablepref.integrations.sampled_rewards import as_scorer
+from stablepref.integrations.text_memory import texts_encoded_once
+
+from stablepref.progress import progress_bar
+from stablepref.prompts import check_prompts
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from PIL import Image
+    from stablepref.integrations.candidates import Pipeline
+    from torch import Tensor
+
+    from stablepref.scorer import Scorer
+
+PIPELINES: Final = (
+    "StableDiffusionPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusion3Pipeline",
+    "PixArtAlphaPipeline",
+    "PixArtSigmaPipeline",
+    "SanaPipeline",
+)
+"""Pipelines whose sampling is tested to let gradients through."""
+# ReNO's arguments.py and training/optim.py.
+MOMENTUM: Final = 0.9
+_TAKEN: Final = ("generator", "latents", "num_images_per_prompt", "output_type", "return_dict")
+
+
+@final
+@dataclass(frozen=True)
+class OptimizedNoise:
+    """What noise optimisation found.
+
+    Attributes:
+        prompts: One for each picture.
+        images: The pictures that the pipeline makes of the best noises.
+        latents: The best noises `(n, channels, h, w)`, on the pipeline's device and in its number
+            type.
+        rewards: All rewards `(iterations + 1, n)`, those of the noises as drawn first.
+        best: For each picture, the row of its best reward, whose noise was kept.
+        seeds: Of the noises as drawn.
+        arguments: Of the pipeline's call beside prompts and noise.
+    """
+
+    prompts: list[str]
+    images: list[Image.Image]
+    latents: Tensor
+    rewards: Tensor
+    best: list[int]
+    seeds: list[int]
+    arguments: dict[str, object]
+
+    @property
+    def call(self) -> dict[str, object]:
+        """All arguments with which the pipeline makes the images again: `pipe(**found.call)`."""
+        return {"prompt": self.prompts, **self.arguments, **_noise(self.latents, self.seeds)}
+
+
+def optimize_noise(
+    pipe: Pipeline,
+    prompt: str | Sequence[str],
+    scorer: Scorer | str | os.PathLike[str],
+    *,
+    iterations: int = 50,
+    seed: int = 0,
+    learning_rate: float = 5.0,
+    clip: float = 0.1,
+    regularization: float = 0.01,
+    views: int = 0,
+    reduce: Literal["mean", "min"] = "mean",
+    checkpointing: bool = False,
+    progress: bool | None = None,
+    **pipe_kwargs: object,
+) -> OptimizedNoise:
+    """Look for initial noise of which a pipeline makes pictures with a high reward.
+
+    Gradient ascent with Nesterov momentum on reward + regularization x K, where K is the
+    logarithm of the density, up to a constant, of the norm r of standard normal noise in d
+    dimensions: (d - 1) log r - r^2 / 2 (Samuel et al. 2023; ReNO, equation 4). Learning rate,
+    momentum, clipping, weight and iterations are by default those of ReNO's code. Each picture is
+    optimised by itself: in one batch, but with no influence on the others.
+
+    Args:
+        pipe: One of `PIPELINES`, made for few steps, not offloaded. Its weights are frozen
+            meanwhile, its decoder and the scorer for good.
+        prompt: One prompt, or several, of each of which a picture is made. All are in memory
+            together, with the activations of all steps; diffusers'
+            `enable_gradient_checkpointing()` of the denoiser keeps few of these.
+        scorer: The reward model, on the pipeline's device, or what `stablepref.load` takes.
+        iterations: Updates of the noise.
+        seed: Picture i begins with the noise that the pipeline draws for the seed `seed + i`; a
+            stochastic scheduler goes on with that generator.
+        learning_rate: Of the ascent.
+        clip: Largest norm of a picture's gradient.
+        regularization: Weight of K against one unit of the scorer. ReNO's 0.01 stands beside
+            ImageReward as it is, but HPS and PickScore at a twentieth of our unit, so that 0.2 is
+            its weight for these.
+        views: Weak views beside each picture, other ones in each iteration, as in
+            `DifferentiableReward`.
+        reduce: "mean" or "min" over the picture and its views.
+        checkpointing: Keep no activations of decoder and scorer.
+        progress: Show a progress bar; None shows one in a terminal once work takes seconds.
+        pipe_kwargs: For the pipeline's call, such as `guidance_scale=0.0`;
+            `num_inference_steps` is 1 unless given.
+
+    Returns:
+        The pictures, the noises and all rewards.
+
+    Raises:
+        TypeError: The pipeline, a prompt or the scorer is none.
+        ValueError: The pipeline or an argument is not supported, its sampling keeps no gradient, or
+            a picture, a reward or a gradient is not finite.
+    """
+    arguments = {"num_inference_steps": 1, **pipe_kwargs}
+    _check_pipeline(pipe, arguments)
+    if iterations < 0 or regularization < 0 or learning_rate <= 0 or clip <= 0:
+        msg = (
+            "iterations and regularization must be 0 or more, learning_rate and clip above 0; got "
+            f"{iterations}, {regularization}, {learning_rate} and {clip}"
+        )
+        raise ValueError(msg)
+    prompts = check_prompts([prompt] if isinstance(prompt, str) else prompt)
+    seeds = [seed + index for index in range(len(prompts))]
+    vae: Any = pipe.components["vae"]
+    reward = DifferentiableReward(
+        as_scorer(scorer, pipe._execution_device),
+        vae=vae,
+        views=views,
+        reduce=reduce,
+        checkpointing=checkpointing,
+    )
+    noise = _first_noise(pipe, seeds, arguments).requires_grad_()
+    optimizer = torch.optim.SGD(
+        [noise], lr=learning_rate, momentum=MOMENTUM, nesterov=True, maximize=True
+    )
+    best = noise.detach().clone()
+    top = torch.full((len(prompts),), -math.inf, device=noise.device)
+    history: list[Tensor] = []
+    with (
+        texts_encoded_once(pipe),
+        without_progress_bar(pipe),
+        frozen(pipe),
+        progress_bar("optimizing noise", total=iterations + 1, show=progress) as advance,
+    ):
+        for iteration in range(iterations + 1):
+            last = iteration == iterations
+            try:
+                with decoder_lifted(vae):
+                    latents = _sample(pipe, prompts, noise, seeds, arguments)
+                    rewards = reward(latents, prompts, step=iteration)
+                    objective = rewards + regularization * norm_log_density(noise)
+                    if not last:
+                        noise.grad = _clipped(torch.autograd.grad(objective.sum(), noise)[0], clip)
+            except ValueError as error:
+                msg = f"iteration {iteration} of {iterations}: {error}{overflow_advice(pipe)}"
+                raise ValueError(msg) from error
+            history.append(rewards.detach())
+            better = history[-1] > top
+            top = history[-1].where(better, top)
+            best[better] = noise.detach()[better]
+            if not last:
+                optimizer.step()
+            advance(1)
+        best = best.to(_denoiser(pipe).dtype)
+        made: Any = pipe(prompts, **arguments, **_noise(best, seeds))
+    rewards_of_all = torch.stack(history).cpu()
+    return OptimizedNoise(
+        prompts=prompts,
+        images=made.images,
+        latents=best,
+        rewards=rewards_of_all,
+        best=rewards_of_all.argmax(dim=0).tolist(),
+        seeds=seeds,
+        arguments=arguments,
+    )
+
+
+def norm_log_density(noise: Tensor) -> Tensor:
+    """Log density of each noise's norm, up to a constant, `(batch,)`: (d - 1) log r - r^2 / 2.
+
+    Args:
+        noise: `(batch, ...)`, d numbers in each row. The density is highest at r^2 = d - 1.
+    """
+    rows = noise.flatten(1)
+    norms = rows.norm(dim=1)
+    return (rows.shape[1] - 1) * norms.log() - norms**2 / 2
+
+
+def _check_pipeline(pipe: Pipeline, arguments: Mapping[str, object]) -> None:
+    """Refuse what is not tested, before anything is made."""
+    if not hasattr(pipe, "components"):
+        msg = f"pipe is a {type(pipe).__name__}; expected a diffusers text-to-image pipeline"
+        raise TypeError(msg)
+    kind = type(pipe).__name__
+    if kind not in PIPELINES:
+        msg = f"noise optimisation is for {', '.join(PIPELINES)}; this is {kind}"
+        raise ValueError(msg)
+    if pipe.components.get("vae") is None:
+        msg = f"the {kind} has no VAE: pictures are scored, and latents are none"
+        raise ValueError(msg)
+    takes = inspect.signature(pipe.__call__).parameters
+    for name in arguments:
+        if name in _TAKEN or name not in takes:
+            what = "optimize_noise sets itself" if name in _TAKEN else f"{kind} does not take"
+            msg = f"{name} is an argument that {what}"
+            raise ValueError(msg)
+    refuse_offloading(pipe)
+
+
+def _denoiser(pipe: Pipeline) -> Any:  # noqa: ANN401 - diffusers is untyped
+    return pipe.components.get("unet") or pipe.components["transformer"]
+
+
+def _first_noise(pipe: Any, seeds: list[int], arguments: Mapping[str, Any]) -> Tensor:  # noqa: ANN401
+    """What the pipeline itself would draw, float32 on its device."""
+    config = _denoiser(pipe).config
+    own = config.sample_size
+    sides = [own, own] if isinstance(own, int) else list(own)
+    for axis, name in enumerate(("height", "width")):
+        if arguments.get(name):
+            sides[axis] = arguments[name] // pipe.vae_scale_factor
+    shape = (1, config.in_channels, *sides)
+    drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.cat(drawn).to(pipe._execution_device)
+
+
+def _noise(latents: Tensor, seeds: list[int]) -> dict[str, object]:
+    """The pipeline's arguments for given noise, with generators as if it had drawn that itself."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    for generator in generators:
+        torch.randn(latents[:1].shape, generator=generator)
+    return {"latents": latents, "generator": generators}
+
+
+def _sample(
+    pipe: Pipeline,
+    prompts: list[str],
+    noise: Tensor,
+    seeds: list[int],
+    arguments: Mapping[str, object],
+) -> Tensor:
+    """Latents of pictures, with gradients to the noise: the pipeline's call without its no_grad."""
+    call = inspect.unwrap(type(pipe).__call__)
+    with torch.enable_grad():
+        given = noise.to(_denoiser(pipe).dtype)
+        made: Any = call(pipe, prompts, **arguments, **_noise(given, seeds), output_type="latent")
+    latents: Tensor = made.images
+    if not latents.requires_grad:
+        scheduler = type(pipe.components.get("scheduler")).__name__
+        msg = (
+            f"sampling with {type(pipe).__name__} and {scheduler} keeps no gradient to the noise; "
+            "use another scheduler, and no inference mode"
+        )
+        raise ValueError(msg)
+    return latents
+
+
+def _clipped(gradient: Tensor, most: float) -> Tensor:
+    """Each picture's gradient with at most this norm."""
+    norms = gradient.flatten(1).norm(dim=1)
+    if not bool(norms.isfinite().all()):
+        msg = "the reward's gradient is not finite"
+        raise ValueError(msg)
+    return gradient * (most / norms.clamp_min(most)).view(-1, 1, 1, 1)

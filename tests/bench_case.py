@@ -1,0 +1,153 @@
+"""A small benchmark, and a program that is killed while it runs it, again and again.
+
+`python bench_case.py kill PIPELINE PICTURES OUT KILLS` runs the case in children of its own, one or
+two processes in turn, kills them at random moments and tells what was on the disk then. It also
+runs it in two processes to its end, in OUT-pair. `python bench_case.py run PIPELINE PICTURES OUT`
+runs it once, also under torchrun.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from brightness import Brightness
+from PIL import Image
+from stablepref.benchmarks.bench import score
+from stablepref.benchmarks.bench.judges import ModelJudge
+from stablepref.benchmarks.bench.prompt_files import BenchPrompt
+from stablepref.benchmarks.bench.prompt_sets import PromptSet
+from stablepref.benchmarks.bench.run import bench
+from stablepref.benchmarks.bench.score_table import ScoreTable
+
+WORDS = ["a red circle", "a blue square", "a dog", "a red circle", "two green stars"]
+PROMPTS = PromptSet(
+    "case",
+    tuple(
+        BenchPrompt(f"{place:05d}", words, {"category": words.split()[-1]})
+        for place, words in enumerate(WORDS)
+    ),
+)
+IMAGES = 2
+CALL: dict[str, object] = {"num_inference_steps": 1, "height": 16, "width": 16}
+PICTURES = 2 * IMAGES * len(WORDS) + len(WORDS)
+"""Two pipelines, and one picture of each prompt that is there already."""
+
+
+def save_pipeline(folder: Path) -> Path:
+    """A tiny pipeline as a user has one."""
+    from tiny_pipelines import build  # noqa: PLC0415 (many pipelines, which this program spares)
+
+    pipe, _ = build("sd")
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def draw_finished(folder: Path, *, broken: int | None = 2) -> Path:
+    """One picture of each prompt in DrawBench's layout, one of them broken."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for place in range(len(WORDS)):
+        path = folder / f"{place:05d}.png"
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
+        if place == broken:
+            path.write_bytes(path.read_bytes()[:90])
+    return folder
+
+
+def run_case(pipeline: Path, pictures: Path, out: Path, *, retry: bool = False) -> ScoreTable:
+    """The benchmark: one pipeline twice, with and without guidance, beside finished pictures."""
+    return bench(
+        PROMPTS,
+        [f"plain={pipeline}", f"free={pipeline},guidance=1", f"finished={pictures}"],
+        [ModelJudge(Brightness(), name="bright"), ModelJudge(Brightness(-1.0), name="dark")],
+        out=out,
+        images=IMAGES,
+        seed=7,
+        arguments=CALL,
+        batch_size=1,
+        retry=retry,
+        progress=False,
+    )
+
+
+def rows_of(out: Path) -> list[dict[str, object]]:
+    """All rows of scores as they are on the disk, whoever wrote them; half a line is left out."""
+    rows = []
+    for path in (out / "scores").glob("*.jsonl"):
+        whole = path.read_bytes().rpartition(b"\n")[0]
+        rows += [json.loads(line) for line in whole.splitlines()[1:]]
+    return rows
+
+
+def done(out: Path) -> dict[str, int]:
+    """What is on the disk: images with the time they were written, and rows of scores."""
+    images = {str(path): path.stat().st_mtime_ns for path in (out / "images").rglob("*.png")}
+    rows = {str((row["model"], row["prompt"], row["image"])): 0 for row in rows_of(out)}
+    return images | rows
+
+
+def _start(processes: int, pipeline: Path, pictures: Path, out: Path) -> list[int]:
+    """Children that run the case together, as a launcher starts them."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(processes):
+        child = os.fork()
+        if child:
+            children.append(child)
+            continue
+        code = 1
+        try:
+            if processes > 1:
+                launched = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+                launched |= {"RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": port}
+                os.environ.update({name: str(value) for name, value in launched.items()})
+                os.environ["MASTER_ADDR"] = "localhost"
+            run_case(pipeline, pictures, out)
+            code = 0
+        finally:
+            os._exit(code)
+    return children
+
+
+def _killed(pipeline: Path, pictures: Path, out: Path, kills: int) -> list[dict[str, int]]:
+    """What was there after each kill."""
+    seen: list[dict[str, int]] = []
+    everything = 2 * IMAGES * len(WORDS) + PICTURES
+    for left in range(kills, 0, -1):
+        before = len(seen[-1]) if seen else 0
+        # Not so late that later kills find nothing to kill.
+        target = random.randint(before + 1, max(before + 1, everything - 4 * left))
+        children = _start(1 + left % 2, pipeline, pictures, out)
+        while len(done(out)) < target and not os.waitpid(children[0], os.WNOHANG)[0]:
+            time.sleep(0.01)
+        time.sleep(random.random() / 30)  # anywhere between two writes
+        for child in children:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+        seen.append(done(out))
+    return seen
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    score.DECODED = 3  # type: ignore[misc] # many small batches
+    given = [Path(part) for part in sys.argv[2:5]]
+    if sys.argv[1] == "kill":
+        seen = _killed(*given, int(sys.argv[5]))
+        pair = _start(2, *given[:2], given[2].with_name(f"{given[2].name}-pair"))
+        codes = [os.waitpid(child, 0)[1] for child in pair]
+        assert codes == [0, 0]
+        print(json.dumps(seen))
+    else:
+        run_case(*given)
