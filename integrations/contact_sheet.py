@@ -19,9 +19,14 @@ BEST: Final = (31, 107, 73)
 
 
 def contact_sheet(
-    pictures: Sequence[Image.Image], lines: Sequence[str], *, title: str, side: int = 192
+    pictures: Sequence[Image.Image],
+    lines: Sequence[str],
+    *,
+    title: str,
+    side: int = 192,
+    frame_first: bool = True,
 ) -> Image.Image:
-    """Draw pictures in rows, in their order; the first is framed.
+    """Draw pictures in rows, in their order.
 
     Args:
         pictures: At least one, of any size and mode; shown whole, its long side `side`
@@ -29,6 +34,7 @@ def contact_sheet(
         lines: What stands below each; cut where it is too long.
         title: Above all of them, cut at the sheet's width.
         side: Of a picture's place in pixels.
+        frame_first: Frame the first, as the best one.
 
     Returns:
         RGB image, wider than high where there are many.
@@ -47,11 +53,12 @@ def contact_sheet(
         small = _fitted(picture, side)
         corner = left + (side - small.width) // 2, upper + (side - small.height) // 2
         sheet.paste(small, corner)
-        if place == 0:
+        best = place == 0 and frame_first
+        if best:
             draw.rectangle(
                 (left - 3, upper - 3, left + side + 2, upper + side + 2), outline=BEST, width=3
             )
-        colour = BEST if place == 0 else INK
+        colour = BEST if best else INK
         draw.text((left, upper + side + 5), _cut(draw, line, side, font), colour, font)
     return sheet
 

@@ -83,6 +83,11 @@ class Ensemble(Scorer):
             raise ValueError(msg)
         self.train(scorers[0].training)
 
+    @property
+    def normalisation(self) -> list[tuple[float, float]]:
+        """Mean and standard deviation by which each scorer's scores are made standard."""
+        return list(self._pairs)
+
     def encode_inputs(self, inputs: Tensor) -> Tensor:
         """Every scorer's image features, one row `(batch, sum)` of numbers for each image."""
         sides = [scorer.preprocess.size for scorer in self._members()]

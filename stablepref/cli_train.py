@@ -1,51 +1,20 @@
 """`stablepref train`: a preference model from ranked or paired images."""
 
-import inspect
-from collections.abc import Callable
-from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, get_args, get_type_hints
+from typing import Annotated
 
 import typer
 
 from stablepref.cli_ends import reported
 from stablepref.cli_options import Format, ImageFolder
+from stablepref.cli_settings import with_settings
 from stablepref.recipes import RECIPES, TrainConfig
 
 _PANEL = "Settings, by default the recipe's (none leaves a setting out)"
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for every field of `TrainConfig`, with its annotation as help."""
-    own = [
-        parameter
-        for parameter in inspect.signature(command).parameters.values()
-        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    ]
-    hints = get_type_hints(TrainConfig, include_extras=True)
-    settings = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[
-                str | None,
-                typer.Option(
-                    help=get_args(hints[field.name])[1],
-                    rich_help_panel=_PANEL,
-                    show_default=False,
-                    metavar="VALUE",
-                ),
-            ],
-        )
-        for field in fields(TrainConfig)
-    ]
-    command.__signature__ = inspect.Signature([*own, *settings])  # type: ignore[attr-defined] # what inspect looks for
-    return command
-
-
-@with_settings
+@with_settings(TrainConfig, panel=_PANEL)
 @reported
 def train(
     *,

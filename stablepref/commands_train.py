@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from typing import TYPE_CHECKING, get_type_hints
+from typing import TYPE_CHECKING
 
 from accelerate import PartialState
 from rich.console import Console
 
+from stablepref.cli_settings import read_setting
 from stablepref.data import Exclusions
 from stablepref.readers import read_groups
 from stablepref.recipes import TrainConfig
@@ -45,28 +45,15 @@ def train(
         OSError: A file cannot be read or written.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    config = named(recipe, **{name: read_setting(name, text) for name, text in settings.items()})
+    config = named(
+        recipe, **{k: read_setting(TrainConfig, k, text) for k, text in settings.items()}
+    )
     groups = _groups(data, split, data_format, images)
     held_out = _groups(validation, validation_split, data_format, images) if validation else None
     run(groups, config, out=out, validation=held_out, resume=resume)
     if PartialState().is_main_process:
         names = ["last", "best"] if held_out else ["last"]
         log.print(f"trained: {', '.join(str(out / name) for name in names)}")
-
-
-def read_setting(name: str, text: str) -> object:
-    """A field's value from the command line: JSON, none, or numbers with commas between them."""
-    if get_type_hints(TrainConfig).get(name) is str:
-        return text
-    if text.lower() == "none":
-        return None
-    if "," in text:
-        return tuple(read_setting(name, part) for part in text.strip("()[] ").split(","))
-    try:
-        value: object = json.loads(text.lower() if text.lower() in ("true", "false") else text)
-    except ValueError:
-        return text
-    return value
 
 
 def _groups(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from stablepref.recipes import TrainConfig
+    from stablepref.recipes import Precision, Tracker
 
 _TRACKERS: Final = {
     "tensorboard": (is_tensorboard_available, "pip install tensorboard"),
@@ -23,8 +23,20 @@ _TRACKERS: Final = {
 _UNSUPPORTED: Final = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
+class EngineConfig(Protocol):
+    """What the engine asks of a training's configuration."""
+
+    @property
+    def mixed_precision(self) -> Precision | None:
+        """Its autocast; as accelerate is configured if none."""
+
+    @property
+    def log_with(self) -> Tracker | None:
+        """Its tracker, if any."""
+
+
 @contextmanager
-def engine(config: TrainConfig, folder: Path) -> Iterator[Accelerator]:
+def engine(config: EngineConfig, folder: Path) -> Iterator[Accelerator]:
     """accelerate, as a launcher has set this process up: alone, or one of many.
 
     However the block ends, what trackers hold back is written.
@@ -56,7 +68,7 @@ def engine(config: TrainConfig, folder: Path) -> Iterator[Accelerator]:
         _finish(accelerator, together=together)
 
 
-def _started(config: TrainConfig, folder: Path) -> Accelerator:
+def _started(config: EngineConfig, folder: Path) -> Accelerator:
     # Of its own accord accelerate joins processes on accelerators only: on CPUs each would
     # train a copy of its own.
     cpu = _world_size() > 1 and not torch.accelerator.is_available()
@@ -106,6 +118,14 @@ def refuse_what_cannot_work(accelerator: Accelerator) -> None:
     if kind == DistributedType.FSDP or asked:
         msg = "FSDP needs GPUs; on CPUs start several processes with torchrun alone (DDP)"
         raise ValueError(msg)
+
+
+def any_process(accelerator: Accelerator, signals: list[int]) -> int:
+    """The signal that any process has received, or 0; all processes get the same answer."""
+    if accelerator.num_processes == 1:
+        return signals[0] if signals else 0
+    mine = torch.tensor([signals[0] if signals else 0], device=accelerator.device)
+    return int(accelerator.gather(mine).max())
 
 
 def _finish(accelerator: Accelerator, *, together: bool) -> None:

@@ -13,7 +13,7 @@ from stablepref import zoo
 from stablepref.batches import PairBatches
 from stablepref.checkpoints import save_checkpoint
 from stablepref.durable import remove_leftovers
-from stablepref.engine import engine
+from stablepref.engine import any_process, engine
 from stablepref.finite import Watch
 from stablepref.freezing import summary
 from stablepref.globalstep import backward
@@ -193,7 +193,7 @@ def _loop(
             metrics, encoded = _step(run, step, share)
             done, images, seconds = step + 1, images + encoded, seconds + time.monotonic() - since
             log.advance(done)
-            stopping = _any_process(accelerator, signals)
+            stopping = any_process(accelerator, signals)
             at_end = done == config.steps or bool(stopping)
             if done % config.log_every == 0 or at_end:
                 metrics["images_per_second"] = images / seconds
@@ -280,11 +280,3 @@ def _validated(run: _Run, step: int, log: TrainLog) -> dict[str, float]:
     log.write(step, {"validation_accuracy": accuracy})
     log.say(f"step {step}: {accuracy:.1%} of the validation pairs")
     return {ACCURACY: accuracy}
-
-
-def _any_process(accelerator: Accelerator, signals: list[int]) -> int:
-    """The signal that any process has received, or 0; all processes get the same answer."""
-    if accelerator.num_processes == 1:
-        return signals[0] if signals else 0
-    mine = torch.tensor([signals[0] if signals else 0], device=accelerator.device)
-    return int(accelerator.gather(mine).max())

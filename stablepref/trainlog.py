@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 METRICS_FILE = "metrics.jsonl"
 # Steps of large models take minutes; rich knows no speed where its window holds no two of them.
 _SPEED_WINDOW_SECONDS = 3600
-_COLUMNS = {"loss": "loss {:.3f}", "accuracy": "pairs {:.1%}", "margin": "ΔS {:+.2f}",
+_COLUMNS = {"loss": "loss {:.3f}", "reward": "reward {:.3f}",
+            "accuracy": "pairs {:.1%}", "margin": "ΔS {:+.2f}",
             "effective_pairs": "effective pairs {:.1f}",
             "images_per_second": "{:.0f} images/s"}  # fmt: skip
 

@@ -100,8 +100,8 @@ def checkpoint_of(folder: Path, described: dict[str, Any], *, resume: bool) -> C
         for name in dict.fromkeys([*now, *was])
         if _told(was, name) != _told(now, name)
     ]
-    changed += [f"the {part} differs" for part in ("data", "validation")
-                if then[part] != described[part]]  # fmt: skip
+    changed += [f"the {part} differs" for part in described
+                if part != "config" and then[part] != described[part]]  # fmt: skip
     msg = f"{folder} holds another training: {'; '.join(changed)}; choose another folder"
     raise ValueError(msg)
 

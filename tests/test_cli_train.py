@@ -18,7 +18,6 @@ from commandline import COMMAND, run
 from test_datacheck import make_split
 
 import stablepref
-from stablepref.commands_train import read_setting
 from stablepref.recipes import RECIPES, TrainConfig
 
 QUICK = (
@@ -161,25 +160,3 @@ def test_every_setting_is_an_option() -> None:
         assert f"--{field.name.replace('_', '-')} " in listed
     for name in RECIPES:
         assert name in listed
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "value"),
-    [
-        ("steps", "40", 40),
-        ("learning_rate", "2e-6", 2e-6),
-        ("hflip", "False", False),
-        ("hflip", "true", True),
-        ("crop_ratio", "none", None),
-        ("crop_ratio", "0.75,1.5", (0.75, 1.5)),
-        ("crop_area", "(0.5, 1)", (0.5, 1)),
-        ("batching", "pairs", "pairs"),
-        ("model", "7", "7"),
-        ("name", "none", "none"),
-        ("log_with", "none", None),
-    ],
-)
-def test_settings_are_read_as_their_fields_say(name: str, text: str, value: object) -> None:
-    found = read_setting(name, text)
-    assert found == value
-    assert type(found) is type(value)

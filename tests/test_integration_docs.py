@@ -1,4 +1,4 @@
-"""The Python of the pages on the reward and on best of n runs, as a reader would type it."""
+"""The Python of the pages on the reward, best of n and guidance runs, as a reader would type it."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from test_docs import DOCS, python_blocks
 from tiny_pipelines import build
 
 
-@pytest.mark.parametrize("page", ["reward.md", "best_of_n.md"])
+@pytest.mark.parametrize("page", ["reward.md", "best_of_n.md", "guidance.md"])
 def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pipe, _ = build("sd")

@@ -1,0 +1,128 @@
+"""The paper's ablations in the laboratory, where the truth is known and annotators err.
+
+Run ``python -m stablepref.benchmarks.shapes.ablation --small MODEL --out FOLDER``. Needs the extra
+``bench``. Each training is one file: a run that is killed goes on where it was. What is compared,
+and why so, is in docs/ablations.md.
+"""
+
+import copy
+import math
+import platform
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from stablepref.cli_settings import read_setting, with_settings
+from stablepref.clip import CLIPScorer
+from stablepref.zoo import load
+
+from .ablation_cells import Store
+from .ablation_methods import TABLES, Model
+from .ablation_page import write_results
+from .ablation_plan import Experiment
+from .ablation_run import Runner, estimate
+from .ablation_suite import Suite
+from .ablation_work import measured_speed, told_time
+from .ablation_world import World
+
+MAKE_SMALL = "python -m stablepref.benchmarks.shapes.ablation_small --out runs/shapes-small"
+
+
+@with_settings(Suite, panel="Sizes, the same for every method")
+def main(
+    *,
+    out: Annotated[Path, typer.Option(help="folder for data, cached tokens and results")],
+    small: Annotated[
+        Path | None, typer.Option(help=f"the small model's folder, made by: {MAKE_SMALL}")
+    ] = None,
+    large: Annotated[str, typer.Option(help="the large model: a zoo name or a folder")] = "shapes",
+    logit_scale: Annotated[
+        float | None,
+        typer.Option(min=1, max=100, help="to begin with; each model's own if left out"),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"one or more of {', '.join(TABLES)}; all if left out")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="folder for results.inc and figures; OUT/page if left out")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
+    threads: Annotated[int, typer.Option(min=0, help="torch's; 0 for its default")] = 0,
+    plan: Annotated[bool, typer.Option("--plan", help="tell what is to do, and stop")] = False,
+    **settings: str | None,
+) -> None:
+    """Run the ablations, or go on with them, and write their tables and figures."""
+    tables = _chosen(only)
+    if small is None or not small.is_dir():
+        what = "--small is missing" if small is None else f"{small} is no folder"
+        raise typer.BadParameter(
+            f"{what}: the suite needs a second, smaller model. Make it with `{MAKE_SMALL}` and "
+            "give --small runs/shapes-small/model",
+            param_hint="--small",
+        )
+    if threads:
+        torch.set_num_threads(threads)
+    names: dict[Model, str] = {"small": str(small), "large": large}
+    try:
+        given: dict[str, Any] = {
+            name: read_setting(Suite, name, text)
+            for name, text in settings.items()
+            if text is not None
+        }
+        suite = Suite(**given)
+        scorers = {model: _scorer(name, device, logit_scale) for model, name in names.items()}
+        world = World(out, suite, scorers)
+        store = Store(out / "cells", suite, world.weights)
+        expected = estimate(world, store, tables)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    speed = measured_speed(scorers["large"])
+    typer.echo(
+        f"{expected.trainings} trainings, {expected.trainings - expected.missing} of them done; "
+        f"about {told_time(expected.work / speed)} at the {speed / 1e9:.0f} GFLOP/s measured now "
+        f"with {torch.get_num_threads()} threads on {device}; {expected.size / 1e9:.1f} GB to "
+        f"write in {out / 'features'}"
+    )
+    if plan:
+        return
+    with Runner(world, store, expected, speed=speed) as run:
+        experiment = Experiment(suite, world.batch_size, run)
+        experiment.everything(tables)
+        scales = ", ".join(f"{name} {each.logit_scale:.1f}" for name, each in scorers.items())
+        told = (
+            f"{suite.groups} training, {suite.validation} validation and {suite.test} test groups "
+            f"of each kind, {suite.steps} steps of {suite.batch_size} pairs, {suite.seeds} seeds "
+            f"in Tables 2 and 5, {suite.other_seeds} elsewhere; on {device}, {platform.machine()}, "
+            f"{torch.get_num_threads()} threads, torch {torch.__version__}. Logit scale at the "
+            f"start: {scales}."
+        )
+        written = write_results(page or out / "page", experiment, tables, told=told)
+    typer.echo(written)
+
+
+def _chosen(only: list[str] | None) -> list[str]:
+    unknown = [name for name in only or () if name not in TABLES]
+    if unknown:
+        raise typer.BadParameter(
+            f"{unknown[0]!r} is not one of {', '.join(TABLES)}", param_hint="--only"
+        )
+    return [name for name in TABLES if not only or name in only]
+
+
+def _scorer(name: str, device: str, logit_scale: float | None) -> CLIPScorer:
+    """The model of a name, its scores in another unit if asked for."""
+    scorer = load(name, device=device, dtype="float32")
+    if not isinstance(scorer, CLIPScorer):
+        raise ValueError(f"{name} is a {type(scorer).__name__}; expected a CLIP of the laboratory")
+    if logit_scale is None:
+        return scorer
+    scorer = copy.deepcopy(scorer)  # `load` gives everyone the same one
+    with torch.no_grad():
+        scorer.model.logit_scale.fill_(math.log(logit_scale))
+    return scorer
+
+
+if __name__ == "__main__":
+    typer.run(main)

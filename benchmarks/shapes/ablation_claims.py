@@ -1,0 +1,129 @@
+"""The paper's claims, each with what the laboratory found: held, the opposite, or not decided."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from stablepref.perturbations import UNSEEN
+
+from .ablation_statistics import Paired, decline, paired
+from .ablation_tables import (
+    difference_text,
+    disturbed_flips,
+    held_out_means,
+    markdown,
+    peak_and_end,
+    title_of,
+)
+from .ablation_world import CROPS
+from .settings import SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from stablepref.groupmean import GroupMean
+
+    from .ablation_methods import Model
+    from .ablation_plan import Row
+
+    RowsOf = Mapping[tuple[str, Model, str], Sequence[Row]]
+
+# The table, the method that is claimed to be better, and the one beside it.
+_BETTER = (
+    ("table2", "ce-ai", "ce"),
+    ("table2", "sp-no-ai", "ce"),
+    ("table2", "sp", "ce"),
+    ("table2", "sp", "sp-no-ai"),
+    ("table3", "sp", "sp-uniform"),
+    ("table3", "sp", "sp-inverse"),
+    ("table5", "sp", "ce"),
+)
+_NAMES = {
+    "table1": "Table 1",
+    "table2": "Table 2",
+    "table3": "Table 3",
+    "table5": "Table 5",
+    "overfitting": "Section 1",
+}
+_STEADIER = (("ce-ai", "ce"), ("sp", "ce"), ("sp", "ce-augmented"))
+
+
+class Claim(NamedTuple):
+    """A claim on one model and one setting.
+
+    Attributes:
+        table: Where the paper makes it.
+        says: In words.
+        model: Size.
+        setting: Trained on.
+        found: The claimed advantage, positive if the claim holds; None if a training diverged.
+    """
+
+    table: str
+    says: str
+    model: str
+    setting: str
+    found: Paired | None
+
+
+def claims(rows: RowsOf) -> list[Claim]:
+    """Every claim that the given tables bear on."""
+    return [
+        Claim(table, says, model, setting, found)
+        for (table, model, setting), some in rows.items()
+        for says, found in _of_table(table, setting, {row.method: row for row in some})
+    ]
+
+
+def claims_table(found: Sequence[Claim]) -> str:
+    """The claims in Markdown."""
+    lines = [
+        (
+            _NAMES[claim.table],
+            claim.says,
+            f"{claim.model}, {claim.setting}",
+            difference_text(claim.found),
+            "diverged" if claim.found is None else claim.found.verdict,
+        )
+        for claim in found
+    ]
+    return markdown(("of", "claim", "model, data", "advantage, points", "here"), lines)
+
+
+def other_setting(setting: str) -> str:
+    """The setting that a model was not trained on."""
+    (other,) = (name for name in SETTINGS if name != setting)
+    return other
+
+
+def _of_table(
+    table: str, setting: str, rows: Mapping[str, Row]
+) -> Iterator[tuple[str, Paired | None]]:
+    where = other_setting(setting) if table == "table5" else setting
+    for name, better, worse in _BETTER:
+        if name == table:
+            says = f"{title_of(better)} agrees more with the truth than {title_of(worse)}"
+            if table == "table5":
+                says += f", on {where}"
+            ours, theirs = (held_out_means(rows[each], where, "oracle") for each in (better, worse))
+            yield says, paired(ours, theirs)
+    if table == "table1":
+        for steady, other in _STEADIER:
+            for kind, names in (("crops", CROPS), ("unseen disturbances", UNSEEN)):
+                says = f"{title_of(steady)} flips fewer pairs than {title_of(other)} under {kind}"
+                # What is claimed is that the other flips more.
+                more, fewer = (disturbed_flips(rows[each], names) for each in (other, steady))
+                yield says, paired(more, fewer)
+    if table == "overfitting":
+        says = f"{title_of('sp')} loses less from its peak to the end than {title_of('ce')}"
+        yield says, paired(_lost(rows["ce"], setting), _lost(rows["sp"], setting))
+        at_end = [peak_and_end(rows[name], setting)[2] for name in ("sp", "ce")]
+        yield f"{title_of('sp')} agrees more with the truth at the end", paired(*at_end)
+
+
+def _lost(row: Row, setting: str) -> list[GroupMean | None]:
+    _, at_peak, at_end = peak_and_end(row, setting)
+    return [
+        None if before is None or after is None else decline(before, after)
+        for before, after in zip(at_peak, at_end, strict=True)
+    ]

@@ -1,0 +1,141 @@
+"""The ablations' results in the form that the documentation includes: one file and its figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from .ablation_cells import write_text
+from .ablation_claims import claims, claims_table, other_setting
+from .ablation_methods import TABLES
+from .ablation_plots import draw_overfitting, draw_surfaces
+from .ablation_tables import (
+    choices,
+    comparison,
+    disturbances,
+    margin_grid,
+    near_best,
+    overfitting,
+    surface,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from .ablation_methods import Model
+    from .ablation_plan import Experiment, Row
+
+    RowsOf = Mapping[tuple[str, Model, str], Sequence[Row]]
+
+RESULTS_FILE: Final = "results.inc"
+"""Markdown with a name that no site builder takes for a page."""
+FIGURES: Final = "assets/ablations"
+"""Where the page finds the figures beside it."""
+
+_TITLES: Final[Mapping[str, str]] = {
+    "table2": "Table 2: the loss and the training in two steps",
+    "table1": "Table 1: under disturbances",
+    "table3": "Table 3: the weights of step 2",
+    "table5": "Table 5: trained on one kind of data, tested on the other",
+    "open": "What the paper leaves open",
+    "overfitting": "Overfitting",
+    "surface": "Learning rates and steps",
+}
+
+_READ: Final = (
+    "Per cent of pairs in the right order: by the truth, and by the mean of ten annotators; mean "
+    "and standard deviation over seeds. Differences are in points, with 95 % intervals over "
+    "prompts and Wilcoxon's p over prompts, not corrected for the number of comparisons."
+)
+_NOTES: Final[Mapping[str, str]] = {
+    "table2": _READ,
+    "table1": "Per cent of pairs in the order of the truth, its change in points, and per cent of "
+    "pairs whose order the disturbance flips.",
+    "table3": _READ,
+    "table5": _READ,
+    "open": _READ,
+    "overfitting": "Trained far past the optimum, at the rate that validation chose for the "
+    "shorter training. Peaks are those of the seeds' mean curve on the test groups.",
+    "surface": "The small model with one seed: what rates and steps are chosen from. Each point "
+    "has the agreement with the truth on the validation groups and, both as means since the point "
+    "before, the norm of the gradient and the effective number of pairs of a batch: how many of "
+    "equal weight would share the weight as evenly. Where a batch's margins are wide, the weights "
+    "of step 2 fall on one or two of its pairs.",
+}
+
+
+def write_results(
+    folder: Path, experiment: Experiment, tables: Sequence[str], *, told: str
+) -> Path:
+    """Write `results.inc` and the figures of some tables.
+
+    Args:
+        folder: Where; made if it is not there.
+        experiment: Its `run` gives all results.
+        tables: Names of `TABLES`.
+        told: How and where it was run, for the first line.
+
+    Returns:
+        The Markdown file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = experiment.everything(tables)
+    parts = [told]
+    found = claims(rows)
+    if found:
+        parts += ["### What held", claims_table(found)]
+    for name in tables:
+        parts += [f"### {_TITLES[name]}", _NOTES[name]]
+        parts += _section(folder, experiment, rows, name)
+    parts.append("### What validation chose")
+    for setting in _settings(tables):
+        names = dict.fromkeys(
+            method
+            for table in tables
+            if setting in TABLES[table].settings
+            for method in TABLES[table].methods
+        )
+        chosen = {name: experiment.choice(setting, name) for name in names}
+        parts += [f"On `{setting}`:", choices(chosen)]
+    path = folder / RESULTS_FILE
+    write_text(path, "\n\n".join(parts) + "\n")
+    return path
+
+
+def _section(folder: Path, experiment: Experiment, rows: RowsOf, name: str) -> Iterator[str]:
+    """One table's parts, its figures drawn."""
+    if name == "surface":
+        for setting in TABLES[name].settings:
+            surfaces = {each: experiment.surface(setting, each) for each in TABLES[name].methods}
+            draw_surfaces(folder / f"surface-{setting}.svg", surfaces)
+            yield f"![Surfaces on {setting}]({FIGURES}/surface-{setting}.svg)"
+            yield f"On `{setting}`:\n\n{near_best(surfaces)}"
+            for each, results in surfaces.items():
+                yield f"`{each}` on `{setting}`, truth; gradient norm; effective pairs:"
+                yield surface(results)
+        return
+    own = {
+        (model, setting): some for (table, model, setting), some in rows.items() if table == name
+    }
+    if name == "overfitting":
+        draw_overfitting(
+            folder / "overfitting.svg", {setting: some for (_, setting), some in own.items()}
+        )
+        yield f"![Agreement over the steps]({FIGURES}/overfitting.svg)"
+    if name == "open":
+        for setting in TABLES[name].settings:
+            yield f"b and tau of `sp` on `{setting}`, agreement with validation's annotators:"
+            yield margin_grid(experiment.margins(setting, "sp"))
+    for (model, setting), some in own.items():
+        yield f"Model `{model}`, trained on `{setting}`:"
+        if name == "overfitting":
+            yield overfitting(some, tested_on=setting)
+        elif name == "table1":
+            yield disturbances(some)
+        else:
+            where = other_setting(setting) if name == "table5" else setting
+            yield comparison(some, tested_on=where)
+
+
+def _settings(tables: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(s for table in tables for s in TABLES[table].settings))

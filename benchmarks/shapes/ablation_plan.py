@@ -1,0 +1,211 @@
+"""Which trainings the questions need, and the hyper-parameters that each method gets.
+
+The one plan serves twice: with a function that trains, and with one that only counts.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Final, NamedTuple, final
+
+from .ablation_cells import Cell
+from .ablation_methods import (
+    METHODS,
+    PAPER_MARGINS,
+    TABLES,
+    Method,
+    Model,
+    Table,
+    method_config,
+)
+from .ablation_suite import watch_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stablepref.recipes import TrainConfig
+
+    from .ablation_cells import Result
+    from .ablation_suite import Suite
+
+START: Final = "start"
+"""What stands among the methods for the model before any training."""
+TUNED_SEED: Final = 0
+TUNED_MODEL: Final[Model] = "small"
+
+
+class Choice(NamedTuple):
+    """What a method trains with, as validation on the small model chose it.
+
+    Attributes:
+        rate: Peak of the learning rate.
+        margins: b and τ.
+        stop: After which step the model is taken.
+        people: Agreement there with the annotators of the validation groups.
+        edge: Whether the rate is the lowest or highest that was tried, and better ones may lie
+            beyond.
+    """
+
+    rate: float
+    margins: tuple[float, float]
+    stop: int
+    people: float
+    edge: bool
+
+
+class Row(NamedTuple):
+    """A method in one place of a table.
+
+    Attributes:
+        method: Its name, or `START`.
+        choice: What it was trained with; None for `START`.
+        results: One for each seed.
+        stop: The step after which the model is taken.
+    """
+
+    method: str
+    choice: Choice | None
+    results: Sequence[Result]
+    stop: int
+
+
+@final
+class Experiment:
+    """The plan of a suite.
+
+    Args:
+        suite: Sizes.
+        batch_size: Pairs of a batch of a method on a setting.
+        run: Trains those of the cells that were not yet, and gives the results of all.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        batch_size: Callable[[str, Method], int],
+        run: Callable[[Sequence[Cell]], Sequence[Result]],
+    ) -> None:
+        self.suite = suite
+        self.batch_size = batch_size
+        self.run = run
+        self._choices: dict[tuple[str, str], Choice] = {}
+
+    def surface(self, setting: str, name: str) -> list[Result]:
+        """The trainings that a method's rate is chosen from, lowest rate first."""
+        return list(self.run(self._tuning(setting, METHODS[name], self._margins(setting, name))))
+
+    def margins(self, setting: str, name: str) -> list[Result]:
+        """The trainings that a method's b and τ are chosen from, at its best rate."""
+        best = _best(self.surface(setting, name), self.suite.rates)
+        pairs = product(self.suite.bs, self.suite.taus)
+        return list(
+            self.run([self._tuned(setting, METHODS[name], best.rate, pair) for pair in pairs])
+        )
+
+    def choice(self, setting: str, name: str) -> Choice:
+        """What a method trains with on a setting; its tuning is run where it was not."""
+        if (setting, name) not in self._choices:
+            results = self.surface(setting, name)
+            if METHODS[name].margins == "own":
+                results = results + self.margins(setting, name)
+            self._choices[setting, name] = _best(results, self.suite.rates)
+        return self._choices[setting, name]
+
+    def rows(self, table: str, model: Model, setting: str) -> list[Row]:
+        """The rows of a table for one model and one setting, the untrained model first."""
+        asked = TABLES[table]
+        rows = [Row(START, None, self.run([self._start(model, setting)]), 0)]
+        for name in asked.methods:
+            choice = self.choice(setting, name)
+            seeds = self.suite.seeds if asked.seeds == "many" else self.suite.other_seeds
+            cells = [self._final(asked, model, setting, name, seed) for seed in range(seeds)]
+            rows.append(Row(name, choice, self.run(cells), choice.stop))
+        return rows
+
+    def everything(self, tables: Sequence[str]) -> Mapping[tuple[str, Model, str], list[Row]]:
+        """All rows of some tables, by table, model and setting; tunings come first."""
+        for table in tables:
+            for setting, name in product(TABLES[table].settings, TABLES[table].methods):
+                self.choice(setting, name)
+        return {
+            (table, model, setting): self.rows(table, model, setting)
+            for table in tables
+            for model, setting in product(TABLES[table].models, TABLES[table].settings)
+        }
+
+    def _margins(self, setting: str, name: str) -> tuple[float, float]:
+        """At which b and τ a method's rate is tuned."""
+        return (
+            self.choice(setting, "sp").margins if METHODS[name].margins == "sp" else PAPER_MARGINS
+        )
+
+    def _tuning(self, setting: str, method: Method, margins: tuple[float, float]) -> list[Cell]:
+        return [self._tuned(setting, method, rate, margins) for rate in self.suite.rates]
+
+    def _tuned(
+        self, setting: str, method: Method, rate: float, margins: tuple[float, float]
+    ) -> Cell:
+        watched = watch_steps(self.suite.steps)
+        config = self._config(
+            setting, method, rate, margins, steps=self.suite.steps, seed=TUNED_SEED
+        )
+        return Cell(TUNED_MODEL, setting, config, watched=watched)
+
+    def _final(self, table: Table, model: Model, setting: str, name: str, seed: int) -> Cell:
+        choice = self.choice(setting, name)
+        steps = self.suite.long_steps if table.lengthened else self.suite.steps
+        config = self._config(
+            setting, METHODS[name], choice.rate, choice.margins, steps=steps, seed=seed
+        )
+        if table.lengthened:
+            looked = (0, *watch_steps(steps))
+            return Cell(model, setting, config, watched=looked, tested=looked)
+        ends = tuple(sorted({choice.stop, steps}))
+        # Also in other tables, so that those and Table 1 share their trainings.
+        robust = model == "large" and name in TABLES["table1"].methods
+        return Cell(model, setting, config, tested=ends, disturbed=(choice.stop,) * robust)
+
+    def _start(self, model: Model, setting: str) -> Cell:
+        config = self._config(
+            setting, METHODS["ce"], self.suite.rates[0], PAPER_MARGINS,
+            steps=self.suite.steps, seed=TUNED_SEED,
+        )  # fmt: skip
+        return Cell(model, setting, config, tested=(0,), disturbed=(0,) * (model == "large"))
+
+    def _config(
+        self,
+        setting: str,
+        method: Method,
+        rate: float,
+        margins: tuple[float, float],
+        *,
+        steps: int,
+        seed: int,
+    ) -> TrainConfig:
+        return method_config(
+            method,
+            rate=rate,
+            margins=margins,
+            steps=steps,
+            batch_size=self.batch_size(setting, method),
+            seed=seed,
+            image_blocks=self.suite.image_blocks,
+            text_blocks=self.suite.text_blocks,
+        )
+
+
+def _best(results: Sequence[Result], rates: Sequence[float]) -> Choice:
+    """The highest agreement with the validation's annotators; of equal ones the least training."""
+    candidates = [
+        (-row["people"], int(row["step"]), result.cell.config)
+        for result in results
+        for row in result.watched
+    ]
+    if not candidates:
+        raise ValueError("every training diverged: give lower --rates")
+    people, stop, config = min(
+        candidates, key=lambda each: (each[0], each[1], each[2].learning_rate)
+    )
+    rate = config.learning_rate
+    edge = rate in (min(rates), max(rates))
+    return Choice(rate, (config.b, config.tau), stop, -people, edge)

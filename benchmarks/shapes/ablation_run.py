@@ -1,0 +1,176 @@
+"""Runs the ablations' plan: each training once, whatever interrupts it, with the time left told."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple, final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from stablepref.durable import remove_leftovers
+
+from .ablation_cells import Result
+from .ablation_plan import Experiment
+from .ablation_train import train_cell
+from .ablation_work import BACKWARD, cell_work, told_time, tower_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from .ablation_cells import Cell, Store
+    from .ablation_measure import Data
+    from .ablation_methods import Model
+    from .ablation_world import World
+
+_FLOAT_BYTES: Final = 4
+
+
+class Estimate(NamedTuple):
+    """What tables need.
+
+    Attributes:
+        trainings: In all.
+        missing: Of which have no result yet.
+        work: Floating-point operations of these, and of the frozen blocks before them.
+        size: Bytes of tokens that those blocks will write.
+    """
+
+    trainings: int
+    missing: int
+    work: float
+    size: int
+
+
+def estimate(world: World, store: Store, tables: Sequence[str]) -> Estimate:
+    """Count what is to do; choices that only results can make are supposed.
+
+    Raises:
+        ValueError: A training shows more weak views than the pool has.
+    """
+    cells: dict[Path, Cell] = {}
+
+    def counted(wanted: Sequence[Cell]) -> list[Result]:
+        cells.update({store.path(cell): cell for cell in wanted})
+        return [store.read(cell) or _supposed(cell) for cell in wanted]
+
+    Experiment(world.suite, world.batch_size, counted).everything(tables)
+    for cell in cells.values():
+        if cell.config.views > world.suite.pool:
+            raise ValueError(
+                f"pool is {world.suite.pool}, but {cell.config.name} shows {cell.config.views} "
+                "weak views of an image at once; expected no fewer"
+            )
+    missing = [cell for path, cell in cells.items() if not path.exists()]
+    settings: dict[Model, set[str]] = {}
+    for cell in missing:
+        settings.setdefault(cell.model, set()).add(cell.setting)
+    work, size = sum(cell_work(world, cell) for cell in missing), 0
+    for model, some in settings.items():
+        variants = world.missing_variants(model, sorted(some))
+        tower = tower_of(world.scorers[model])
+        work += variants * tower.per_block() * (tower.blocks - world.suite.image_blocks)
+        size += variants * tower.tokens * tower.width * _FLOAT_BYTES
+    return Estimate(len(cells), len(missing), work, size)
+
+
+def _supposed(cell: Cell) -> Result:
+    """A result that stands for one that is not there yet, with a stop before the end."""
+    row = {"step": (*cell.watched, 0)[0], "people": 0.5, "oracle": 0.5}
+    return Result(cell, {"watched": [row], "tested": {}, "disturbed": {}})
+
+
+@final
+class Runner:
+    """Trains cells that have no result, and tells how far the whole is.
+
+    A context: its bar is on standard error, and a line stays for each training.
+
+    Args:
+        world: Data and models.
+        store: Results.
+        estimated: Of all that will be asked for.
+        speed: Floating-point operations a second, until trainings have shown their own.
+        show: Whether to show the bar and the lines.
+    """
+
+    def __init__(
+        self, world: World, store: Store, estimated: Estimate, *, speed: float, show: bool = True
+    ) -> None:
+        self._world, self._store = world, store
+        self._estimated, self._speed = estimated, speed
+        self._data: dict[tuple[Model, str], Data] = {}
+        self._began, self._worked, self._trained = time.monotonic(), 0.0, 0
+        self._bar = Progress(
+            TextColumn("ablations"),
+            BarColumn(),
+            TextColumn("{task.percentage:.0f} %"),
+            TextColumn("{task.fields[told]}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            disable=not show,
+        )
+        self._task = self._bar.add_task("", total=max(1.0, estimated.work), told="")
+        self._show = show
+
+    def __enter__(self) -> Runner:
+        """Start the bar; what a killed run had half written goes."""
+        remove_leftovers(self._store.folder)
+        remove_leftovers(self._world.folder / "features")
+        self._began = time.monotonic()
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the bar."""
+        self._bar.stop()
+
+    def __call__(self, cells: Sequence[Cell]) -> list[Result]:
+        """Results of all cells, in their order."""
+        return [self._store.read(cell) or self._train(cell) for cell in cells]
+
+    def _train(self, cell: Cell) -> Result:
+        scorer = self._world.scorers[cell.model]
+        tower = tower_of(scorer)
+        trained = self._world.suite.image_blocks * tower.per_block()
+        frozen = (tower.blocks - self._world.suite.image_blocks) * tower.per_block()
+        place = cell.model, cell.setting
+        if place not in self._data:
+            self._data[place] = self._world.data(
+                *place, advance=lambda count: self._advance(frozen * count)
+            )
+        passes = {"trained": BACKWARD, "measured": 1}
+        found = train_cell(
+            cell,
+            scorer,
+            self._data[place],
+            advance=lambda kind, count: self._advance(trained * passes[kind] * count),
+        )
+        result = self._store.write(cell, found)
+        self._trained += 1
+        config = cell.config
+        line = (
+            f"{self._trained} of {self._estimated.missing}: {config.name}, {cell.model}, "
+            f"{cell.setting}, {cell.last} steps at {config.learning_rate:g}, seed {config.seed}: "
+            f"{told_time(float(str(found['seconds'])))}; {self._left()} left"
+        )
+        if self._show:
+            self._bar.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        return result
+
+    def _advance(self, work: float) -> None:
+        self._worked += work
+        self._bar.update(self._task, completed=self._worked, told=f"{self._left()} left")
+
+    def _left(self) -> str:
+        """Time that is left at the pace so far."""
+        seconds = time.monotonic() - self._began
+        speed = self._worked / seconds if self._worked else self._speed
+        return told_time(max(0.0, self._estimated.work - self._worked) / speed)

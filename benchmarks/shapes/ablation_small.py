@@ -1,0 +1,54 @@
+"""Trains the smaller of the ablations' two models, by the laboratory's own script.
+
+Run ``python -m stablepref.benchmarks.shapes.ablation_small --out runs/shapes-small``. Run it again
+with the same options and it continues.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .batches import BatchConfig
+from .model import backbone_config
+from .train import TrainConfig, train
+from .vocabulary import VOCABULARY_NAME, load_tokenizer, write_vocabulary
+
+
+def small_backbone(vocab_size: int) -> dict[str, Any]:
+    """open_clip's configuration: 4 image blocks of width 128 and 3 text blocks of width 96.
+
+    A third of the bundled model's image tower in weights, and the same features' length.
+    """
+    whole = backbone_config(vocab_size)
+    return whole | {
+        "vision_cfg": whole["vision_cfg"] | {"layers": 4, "width": 128},
+        "text_cfg": whole["text_cfg"] | {"layers": 3, "width": 96, "heads": 3},
+    }
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="folder for checkpoints and the model")],
+    steps: Annotated[int, typer.Option(min=1, help="optimiser steps")] = TrainConfig.steps,
+    batch_size: Annotated[int, typer.Option(min=4, help="pictures")] = BatchConfig.batch_size,
+    seed: Annotated[int, typer.Option(help="of weights and batches")] = BatchConfig.seed,
+    precision: Annotated[str, typer.Option(help="fp32, or bf16 where it is fast")] = "fp32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
+    workers: Annotated[int, typer.Option(min=0, help="processes that draw batches")] = 1,
+) -> None:
+    """Train the small model; OUT/model is what the ablations take as --small."""
+    out.mkdir(parents=True, exist_ok=True)
+    vocabulary = out / VOCABULARY_NAME
+    write_vocabulary(vocabulary)
+    config = TrainConfig(
+        batch=BatchConfig(seed=seed, batch_size=batch_size),
+        steps=steps,
+        precision=precision,
+        backbone=small_backbone(load_tokenizer(vocabulary).vocab_size),
+    )
+    train(config, out, device=device, workers=workers)
+    typer.echo(out / "model")
+
+
+if __name__ == "__main__":
+    typer.run(main)

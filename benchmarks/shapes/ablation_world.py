@@ -1,0 +1,169 @@
+"""The ablations' data and models: written once, run through the frozen blocks once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Final, final
+
+from stablepref.batches import PairBatches
+from stablepref.fingerprint import weights_digest
+from stablepref.perturbations import PERTURBATIONS, TABLE_1, UNSEEN
+from stablepref.readers import read_groups
+
+from .ablation_features import CROP_AREA, cache_groups
+from .ablation_measure import Data
+from .ablation_towers import check_towers
+from .dataset import oracle_groups, write_dataset
+from .settings import SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from stablepref.clip import CLIPScorer
+    from stablepref.data import RankedGroup
+
+    from .ablation_features import Cached
+    from .ablation_methods import Method, Model
+    from .ablation_suite import Suite
+    from .scenes import Split
+
+# Table 1's crops without its flips, which would change what is left of what.
+CROPS: Final = tuple(name.removeprefix("hflip+") for name in TABLE_1)
+DISTURBANCES: Final = (*CROPS, *UNSEEN)
+assert set(DISTURBANCES) <= set(PERTURBATIONS)
+
+_DIGITS = 12
+_SAMPLED_STEPS = 20
+
+
+@final
+class World:
+    """Data, models and cached tokens of a suite, in a folder.
+
+    Args:
+        folder: Receives `data/SETTING` and `features`.
+        suite: Sizes.
+        scorers: The models that trainings begin from, float32.
+
+    Raises:
+        ValueError: The folder holds data that were made differently, or a model has towers that
+            cannot be cut.
+    """
+
+    def __init__(self, folder: Path, suite: Suite, scorers: Mapping[Model, CLIPScorer]) -> None:
+        for scorer in scorers.values():
+            check_towers(scorer)
+        self.folder = folder
+        self.suite = suite
+        self.scorers = scorers
+        self.weights = {name: weights_digest(scorer) for name, scorer in scorers.items()}
+        self._groups: dict[tuple[str, Split], list[RankedGroup]] = {}
+        self._images: dict[tuple[str, int, str], float] = {}
+
+    def groups(self, setting: str, split: Split) -> list[RankedGroup]:
+        """Ranked groups, from files that are written when they are first asked for."""
+        if (setting, split) not in self._groups:
+            suite, folder = self.suite, self.folder / "data" / setting
+            counts: dict[Split, int] = {
+                "train": suite.groups,
+                "validation": suite.validation,
+                "test": suite.test,
+            }
+            write_dataset(folder, SETTINGS[setting], counts, seed=suite.data_seed)
+            for name in counts:
+                self._groups[setting, name] = list(read_groups(folder / f"{name}.jsonl"))
+        return self._groups[setting, split]
+
+    def data(
+        self, model: Model, setting: str, *, advance: Callable[[int], object] = lambda _: None
+    ) -> Data:
+        """What the trainings of a model on a setting read; `advance` as in `cache_groups`.
+
+        Disturbances are cached for the large model alone.
+        """
+        wanted = DISTURBANCES if model == "large" else ()
+        return Data(
+            train=self._cached(model, setting, "train", (), advance),
+            validation=self._cached(model, setting, "validation", (), advance),
+            tests={name: self._cached(model, name, "test", wanted, advance) for name in SETTINGS},
+            perturbations=wanted,
+        )
+
+    def batch_size(self, setting: str, method: Method) -> int:
+        """Pairs of a batch of the method.
+
+        The suite's; or, for `fewer_pairs`, half as many as a batch of "groups" has images: pairs
+        drawn anywhere have two images each, and rarely share one.
+        """
+        size = self.suite.batch_size
+        if not method.fewer_pairs:
+            return size
+        return max(1, round(self.mean_images(setting, size, "groups") / 2))
+
+    def mean_images(self, setting: str, batch_size: int, batching: str) -> float:
+        """Distinct images in a batch, the mean over the first of them."""
+        key = setting, batch_size, batching
+        if key not in self._images:
+            batches = PairBatches(
+                self.groups(setting, "train"),
+                batch_size=batch_size,
+                batching="pairs" if batching == "pairs" else "groups",
+            )
+            found = [len(batches[step].images) for step in range(_SAMPLED_STEPS)]
+            self._images[key] = sum(found) / len(found)
+        return self._images[key]
+
+    def missing_variants(self, model: Model, settings: Sequence[str]) -> int:
+        """Image variants that the frozen blocks have still to see for trainings on settings."""
+        wanted = DISTURBANCES if model == "large" else ()
+        files: list[tuple[str, Split, int, tuple[str, ...]]] = [
+            *((setting, "train", self.suite.pool, ()) for setting in settings),
+            *((setting, "validation", 0, ()) for setting in settings),
+            *((setting, "test", 0, wanted) for setting in SETTINGS),
+        ]
+        return sum(
+            len(group.images) * (1 + pool + len(disturbances))
+            for setting, split, pool, disturbances in files
+            if not self._path(model, setting, split, disturbances).exists()
+            for group in self.groups(setting, split)
+        )
+
+    def _cached(
+        self,
+        model: Model,
+        setting: str,
+        split: Split,
+        perturbations: tuple[str, ...],
+        advance: Callable[[int], object],
+    ) -> Cached:
+        groups = self.groups(setting, split)
+        return cache_groups(
+            self.scorers[model],
+            groups,
+            list(oracle_groups(groups)),
+            self._path(model, setting, split, perturbations),
+            trained=(self.suite.image_blocks, self.suite.text_blocks),
+            pool=self.suite.pool if split == "train" else 0,
+            seed=self.suite.data_seed,
+            perturbations=perturbations,
+            advance=advance,
+        )
+
+    def _path(
+        self, model: Model, setting: str, split: Split, perturbations: tuple[str, ...]
+    ) -> Path:
+        """Another name for whatever changes the tokens."""
+        suite = self.suite
+        values = {
+            "weights": self.weights[model],
+            "preprocess": [self.scorers[model].protocol, self.scorers[model].preprocess.config()],
+            "image_blocks": suite.image_blocks,
+            "groups": len(self.groups(setting, split)),
+            "seed": suite.data_seed,
+            "pool": [suite.pool, CROP_AREA] if split == "train" else 0,
+            "perturbations": perturbations,
+        }
+        digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:_DIGITS]
+        return self.folder / "features" / f"{model}-{setting}-{split}-{digest}.npy"

@@ -1,0 +1,82 @@
+"""What a fine-tuning begins with: pipelines it refuses, and what its weights depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from stablepref.integrations.lora import check_no_adapters
+from stablepref.integrations.policy_gradient import check_policy
+
+from stablepref.fingerprint import weights_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stablepref.integrations.finetune_config import FinetuneConfig
+    from stablepref.integrations.latent_reward import LatentReward
+
+
+def check_trainable(pipe: Any, config: FinetuneConfig) -> None:  # noqa: ANN401 (diffusers has no types)
+    """Refuse what would train on other pictures than the pipeline is to make.
+
+    Raises:
+        ValueError: It has a safety checker or adapters, or a scheduler without policy for ddpo.
+    """
+    check_no_adapters(pipe)
+    if getattr(pipe, "safety_checker", None) is not None:
+        msg = (
+            "the pipeline has a safety checker, which would blank pictures that the reward sees: "
+            "load it with safety_checker=None, or set pipe.safety_checker = None; the trained "
+            "weights work in a pipeline with one"
+        )
+        raise ValueError(msg)
+    if config.method == "ddpo":
+        check_policy(pipe.scheduler)
+
+
+def described_finetuning(
+    config: FinetuneConfig,
+    pipe: Any,  # noqa: ANN401 (as above)
+    reward: LatentReward,
+    prompts: Sequence[str],
+    shown: Sequence[str],
+) -> dict[str, Any]:
+    """What the trained weights depend on, as it is read back from JSON.
+
+    Args:
+        config: The configuration.
+        pipe: The pipeline, before LoRA matrices are put on it.
+        reward: The reward.
+        prompts: To train on.
+        shown: To watch.
+    """
+    values = {
+        **config.exact_values(),
+        **_pipeline(pipe),
+        **reward.described(),
+        "prompts": _fingerprint(prompts),
+        "sample_prompts": _fingerprint(shown),
+    }
+    read_back: dict[str, Any] = json.loads(json.dumps({"config": values}))
+    return read_back
+
+
+def _pipeline(pipe: Any) -> dict[str, object]:  # noqa: ANN401 (as above)
+    """What pictures of a pipeline depend on, plain JSON values."""
+    parts = {name: part for name, part in pipe.components.items() if hasattr(part, "state_dict")}
+    # Names with a line below them are diffusers' own notes, in no fixed order.
+    config = sorted((k, repr(v)) for k, v in pipe.scheduler.config.items() if k[0] != "_")
+    return {
+        "pipeline": type(pipe).__name__,
+        "pipeline_dtype": str(pipe.dtype).removeprefix("torch."),
+        "pipeline_weights": " ".join(weights_digest(part) for _, part in sorted(parts.items())),
+        "scheduler": type(pipe.scheduler).__name__,
+        "scheduler_settings": hashlib.blake2b(repr(config).encode(), digest_size=8).hexdigest(),
+    }
+
+
+def _fingerprint(prompts: Sequence[str]) -> str:
+    digest = hashlib.blake2b("\0".join(prompts).encode("utf-8", "surrogatepass"), digest_size=8)
+    return f"{len(prompts)} prompts, {digest.hexdigest()}"

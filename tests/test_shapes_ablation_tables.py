@@ -1,0 +1,232 @@
+"""Tables, claims and figures of results that are made up, so that every number is known."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stablepref.benchmarks.shapes.ablation_cells import Cell, Result, mean_values
+from stablepref.benchmarks.shapes.ablation_claims import claims, claims_table, other_setting
+from stablepref.benchmarks.shapes.ablation_methods import METHODS, TABLES, method_config
+from stablepref.benchmarks.shapes.ablation_plan import START, Choice, Row
+from stablepref.benchmarks.shapes.ablation_plots import draw_overfitting, draw_surfaces
+from stablepref.benchmarks.shapes.ablation_tables import (
+    choices,
+    comparison,
+    disturbances,
+    margin_grid,
+    near_best,
+    overfitting,
+    surface,
+)
+from stablepref.benchmarks.shapes.ablation_world import CROPS, DISTURBANCES
+
+from stablepref.groupmean import GroupMean
+from stablepref.perturbations import UNSEEN
+
+CHOICE = Choice(1e-4, (0.3, 0.2), 100, 0.812, edge=True)
+PROMPTS = 8
+
+
+def measure(share: float) -> dict[str, list[float]]:
+    """The same share of the 20 pairs of each of eight prompts."""
+    return mean_values(GroupMean(np.full(PROMPTS, 20 * share), np.full(PROMPTS, 20.0)))
+
+
+def cell(method: str, seed: int = 0, **values: float) -> Cell:
+    name = "ce" if method == START else method
+    config = method_config(
+        METHODS[name], rate=1e-4, margins=(0.3, 0.2), steps=200, batch_size=8, seed=seed,
+        image_blocks=1, text_blocks=1,
+    )  # fmt: skip
+    return Cell("large", "hpdv2", replace(config, **values))  # type: ignore[arg-type] # fields
+
+
+def row(method: str, *shares: float, end: float = 0.5, flips: float = 0.1) -> Row:
+    """Seeds with a share of the truth at the stop: 0.02 less elsewhere, 0.01 less disturbed."""
+    results = []
+    stop = 0 if method == START else CHOICE.stop
+    for seed, share in enumerate(shares):
+
+        def test(value: float) -> dict[str, object]:
+            return {
+                "hpdv2": {"oracle": measure(value), "people": measure(value - 0.05)},
+                "imagereward": {"oracle": measure(value - 0.02), "people": measure(0.6)},
+                "fit": measure(0.9),
+            }
+
+        changed = {
+            name: {"oracle": measure(share - 0.01), "people": measure(0.5), "flips": measure(flips)}
+            for name in DISTURBANCES
+        }
+        tested = {str(stop): test(share)} | ({} if method == START else {"200": test(end)})
+        found = {"watched": [], "tested": tested, "disturbed": {str(stop): changed}}
+        results.append(Result(cell(method, seed), found))
+    return Row(method, None if method == START else CHOICE, results, stop)
+
+
+def cells_of(table: str) -> list[list[str]]:
+    return [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def test_a_comparison_has_means_deviations_and_differences() -> None:
+    rows = [row(START, 0.6), row("ce", 0.7, 0.72), row("sp", 0.75, 0.79, end=0.6)]
+    header, _, start, ce, sp = cells_of(comparison(rows, tested_on="hpdv2"))
+    assert header[3:] == ["truth", "less cross-entropy", "annotators", "truth after the last step"]
+    assert start == ["before training", "", "", "60.0", "", "55.0", ""]
+    # 71 and the standard deviation of 70 and 72 with n - 1; the end is that of both seeds.
+    assert ce == ["cross-entropy", "0.0001", "100", "71.0 ± 1.4", "", "66.0 ± 1.4", "50.0 ± 0.0"]
+    # All eight prompts differ alike: p is 2 / 2^8, and the interval has no width.
+    assert sp[4] == "+6.0 (+6.0 to +6.0); p 0.0078; 2 of 2 seeds"
+    other = cells_of(comparison(rows, tested_on="imagereward"))
+    assert other[4][3] == "75.0 ± 2.8"
+
+
+def test_a_diverged_training_is_said() -> None:
+    gone = row("sp", 0.7, 0.7)
+    for result in gone.results:
+        result.found["tested"].clear()
+    table = cells_of(comparison([row(START, 0.6), row("ce", 0.7, 0.7), gone], tested_on="hpdv2"))
+    assert table[-1][3:] == ["diverged"] * 4
+    half = row("sp", 0.7, 0.8)
+    half.results[0].found["tested"].clear()
+    table = cells_of(comparison([row(START, 0.6), row("ce", 0.7, 0.7), half], tested_on="hpdv2"))
+    assert table[-1][3] == "80.0"
+    assert table[-1][4].endswith("1 of 1 seeds")
+
+
+def test_disturbances_have_change_and_flips() -> None:
+    rows = [row(START, 0.6), row("ce", 0.7, 0.72, flips=0.12)]
+    table = cells_of(disturbances(rows))
+    assert [line[0] for line in table[2:]] == ["as it is", *DISTURBANCES]
+    assert table[2][1:] == ["60.0", "71.0 ± 1.4"]
+    assert table[3][2] == "70.0 ± 1.4 (-1.0); 12.0 ± 0.0"
+    assert CROPS == ("crop-0.97", "crop-0.95", "crop-0.93", "crop-0.9")
+    assert (*CROPS, *UNSEEN) == DISTURBANCES
+
+
+def watched(method: str, values: list[float], **config: float) -> Result:
+    rows = [
+        {"step": 10 * (n + 1), "people": v, "oracle": v, "grad_norm": 2 * v, "effective_pairs": 3}
+        for n, v in enumerate(values)
+    ]
+    return Result(cell(method, **config), {"watched": rows, "tested": {}, "disturbed": {}})
+
+
+def test_a_surface_has_rates_steps_and_norms() -> None:
+    results = [
+        watched("ce", [0.5, 0.6], learning_rate=1e-5), watched("ce", [0.7], learning_rate=1e-2)
+    ]  # fmt: skip
+    assert cells_of(surface(results)) == [
+        ["rate", "step 10", "step 20"],
+        ["---"] * 3,
+        ["1e-05", "50.0; 1; 3.0", "60.0; 1.2; 3.0"],
+        ["0.01", "70.0; 1.4; 3.0", "diverged"],
+    ]
+
+
+def test_how_much_is_near_the_best() -> None:
+    surfaces = {
+        "ce": [watched("ce", [0.70, 0.795]), watched("ce", [0.80, 0.78])],
+        "sp": [watched("sp", [0.81, 0.805]), watched("sp", [0.802])],
+    }
+    _, _, ce, sp = cells_of(near_best(surfaces))
+    assert ce == ["cross-entropy", "80.0", "2 of 4", "1 of 4"]
+    # The point that diverged counts as far.
+    assert sp == ["Stable Preference", "81.0", "3 of 4", "3 of 4"]
+
+
+def test_margins_are_a_grid() -> None:
+    results = [
+        watched("sp", values, b=b, tau=tau)
+        for (b, tau), values in {
+            (0.1, 0.2): [0.5, 0.7, 0.7], (0.1, 0.8): [0.6], (1.0, 0.2): [0.4, 0.3], (1.0, 0.8): [],
+        }.items()
+    ]  # fmt: skip
+    assert cells_of(margin_grid(results))[2:] == [
+        ["b = 0.1", "70.0; step 20", "60.0; step 10"],
+        ["b = 1", "40.0; step 10", "diverged"],
+    ]
+
+
+def test_choices_say_where_a_rate_is_at_the_edge() -> None:
+    inside = CHOICE._replace(edge=False)
+    table = cells_of(choices({"ce": inside, "sp": CHOICE}))
+    assert table[2] == ["cross-entropy", "0.0001", "", "", "100", "81.2"]
+    assert table[3] == ["Stable Preference", "0.0001 (edge)", "0.3", "0.2", "100", "81.2"]
+
+
+def curve(method: str, *values: float) -> Row:
+    steps = (0, 100, 200)
+    tested = {
+        str(step): {
+            name: {"oracle": measure(v), "people": measure(v)} for name in ("hpdv2", "imagereward")
+        }
+        | {"fit": measure(0.6 + 0.1 * n)}
+        for n, (step, v) in enumerate(zip(steps, values, strict=True))
+    }
+    one = replace(cell(method), watched=steps, tested=steps)
+    found = {"watched": [], "tested": tested, "disturbed": {}}
+    return Row(method, CHOICE, [Result(one, found)] * 2, CHOICE.stop)
+
+
+def test_overfitting_is_what_is_lost_from_the_peak_to_the_end() -> None:
+    rows = [row(START, 0.6), curve("ce", 0.6, 0.8, 0.7), curve("sp", 0.6, 0.75, 0.74)]
+    _, _, ce, sp = cells_of(overfitting(rows, tested_on="hpdv2"))
+    assert ce[1:] == ["100", "80.0 ± 0.0", "70.0 ± 0.0", "10.0 ± 0.0", "80.0 ± 0.0"]
+    assert sp[4] == "1.0 ± 0.0"
+    found = claims({("overfitting", "large", "hpdv2"): rows})
+    assert [claim.found and round(claim.found.difference, 6) for claim in found] == [0.09, 0.04]
+    assert [claim.found and claim.found.verdict for claim in found] == ["held", "held"]
+
+
+def test_claims_are_judged_in_their_direction() -> None:
+    shares = {"ce": 0.7, "ce-ai": 0.72, "sp-no-ai": 0.69, "sp": 0.72}
+    rows = [row(START, 0.6), *(row(name, share, share) for name, share in shares.items())]
+    found = claims({("table2", "large", "hpdv2"): rows})
+    assert [claim.found and claim.found.verdict for claim in found] == [
+        "held", "the opposite", "held", "held",
+    ]  # fmt: skip
+    lines = cells_of(claims_table(found))
+    assert lines[2][0] == "Table 2"
+    assert lines[3][4] == "the opposite"
+    across = claims({("table5", "large", "imagereward"): rows})
+    assert across[0].says.endswith("on hpdv2")
+    assert (other_setting("hpdv2"), other_setting("imagereward")) == ("imagereward", "hpdv2")
+    flips = {"ce-augmented": 0.2, "ce": 0.1, "ce-ai": 0.1, "sp": 0.05}
+    rows = [row(START, 0.6), *(row(name, 0.7, 0.7, flips=share) for name, share in flips.items())]
+    found = claims({("table1", "large", "hpdv2"): rows})
+    assert [claim.found and claim.found.verdict for claim in found] == [
+        *["not decided"] * 2, *["held"] * 4,
+    ]  # fmt: skip
+    assert found[-1].found is not None
+    assert found[-1].found.difference == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize("table", ["table2", "table1", "table3", "table5", "overfitting"])
+def test_every_table_with_claims_has_the_methods_that_they_name(table: str) -> None:
+    make = curve if table == "overfitting" else row
+    rows = [row(START, 0.6), *(make(name, 0.7, 0.7, 0.7) for name in TABLES[table].methods)]
+    assert all(
+        claim.found is not None and claim.found.verdict == "not decided"
+        for claim in claims({(table, "large", "hpdv2"): rows})
+    )
+
+
+def test_figures_are_drawn_the_same_each_time(tmp_path: Path) -> None:
+    rows = {"hpdv2": [row(START, 0.6), curve("ce", 0.6, 0.8, 0.7), curve("sp", 0.6, 0.75, 0.74)]}
+    for name in ("one.svg", "two.svg"):
+        draw_overfitting(tmp_path / name, rows)
+    one, two = ((tmp_path / name).read_bytes() for name in ("one.svg", "two.svg"))
+    assert one == two
+    assert one.rstrip().endswith(b"</svg>")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_surface_is_drawn_where_a_training_diverged_or_a_gradient_vanished(
+    tmp_path: Path,
+) -> None:
+    results = [watched("ce", [0.5, 0.6]), watched("ce", [0.7])]
+    results[0].watched[1]["grad_norm"] = 0.0
+    draw_surfaces(tmp_path / "s.svg", {"ce": results})
+    assert (tmp_path / "s.svg").read_bytes().rstrip().endswith(b"</svg>")

@@ -1,0 +1,111 @@
+"""Tiny pipelines and rewards for tests of fine-tuning."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from brightness import Brightness
+from diffusers import DDIMScheduler, DiffusionPipeline
+from stablepref.integrations.finetune_config import FinetuneConfig
+from stablepref.integrations.finetune_run import FinetuneRun
+from stablepref.integrations.latent_reward import LatentReward
+from stablepref.integrations.lora import add_lora
+from stablepref.integrations.reward import DifferentiableReward
+from stablepref.integrations.sampling_loop import SamplingLoop
+from tiny_pipelines import build
+from torch import Tensor
+
+PROMPTS = ["a red circle", "a dog"]
+SIDE = 16
+
+
+def pipeline(kind: str = "sd") -> DiffusionPipeline:
+    """A tiny pipeline, silent, equal on every call."""
+    pipe, _ = build(kind)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def noisy_pipeline() -> DiffusionPipeline:
+    """One whose pictures follow what its denoiser says, and whose last step has noise."""
+    pipe = pipeline()
+    pipe.scheduler = DDIMScheduler(
+        num_train_timesteps=4,
+        trained_betas=[0.3, 0.4, 0.5, 0.6],
+        prediction_type="sample",
+        steps_offset=1,
+        set_alpha_to_one=False,
+        clip_sample=False,
+    )
+    return pipe
+
+
+def bright(pipe: DiffusionPipeline, **arguments: object) -> DifferentiableReward:
+    """Mean brightness of the pictures, 0 to 1."""
+    given: dict[str, Any] = {"vae": pipe.vae, **arguments}
+    return DifferentiableReward(Brightness(), **given)
+
+
+def quick(**settings: object) -> FinetuneConfig:
+    """A few steps of a few small pictures."""
+    chosen: dict[str, Any] = {
+        "steps": 3,
+        "batch_size": 4,
+        "sampling_steps": 2,
+        "guidance": 2.0,
+        "height": SIDE,
+        "width": SIDE,
+        "samples": 2,
+        "monitor_views": 1,
+        **settings,
+    }
+    return FinetuneConfig(**chosen)
+
+
+def generators(count: int, seed: int = 0) -> Sequence[torch.Generator]:
+    """One for each picture, new ones on every call."""
+    return [torch.Generator().manual_seed(seed + i) for i in range(count)]
+
+
+def plain_run(
+    pipe: DiffusionPipeline, reward: object, folder: Path, **settings: object
+) -> FinetuneRun:
+    """A fine-tuning whose weights move by minus the gradient, which is not clipped."""
+    config = quick(**{"max_grad_norm": 1e9, "guidance": 1.0, **settings})
+    weights = add_lora(pipe, rank=2, seed=0)
+    with torch.no_grad():
+        noise = torch.Generator().manual_seed(1)
+        for weight in weights.parameters():  # at zero the first matrices have no gradient
+            weight.add_(0.1 * torch.randn(weight.shape, generator=noise))
+    return FinetuneRun(
+        Accelerator(cpu=True),
+        SamplingLoop(
+            pipe,
+            steps=config.sampling_steps,
+            guidance=config.guidance,
+            height=SIDE,
+            width=SIDE,
+            checkpointing=config.gradient_checkpointing,
+        ),
+        LatentReward(pipe, reward),  # type: ignore[arg-type] # any reward
+        weights,
+        torch.optim.SGD(weights.parameters(), lr=1.0),
+        config,
+        PROMPTS,
+        folder,
+        {},
+    )
+
+
+def moved(run: FinetuneRun, step: Callable[[FinetuneRun, int], object]) -> dict[str, Tensor]:
+    """By how much a step moves each weight, which is put back."""
+    before = {name: weight.detach().clone() for name, weight in run.weights.named_parameters()}
+    step(run, 0)
+    found = {}
+    with torch.no_grad():
+        for name, weight in run.weights.named_parameters():
+            found[name] = weight - before[name]
+            weight.copy_(before[name])
+    return found
