@@ -12,7 +12,6 @@ import torch
 from stablepref.integrations.ddpo import ddpo_step
 from stablepref.integrations.draft import draft_step
 from stablepref.integrations.finetune_batches import sample_pictures
-from stablepref.integrations.finetune_config import FinetuneConfig
 from stablepref.integrations.finetune_run import FinetuneRun
 from stablepref.integrations.finetune_samples import SampleWatch
 from stablepref.integrations.finetune_setup import check_trainable, described_finetuning
@@ -25,6 +24,7 @@ from stablepref.integrations.sampling_loop import SamplingLoop
 from stablepref.checkpoints import save_checkpoint
 from stablepref.durable import remove_leftovers, sync
 from stablepref.engine import any_process, engine
+from stablepref.finetune_config import FinetuneConfig
 from stablepref.optimizer import build_optimizer
 from stablepref.prompts import check_prompts
 from stablepref.stopping import leave, stop_signals

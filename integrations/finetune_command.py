@@ -12,12 +12,12 @@ import torch
 from accelerate import PartialState
 from stablepref.integrations.ensemble import Ensemble
 from stablepref.integrations.finetune import finetune
-from stablepref.integrations.finetune_config import FinetuneConfig
 from stablepref.integrations.reward import DifferentiableReward
 from stablepref.integrations.select import load_pipeline
 
 from stablepref.cli_settings import read_setting
 from stablepref.commands import Options
+from stablepref.finetune_config import FinetuneConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
     from accelerate import Accelerator
     from stablepref.integrations.finetune_batches import Picture
-    from stablepref.integrations.finetune_config import FinetuneConfig
     from stablepref.integrations.latent_reward import LatentReward
     from stablepref.integrations.lora import LoraWeights
     from stablepref.integrations.sampling_loop import SamplingLoop
     from torch import Tensor
+
+    from stablepref.finetune_config import FinetuneConfig
 
 NAMED: Final = 10
 """Prompts that a message names."""

@@ -14,8 +14,9 @@ from stablepref.fingerprint import weights_digest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stablepref.integrations.finetune_config import FinetuneConfig
     from stablepref.integrations.latent_reward import LatentReward
+
+    from stablepref.finetune_config import FinetuneConfig
 
 
 def check_trainable(pipe: Any, config: FinetuneConfig) -> None:  # noqa: ANN401 (diffusers has no types)

@@ -9,7 +9,7 @@ import typer
 from stablepref.cli_ends import reported
 from stablepref.cli_options import AsJson, Device, Dtype
 from stablepref.cli_settings import with_settings
-from stablepref.integrations.finetune_config import FinetuneConfig
+from stablepref.finetune_config import FinetuneConfig
 
 _PANEL = "Settings (none leaves a setting out)"
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState
 from commandline import run
-from stablepref.integrations.finetune_config import FinetuneConfig
 from tiny_finetune import pipeline as tiny_pipeline
+
+from stablepref.finetune_config import FinetuneConfig
 
 QUICK = (
     *("--steps=2", "--batch-size=2", "--sampling-steps=2", "--last-steps=2", "--guidance=1"),

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from stablepref.integrations.finetune_config import FinetuneConfig
 
 from stablepref.cli_settings import read_setting
+from stablepref.finetune_config import FinetuneConfig
 from stablepref.recipes import TrainConfig
 
 

@@ -4,7 +4,8 @@ from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
 import pytest
-from stablepref.integrations.finetune_config import FREE, FinetuneConfig
+
+from stablepref.finetune_config import FREE, FinetuneConfig
 
 
 @pytest.mark.parametrize(

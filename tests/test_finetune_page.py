@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from accelerate.state import AcceleratorState
-from stablepref.integrations.finetune_config import FinetuneConfig
 from test_docs import DOCS, python_blocks
 from tiny_finetune import pipeline
+
+from stablepref.finetune_config import FinetuneConfig
 
 PAGE = (DOCS / "finetuning.md").read_text(encoding="utf-8")
 

@@ -22,9 +22,10 @@ from stablepref.benchmarks.shapes.pipeline_parts import (
     save_pipeline,
 )
 from stablepref.benchmarks.shapes.prompt_set import lab_prompts
-from stablepref.integrations.finetune_config import FinetuneConfig
 from test_shapes_pipeline_parts import TINY
 from tiny import tiny_clip
+
+from stablepref.finetune_config import FinetuneConfig
 
 CONFIG = FinetuneConfig(
     steps=2,

@@ -8,7 +8,6 @@ import torch
 from accelerate import Accelerator
 from brightness import Brightness
 from diffusers import DDIMScheduler, DiffusionPipeline
-from stablepref.integrations.finetune_config import FinetuneConfig
 from stablepref.integrations.finetune_run import FinetuneRun
 from stablepref.integrations.latent_reward import LatentReward
 from stablepref.integrations.lora import add_lora
@@ -16,6 +15,8 @@ from stablepref.integrations.reward import DifferentiableReward
 from stablepref.integrations.sampling_loop import SamplingLoop
 from tiny_pipelines import build
 from torch import Tensor
+
+from stablepref.finetune_config import FinetuneConfig
 
 PROMPTS = ["a red circle", "a dog"]
 SIDE = 16

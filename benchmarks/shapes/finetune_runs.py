@@ -8,10 +8,10 @@ from typing import Any
 
 from diffusers import StableDiffusionPipeline
 from stablepref.integrations.finetune import LORA, LORAS, finetune
-from stablepref.integrations.finetune_config import FinetuneConfig
 from stablepref.integrations.reward import DifferentiableReward
 from torch import nn
 
+from stablepref.finetune_config import FinetuneConfig
 from stablepref.fingerprint import weights_digest
 from stablepref.partial import PartialFile
 from stablepref.scorer import Scorer

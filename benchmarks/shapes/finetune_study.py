@@ -19,9 +19,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from stablepref.integrations.ensemble import Ensemble
-from stablepref.integrations.finetune_config import FinetuneConfig, Method
 
 from stablepref.durable import WRITING
+from stablepref.finetune_config import FinetuneConfig, Method
 from stablepref.scorer import Scorer
 from stablepref.zoo import load
 
