@@ -14,8 +14,8 @@ def automatic_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the device has units that multiply it, else float32.
 
     There it is several times as fast, and what it changes is small beside what decides a
-    preference: docs/precision.md has the measurements. Elsewhere it is slower than float32, which is
-    exact everywhere.
+    preference: docs/precision.md has the measurements. Elsewhere it is slower than float32, which
+    is exact everywhere.
     """
     if device.type == "cpu":
         return torch.bfloat16 if has_bfloat16_units() else torch.float32

@@ -1,17 +1,15 @@
 """A fine-tuning that is killed or stopped goes on to the same weights."""
 
 import json
-import multiprocessing
 import os
 import random
 import signal
 import time
-from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import start
 from stablepref.integrations.finetune import finetune
 from tiny_finetune import PROMPTS, bright, pipeline, quick
 
@@ -36,23 +34,6 @@ def run(folder: Path, method: str) -> None:
     finetune(pipe, PROMPTS, bright(pipe, views=1), config, out=folder, progress=False)
 
 
-Start = Callable[[Path, str], BaseProcess]
-
-
-@pytest.fixture(scope="module")
-def start() -> Start:
-    """Start the training in a fresh process that has imported torch already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stablepref.integrations.finetune", "tiny_finetune"])
-
-    def started(folder: Path, method: str) -> BaseProcess:
-        process = context.Process(target=run, args=(folder, method))
-        process.start()
-        return process
-
-    return started
-
-
 def lines(folder: Path) -> list[dict[str, Any]]:
     """Rows of metrics.jsonl but for the speed; half a row is none."""
     path = folder / "metrics.jsonl"
@@ -71,15 +52,15 @@ def assert_same(folder: Path, whole: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["draft", pytest.param("ddpo", marks=pytest.mark.slow)])
-def test_killed_at_random_moments(start: Start, method: str, tmp_path: Path) -> None:
+def test_killed_at_random_moments(method: str, tmp_path: Path) -> None:
     """Rows written, not time, decide when to kill, so that slow machines kill as often."""
     whole, folder = tmp_path / "whole", tmp_path / "broken"
-    process = start(whole, method)
+    process = start(run, whole, method)
     process.join()
     assert process.exitcode == 0
     rng = random.Random(method)
     for _ in range(KILLS):
-        process = start(folder, method)
+        process = start(run, folder, method)
         wanted = len(lines(folder)) + rng.randint(1, 2)
         while process.is_alive() and len(lines(folder)) < wanted:
             time.sleep(0.002)
@@ -88,15 +69,15 @@ def test_killed_at_random_moments(start: Start, method: str, tmp_path: Path) -> 
         process.join()
         assert process.exitcode == -signal.SIGKILL
     assert list(folder.glob("checkpoints/step-*"))
-    process = start(folder, method)
+    process = start(run, folder, method)
     process.join()
     assert process.exitcode == 0
     assert not list(folder.rglob(".*"))
     assert_same(folder, whole)
 
 
-def test_asked_to_stop_it_saves_first(start: Start, tmp_path: Path) -> None:
-    process = start(tmp_path, "draft")
+def test_asked_to_stop_it_saves_first(tmp_path: Path) -> None:
+    process = start(run, tmp_path, "draft")
     while not list(tmp_path.glob("checkpoints/step-*")):
         time.sleep(0.005)
     os.kill(process.pid or 0, signal.SIGTERM)
@@ -105,7 +86,7 @@ def test_asked_to_stop_it_saves_first(start: Start, tmp_path: Path) -> None:
     assert not (tmp_path / "lora").exists()
     steps = [row["step"] for row in lines(tmp_path)]
     assert (tmp_path / "checkpoints" / f"step-{steps[-1]:08d}").is_dir()
-    process = start(tmp_path, "draft")
+    process = start(run, tmp_path, "draft")
     process.join()
     assert process.exitcode == 0
     assert [row["step"] for row in lines(tmp_path) if "reward" in row] == [*range(1, STEPS + 1)]

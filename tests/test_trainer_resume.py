@@ -1,6 +1,5 @@
 """A training that is killed, stopped or damaged goes on to the same weights."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -11,6 +10,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from forked import start
 from ranked import SMALL, ranked_groups
 from tiny import tiny_clip
 
@@ -58,24 +58,7 @@ def run_and_die_before_the_move(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def start() -> Callable[[Callable[[Path], None], Path], BaseProcess]:
-    """Start a function in a fresh process that has imported torch already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stablepref.trainer", "ranked", "tiny"])
-
-    def started(function: Callable[[Path], None], folder: Path) -> BaseProcess:
-        process = context.Process(target=function, args=(folder,))
-        process.start()
-        return process
-
-    return started
-
-
-Start = Callable[[Callable[[Path], None], Path], BaseProcess]
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training without a break."""
     folder = tmp_path_factory.mktemp("whole")
     process = start(run, folder)
@@ -119,7 +102,7 @@ def kill_after(process: BaseProcess, folder: Path, rows: int, seconds: float) ->
     process.join()
 
 
-def test_killed_at_ten_random_moments(start: Start, uninterrupted: Path, tmp_path: Path) -> None:
+def test_killed_at_ten_random_moments(uninterrupted: Path, tmp_path: Path) -> None:
     """Rows written, not time, decide when to kill, so that slow machines kill as often."""
     rng = random.Random(0)
     reached = []
@@ -140,7 +123,7 @@ def test_killed_at_ten_random_moments(start: Start, uninterrupted: Path, tmp_pat
 
 @pytest.mark.parametrize("moment", [run_and_die_while_sealing, run_and_die_before_the_move])
 def test_killed_during_a_checkpoint(
-    start: Start, uninterrupted: Path, tmp_path: Path, moment: Callable[[Path], None]
+    uninterrupted: Path, tmp_path: Path, moment: Callable[[Path], None]
 ) -> None:
     """During the first one, and with checkpoints from before, the last of which is then used."""
     for _ in range(2):
@@ -166,7 +149,7 @@ def test_killed_during_a_checkpoint(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
 def test_asked_to_stop_it_saves_first(
-    start: Start, uninterrupted: Path, tmp_path: Path, number: int, code: int
+    uninterrupted: Path, tmp_path: Path, number: int, code: int
 ) -> None:
     process = start(run, tmp_path)
     while not list(tmp_path.glob("checkpoints/step-*")):
@@ -182,7 +165,6 @@ def test_asked_to_stop_it_saves_first(
 
 
 def test_after_a_damaged_checkpoint_the_one_before_is_used(
-    start: Start,
     uninterrupted: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
