@@ -240,6 +240,15 @@ def test_a_finished_file_is_not_scored_again(
     assert out.read_bytes() == before
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What is started here can be interrupted, also where these tests themselves cannot (nohup)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupting_keeps_what_is_done(model: Path, pictures: list[Path], tmp_path: Path) -> None:
     rows = write_manifest(tmp_path, pictures, 40)
     lines = rows.read_bytes().splitlines(keepends=True)
