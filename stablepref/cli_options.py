@@ -11,10 +11,7 @@ Like = Annotated[
 Device = Annotated[str | None, typer.Option(help="cuda, cpu, ...; by default the accelerator.")]
 Dtype = Annotated[
     str | None,
-    typer.Option(
-        help="float32, which is exact, bfloat16, ...; by default bfloat16 where the device "
-        "multiplies it, else float32."
-    ),
+    typer.Option(help="float32, bfloat16, ...; by default float32, which is exact."),
 ]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images encoded at once.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
