@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import torch
-from stablepref.integrations.callback_denoiser import embeds_guidance
 from stablepref.integrations.gradient_state import refuse_offloading
-from torch import Tensor, nn
+from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,20 +88,50 @@ class Denoiser:
 
     def __call__(self, latents: Tensor, timestep: Tensor, conditions: Mapping[str, Any]) -> Tensor:
         """The prediction `(batch, channels, h, w)` for latents as the scheduler scales them."""
-        guided = self.guidance > 1
-        inputs = torch.cat([latents] * 2) if guided else latents
-        if self._kind == "StableDiffusion3Pipeline":
-            times = timestep.expand(len(inputs))
-            (made,) = self.module(
-                hidden_states=inputs, timestep=times, **conditions, return_dict=False
-            )
-        else:
-            (made,) = self.module(inputs, timestep, **conditions, return_dict=False)
-        predicted: Tensor = made
-        if not guided:
-            return predicted
-        negative, positive = predicted.chunk(2)
-        return negative + self.guidance * (positive - negative)
+        guidance = self.guidance if self.guidance > 1 else None
+        return guided_output(self.pipe, latents, timestep, conditions, guidance=guidance)
+
+
+def guided_output(
+    pipe: object,
+    latents: Tensor,
+    timestep: Tensor,
+    conditions: Mapping[str, Any],
+    *,
+    guidance: float | None,
+    rescale: float = 0.0,
+) -> Tensor:
+    """The denoiser's output with classifier-free guidance (Ho and Salimans 2022).
+
+    Args:
+        pipe: A pipeline of `DENOISERS`.
+        latents: `(batch, channels, h, w)`, as the scheduler scales them for the denoiser.
+        timestep: One of the scheduler's timesteps.
+        conditions: Other arguments of the network, under guidance with two rows for each picture,
+            all of the negative prompts first.
+        guidance: Scale; None for no guidance.
+        rescale: Share of the guided output that gets the spread of the prompt's own (Lin et al.
+            2024, section 3.4).
+
+    Returns:
+        Of the shape of the latents, in the denoiser's number type.
+    """
+    inputs = latents if guidance is None else torch.cat([latents] * 2)
+    network = denoiser_of(pipe)
+    if DENOISERS[type(pipe).__name__] == "transformer":
+        times = timestep.expand(len(inputs))
+        (made,) = network(hidden_states=inputs, timestep=times, **conditions, return_dict=False)
+    else:
+        (made,) = network(inputs, timestep, **conditions, return_dict=False)
+    output: Tensor = made
+    if guidance is None:
+        return output
+    without, text = output.chunk(2)
+    guided = without + guidance * (text - without)
+    if rescale <= 0:
+        return guided
+    own, wanted = (part.std(dim=(1, 2, 3), keepdim=True) for part in (guided, text))
+    return guided * (rescale * wanted / own + 1 - rescale)
 
 
 def check_denoisable(pipe: object) -> None:
@@ -135,10 +164,15 @@ def check_denoisable(pipe: object) -> None:
         raise ValueError(msg)
 
 
-def denoiser_of(pipe: object) -> nn.Module:
+def embeds_guidance(pipe: Pipeline) -> bool:
+    """Whether the guidance scale is an input of the denoiser, as in consistency models."""
+    config = getattr(pipe.components.get("unet"), "config", {})
+    return config.get("time_cond_proj_dim") is not None
+
+
+def denoiser_of(pipe: object) -> Any:  # noqa: ANN401 (diffusers has no types)
     """The network of a pipeline of `DENOISERS` that predicts noise, velocity or flow."""
-    network: nn.Module = getattr(pipe, DENOISERS[type(pipe).__name__])
-    return network
+    return getattr(pipe, DENOISERS[type(pipe).__name__])
 
 
 def _joined(embedded: Sequence[Tensor | None], guided: bool) -> Tensor:

@@ -13,7 +13,8 @@ import warnings
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import torch
-from stablepref.integrations.callback_denoiser import STEP_TENSORS, denoise, embeds_guidance
+from stablepref.integrations.callback_denoiser import STEP_TENSORS, denoise
+from stablepref.integrations.denoiser import embeds_guidance
 from stablepref.integrations.gradient_state import (
     decoder_lifted,
     frozen,

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
-from stablepref.integrations.callback_denoiser import STEP_TENSORS, embeds_guidance
+from stablepref.integrations.callback_denoiser import STEP_TENSORS
+from stablepref.integrations.denoiser import embeds_guidance
 from stablepref.integrations.gradient_state import decoder_lifted
 from stablepref.integrations.reward_images import decode_latents
 from stablepref.integrations.x0_prediction import (
