@@ -76,7 +76,8 @@ def test_kind_loss_equals_a_naive_loop() -> None:
 def test_patches_tell_centres_and_places() -> None:
     """The circle's centre is on the edge between two rows of patches and belongs to the lower."""
     attributes = len(COLOURS) + len(SHAPES)
-    found = patch_places(two_objects(), 4)[0].view(4, 4, 3, attributes)
+    objects = two_objects()
+    found = patch_places(objects, patch_kinds(objects, 4))[0].view(4, 4, 3, attributes)
     red, circle = COLOURS.index("red"), len(COLOURS) + SHAPES.index("circle")
     # The centre of the circle, (0.25, 0.5), is a corner of four patches: the second column's, and
     # the third row's, begin there.
@@ -99,14 +100,15 @@ def test_objects_outside_the_crop_have_no_centre() -> None:
     placed = (Placed(0, 0.28, 0.5, 0.2),)
     objects = list_objects([Scene((CIRCLE,))], [placed], crop)
     attributes = len(COLOURS) + len(SHAPES)
-    found = patch_places(objects, 8)[0].view(64, 3, attributes)
+    found = patch_places(objects, patch_kinds(objects, 8))[0].view(64, 3, attributes)
     assert not found[:, 0].any()
     assert found[:, 1].any()
 
 
 def test_place_loss_equals_a_naive_loop_and_begins_with_the_places_own_square() -> None:
     objects = two_objects()
-    kinds, places = patch_kinds(objects, 4), patch_places(objects, 4)
+    kinds = patch_kinds(objects, 4)
+    places = patch_places(objects, kinds)
     predicted = torch.randn(places.shape, generator=torch.Generator().manual_seed(0))
     errors: dict[bool, list[float]] = {True: [], False: []}
     for row, wanted, kind in zip(predicted[0], places[0], kinds[0], strict=True):

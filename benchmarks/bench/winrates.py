@@ -107,14 +107,15 @@ def compare_models(
         return ()
     differences = np.stack([means[a] - means[b] for a, b, _ in met])
     rates = np.stack([shares[:, 0] + shares[:, 1] / 2 for _, _, shares in met])
-    adjusted = holm([sign_test(shares) for _, _, shares in met])
+    p_values = [sign_test(shares) for _, _, shares in met]
     comparisons = []
-    for (a, b, shares), row, rate, gap, p_adjusted in zip(
+    for (a, b, shares), row, rate, gap, p, p_adjusted in zip(
         met,
         differences,
         win_rate_intervals(rates, resamples=resamples, seed=seed),
         mean_intervals(differences, resamples=resamples, seed=seed),
-        adjusted,
+        p_values,
+        holm(p_values),
         strict=True,
     ):
         win, tie, loss = np.nanmean(shares, axis=0)
@@ -134,7 +135,7 @@ def compare_models(
                 difference_low=gap.low,
                 difference_high=gap.high,
                 effect_size=effect_size(row),
-                p=sign_test(shares),
+                p=p,
                 p_adjusted=p_adjusted,
                 distinct=p_adjusted < SIGNIFICANCE,
                 needed=_needed(shares, SIGNIFICANCE / len(met)),

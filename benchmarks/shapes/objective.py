@@ -51,9 +51,8 @@ def batch_losses(model: CLIP, head: PatchHead, batch: Batch, *, precision: str) 
         features = [pooled, encode_tokens(model, batch.tokens)]
     seen, read = map(unit, features)
     logits = model.logit_scale.exp() * (seen @ read.T)
-    grid = math.isqrt(patches.shape[1])
     read_kinds, read_places = head(patches.float())
-    kinds = patch_kinds(batch.objects, grid)
+    kinds = patch_kinds(batch.objects, math.isqrt(patches.shape[1]))
     told, shown = batch.descriptions, describe_pictures(batch.descriptions, batch.objects)
     own = torch.arange(len(logits), device=logits.device)
     return Losses(
@@ -62,7 +61,7 @@ def batch_losses(model: CLIP, head: PatchHead, batch: Batch, *, precision: str) 
         pictures=code_loss(seen, scene_codes(shown, seen.shape[1])),
         prompts=code_loss(read, scene_codes(told, read.shape[1])),
         kinds=kind_loss(read_kinds, kinds),
-        places=place_loss(read_places, patch_places(batch.objects, grid), kinds),
+        places=place_loss(read_places, patch_places(batch.objects, kinds), kinds),
         top1=(logits.argmax(dim=1) == own).float().mean(),
     )
 

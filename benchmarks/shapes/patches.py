@@ -51,15 +51,19 @@ def patch_kinds(objects: Objects, grid: int) -> Tensor:
     return torch.where(nearest[..., None] <= 1, kinds + 1, 0)
 
 
-def patch_places(objects: Objects, grid: int) -> Tensor:
-    """Where each patch's colour and shape are: `(batch, grid * grid, 3 * (colours + shapes))`.
+def patch_places(objects: Objects, kinds: Tensor) -> Tensor:
+    """Where each patch's colour and shape are: `(batch, patches, 3 * (colours + shapes))`.
 
     For every colour and shape three numbers: 1 in the patch with the centre of an object that has
     it; and, in all patches of such an object, the place of the patch across and downwards, from -1
     to 1. 0 everywhere else. Their sums over the patches tell how many there are and where, which
     no sum of what is separately known of kinds and of places does.
+
+    Args:
+        objects: what stands where.
+        kinds: `(batch, patches, 2)` from `patch_kinds`.
     """
-    kinds = patch_kinds(objects, grid)
+    grid = math.isqrt(kinds.shape[1])
     shown = torch.cat(
         [
             functional.one_hot(kinds[..., 0], len(COLOURS) + 1)[..., 1:],
