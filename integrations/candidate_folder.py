@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from stablepref.durable import replacing
 from stablepref.partial import PartialFile
 
 if TYPE_CHECKING:
@@ -76,10 +77,8 @@ class CandidateFolder:
 
     def add(self, candidate: Candidate, image: Image.Image) -> None:
         """Write a candidate: the picture whole, then its line, if that is not there already."""
-        path = self.picture(candidate)
-        staging = path.with_suffix(".tmp")
-        image.save(staging, "PNG")
-        staging.replace(path)
+        with replacing(self.picture(candidate)) as staging:
+            image.save(staging, "PNG")
         if candidate.index not in self._known:
             with self._file.writing() as write:
                 write(vars(candidate))

@@ -22,7 +22,7 @@ from stablepref.integrations.sampled_rewards import as_scorer
 from stablepref.integrations.sampling_loop import SamplingLoop
 
 from stablepref.checkpoints import save_checkpoint
-from stablepref.durable import remove_leftovers, sync
+from stablepref.durable import remove_leftovers, replacing
 from stablepref.engine import any_process, engine
 from stablepref.finetune_config import FinetuneConfig
 from stablepref.optimizer import build_optimizer
@@ -280,8 +280,5 @@ def _save(run: FinetuneRun, result: Finetuned) -> None:
         "last": asdict(result.last),
         "signs": list(result.signs),
     }
-    path = run.folder / REPORT_FILE
-    staging = path.with_suffix(".tmp")
-    staging.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    sync(staging)
-    staging.replace(path)
+    with replacing(run.folder / REPORT_FILE) as staging:
+        staging.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

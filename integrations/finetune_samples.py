@@ -9,6 +9,8 @@ import torch
 from stablepref.integrations.contact_sheet import contact_sheet
 from stablepref.integrations.reward_images import decode_latents
 
+from stablepref.durable import replacing
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -58,10 +60,10 @@ class SampleWatch:
         if write:
             path = self.folder / SAMPLES / f"step-{step:08d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            staging = path.with_suffix(".tmp")
             title = f"after step {step}: mean reward {report.reward:.3f}"
-            contact_sheet(images, prompts, title=title, frame_first=False).save(staging, "PNG")
-            staging.replace(path)
+            sheet = contact_sheet(images, prompts, title=title, frame_first=False)
+            with replacing(path) as staging:
+                sheet.save(staging, "PNG")
         return report
 
 

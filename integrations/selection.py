@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 from PIL import Image
 from stablepref.integrations.contact_sheet import contact_sheet
 
+from stablepref.durable import replacing
 from stablepref.items import Outcome
 from stablepref.manifest import Item
 from stablepref.page import write_page
@@ -109,10 +110,8 @@ class Selection:
             model=self.model,
             unit=self.unit,
         )
-        path = folder / "selection.json"
-        staging = path.with_suffix(".tmp")
-        staging.write_text(json.dumps(self.row(), indent=1) + "\n")
-        staging.replace(path)
+        with replacing(folder / "selection.json") as staging:
+            staging.write_text(json.dumps(self.row(), indent=1) + "\n")
 
     def row(self) -> dict[str, object]:
         """All but the pictures, plain JSON values."""
@@ -152,6 +151,5 @@ def in_order(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _write_picture(image: Image.Image, path: Path) -> None:
-    staging = path.with_suffix(".tmp")
-    image.save(staging, "PNG")
-    staging.replace(path)
+    with replacing(path) as staging:
+        image.save(staging, "PNG")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 WRITING: Final = ".writing"
@@ -26,6 +28,25 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield where to write a file that takes the place of `path` when the block ends.
+
+    The file appears whole and on the disk, or, if the block fails, not at all. What a kill leaves
+    is a hidden file of which `remove_leftovers` knows.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    staging = path.with_name(f".{path.name}{WRITING}")
+    try:
+        yield staging
+        sync(staging)
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from typing import TYPE_CHECKING
 
+from stablepref.durable import replacing
 from stablepref.evalreport import TIE_RULES
 from stablepref.reportpairs import compare_reports
 
@@ -85,12 +85,8 @@ def save_reports(path: Path, reports: Sequence[EvaluationReport]) -> None:
         OSError: It cannot be written.
     """
     text = json.dumps(reports_dict(reports, scores=True), allow_nan=False)
-    staging = path.with_name(path.name + ".tmp")
-    with staging.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)
+    with replacing(path) as staging:
+        staging.write_text(text + "\n", encoding="utf-8")
 
 
 def _disturbed(row: Disturbed) -> dict[str, object]:

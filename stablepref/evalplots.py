@@ -14,6 +14,7 @@ except ImportError as error:
     raise ImportError(msg) from error
 
 from stablepref.annotators import majority
+from stablepref.durable import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,8 +161,7 @@ def _with_error(intervals: Sequence[Interval]) -> tuple[Array, Array]:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write a figure; equal inputs give equal bytes in SVG."""
-    staging = path.with_name(f"{path.stem}.tmp{path.suffix}")
-    with mpl.rc_context({"svg.hashsalt": "stablepref"}):
+    with replacing(path) as staging, mpl.rc_context({"svg.hashsalt": "stablepref"}):
         metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(staging, dpi=_DOTS_PER_INCH, metadata=metadata)
-    staging.replace(path)
+        form = path.suffix.removeprefix(".")
+        figure.savefig(staging, dpi=_DOTS_PER_INCH, metadata=metadata, format=form)

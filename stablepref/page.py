@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from stablepref.durable import replacing
 from stablepref.images import ImageError, Source, decode
 from stablepref.sources import describe
 
@@ -108,13 +109,9 @@ def _write(path: Path, **values: object) -> None:
         lstrip_blocks=True,
     )
     text = environment.get_template("pictures.html.j2").render(values)
-    staging = path.with_name(path.name + ".tmp")
-    try:
+    with replacing(path) as staging:
         # File names need not be valid text, and a page has to be.
         staging.write_text(text, encoding="utf-8", errors="replace")
-        staging.replace(path)
-    finally:
-        staging.unlink(missing_ok=True)
 
 
 def _counted(number: int) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO, final
 
 from stablepref.anytext import ANY_TEXT
+from stablepref.durable import replacing
 from stablepref.outputs import check_place
 from stablepref.partial import PartialFile, Row
 
@@ -65,11 +65,11 @@ class ResultsFile:
         """Yield `write(row)`; on a clean end the file is put in place under its own name."""
         with self.partial.writing() as write:
             yield write
-        staging = self.path.with_name(self.path.name + ".tmp")
-        with staging.open("w", encoding="utf-8", errors=ANY_TEXT, newline="") as file:
+        with (
+            replacing(self.path) as staging,
+            staging.open("w", encoding="utf-8", errors=ANY_TEXT, newline="") as file,
+        ):
             write_rows(self.partial.rows(), file, self.path.suffix.lower())
-            os.fsync(file.fileno())
-        staging.replace(self.path)
         self.partial.remove()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import DistributedType
 
-from stablepref.durable import WRITING, sync
+from stablepref.durable import replacing, sync
 from stablepref.pretrained import save_folder
 
 if TYPE_CHECKING:
@@ -52,10 +52,8 @@ def save_trained(
     if accelerator.is_main_process:
         save_folder(scorer, folder, state=state)
         section = training_card(scorer.name, described, step, scores)
-        staging = folder / f".{CARD_FILE}{WRITING}"
-        scorer.generate_model_card(training=section).save(staging)
-        sync(staging)
-        staging.replace(folder / CARD_FILE)
+        with replacing(folder / CARD_FILE) as staging:
+            scorer.generate_model_card(training=section).save(staging)
         sync(folder)
     accelerator.wait_for_everyone()
 

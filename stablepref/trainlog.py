@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from stablepref.durable import replacing
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -143,6 +145,5 @@ def _forget_after(path: Path, step: int) -> None:
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         if line.endswith("\n") and json.loads(line)["step"] <= step:
             kept.append(line)
-    staging = path.with_suffix(".tmp")
-    staging.write_text("".join(kept), encoding="utf-8")
-    staging.replace(path)
+    with replacing(path) as staging:
+        staging.write_text("".join(kept), encoding="utf-8")

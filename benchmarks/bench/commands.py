@@ -17,7 +17,7 @@ from stablepref.benchmarks.bench.sheets import failure_sheet, score_sheet, sheet
 from stablepref.benchmarks.bench.summary import Summary, summarise
 
 from stablepref.commands import Tally, log
-from stablepref.durable import sync
+from stablepref.durable import replacing
 from stablepref.tables import print_table
 
 if TYPE_CHECKING:
@@ -147,10 +147,8 @@ def write_summary(folder: Path, table: ScoreTable, summary: Summary) -> None:
     texts[MARKDOWN_FILE] = markdown(summary)
     texts[SUMMARY_FILE] = json.dumps(summary.as_dict(), indent=1) + "\n"
     for name, text in texts.items():
-        staging = folder / f"{name}.tmp"
-        staging.write_text(text, encoding="utf-8")
-        sync(staging)
-        staging.replace(folder / name)
+        with replacing(folder / name) as staging:
+            staging.write_text(text, encoding="utf-8")
 
 
 def markdown(summary: Summary) -> str:

@@ -13,7 +13,7 @@ from stablepref.benchmarks.bench.row_files import RowFiles
 from stablepref.integrations.candidates import generate
 
 from stablepref.download import first_line
-from stablepref.durable import WRITING, remove_leftovers, sync
+from stablepref.durable import remove_leftovers, replacing
 from stablepref.progress import progress_bar
 from stablepref.sources import UnusableImageError
 
@@ -220,7 +220,5 @@ def _next(batches: Iterator[list[Generated]]) -> list[Generated] | Exception:
 
 def _write(image: Image.Image, path: Path) -> None:
     """Write a picture: whole under its own name, or not at all."""
-    staging = path.with_name(f".{path.name}{WRITING}")
-    image.save(staging, "PNG")
-    sync(staging)
-    staging.replace(path)
+    with replacing(path) as staging:
+        image.save(staging, "PNG")

@@ -6,7 +6,7 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any, final
 
-from stablepref.durable import sync
+from stablepref.durable import replacing, sync
 from stablepref.partial import PartialFile, ResumeError
 
 if TYPE_CHECKING:
@@ -93,8 +93,6 @@ def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
 
 def _rewrite(path: Path, settings: Mapping[str, object], rows: Sequence[object]) -> None:
     """Put a file of these rows in the place of one that may be there."""
-    staging = path.with_suffix(".tmp")
     lines = [{"settings": dict(settings)}, *rows]
-    staging.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    sync(staging)
-    staging.replace(path)
+    with replacing(path) as staging:
+        staging.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

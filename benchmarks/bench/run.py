@@ -24,7 +24,7 @@ from stablepref.benchmarks.bench.score_table import (
     read_table,
 )
 
-from stablepref.durable import sync
+from stablepref.durable import replacing
 from stablepref.partial import ResumeError
 from stablepref.sources import shorten
 
@@ -167,10 +167,8 @@ def _begin(folder: Path, config: Mapping[str, object], prompts: PromptSet) -> No
         (folder / PROMPTS_FILE, rows),
         (path, json.dumps(config, indent=1) + "\n"),
     ):
-        staging = target.with_suffix(".tmp")
-        staging.write_text(text, encoding="utf-8")
-        sync(staging)
-        staging.replace(target)
+        with replacing(target) as staging:
+            staging.write_text(text, encoding="utf-8")
 
 
 def _difference(folder: Path, before: Mapping[str, object], now: Mapping[str, object]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 
-from stablepref.durable import WRITING, sync
+from stablepref.durable import replacing, sync
 from stablepref.groupmean import GroupMean
 
 if TYPE_CHECKING:
@@ -140,10 +140,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    beside = path.with_name(f".{path.name}{WRITING}")
-    beside.write_text(text, encoding="utf-8")
-    sync(beside)
-    beside.replace(path)
+    with replacing(path) as staging:
+        staging.write_text(text, encoding="utf-8")
     sync(path.parent)
 
 

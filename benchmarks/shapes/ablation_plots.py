@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from stablepref.durable import WRITING
+from stablepref.durable import replacing
 
 from .ablation_plan import START
 from .ablation_statistics import spread
@@ -126,7 +126,8 @@ def _label(axes: Axes, results: Sequence[Result], *, title: str) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write whole or not at all; equal inputs give equal bytes."""
-    staging = path.with_name(f".{path.name}{WRITING}")
-    with mpl.rc_context({"svg.hashsalt": "stablepref", "svg.fonttype": "path"}):
+    with (
+        replacing(path) as staging,
+        mpl.rc_context({"svg.hashsalt": "stablepref", "svg.fonttype": "path"}),
+    ):
         figure.savefig(staging, format="svg", metadata={"Date": None})
-    staging.replace(path)

@@ -17,6 +17,7 @@ from PIL import Image
 from rich.progress import track
 
 from stablepref.data import RankedGroup
+from stablepref.durable import replacing
 from stablepref.jsonl import write_jsonl
 
 from .alignment import MISTAKE_COSTS
@@ -198,9 +199,8 @@ def _claim(out: Path, recipe: object) -> None:
             "folder"
         )
     out.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as staging:
+        staging.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
 
 
 def _lines(path: Path) -> int:

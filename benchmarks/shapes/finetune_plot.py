@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from stablepref.durable import WRITING
+from stablepref.durable import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +45,5 @@ def draw_finetune_study(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         axes.set_xlabel("gain of the plain reward, held-out prompts")
         axes.legend(title="trained with; one line a seed", fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}{WRITING}")
-    figure.savefig(staging, dpi=150, format="png")
-    staging.replace(path)
+    with replacing(path) as staging:
+        figure.savefig(staging, dpi=150, format="png")

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from stablepref.integrations.ensemble import Ensemble
 
-from stablepref.durable import WRITING
+from stablepref.durable import replacing
 from stablepref.finetune_config import FinetuneConfig, Method
 from stablepref.scorer import Scorer
 from stablepref.zoo import load
@@ -140,9 +140,8 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         "base": {name: rows[0][name] for name in ("reward", "robust", "correct")},
         "arms": [asdict(one) for one in summaries],
     }
-    staging = out / f".{STUDY_FILE}{WRITING}"
-    staging.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    staging.replace(out / STUDY_FILE)
+    with replacing(out / STUDY_FILE) as staging:
+        staging.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     draw_finetune_study(out / PLOT_FILE, rows)
     print_table(summaries)
     if not others:

@@ -17,7 +17,7 @@ from diffusers import StableDiffusionPipeline
 from rich.console import Console
 from rich.table import Table
 
-from stablepref.durable import WRITING
+from stablepref.durable import replacing
 from stablepref.zoo import load
 
 from .evaluate import Accuracy, with_interval
@@ -119,9 +119,8 @@ def main(
         "seed": seed,
         "points": [asdict(point) for point in points],
     }
-    staging = out / f".{CURVE_FILE}{WRITING}"
-    staging.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    staging.replace(out / CURVE_FILE)
+    with replacing(out / CURVE_FILE) as staging:
+        staging.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     draw_guidance_curve(out / PLOT_FILE, points)
     table = Table("views", "scale", "reward", "over views", "correct", "95 % interval", "gain")
     for point in points:

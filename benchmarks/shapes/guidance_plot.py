@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from stablepref.durable import WRITING
+from stablepref.durable import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,9 +43,8 @@ def draw_guidance_curve(path: Path, points: Sequence[Point]) -> None:
         axes.set_xlabel("scale of the guidance")
         axes.legend(fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}{WRITING}")
-    figure.savefig(staging, dpi=150, format="png")
-    staging.replace(path)
+    with replacing(path) as staging:
+        figure.savefig(staging, dpi=150, format="png")
 
 
 def _draw(

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import random
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from rich.progress import track
+
+from stablepref.durable import replacing
 
 from .drawing import render
 from .pipeline_autoencoder import to_input
@@ -108,9 +109,5 @@ def _shard_path(folder: Path, shard: int) -> Path:
 
 
 def _write(path: Path, content: bytes) -> None:
-    beside = path.with_suffix(".new")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    with replacing(path) as staging:
+        staging.write_bytes(content)

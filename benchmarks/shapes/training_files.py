@@ -1,7 +1,6 @@
 """What the laboratory's trainings share: checkpoints, metrics, the progress bar."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,15 @@ from typing import Any
 import torch
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
+from stablepref.durable import replacing
+
 METRICS_NAME = "metrics.jsonl"
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint beside its place, then move it, so that a kill leaves a whole one."""
-    beside = path.with_suffix(".new")
-    with beside.open("wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    with replacing(path) as staging:
+        torch.save(dict(state), staging)
 
 
 def load_checkpoint(
@@ -72,9 +69,8 @@ def forget_metrics(folder: Path, stage: str, step: int) -> None:
             row = json.loads(line)
             if row["stage"] != stage or row["step"] <= step:
                 kept.append(line)
-    beside = path.with_suffix(".new")
-    beside.write_text("".join(kept), encoding="utf-8")
-    beside.replace(path)
+    with replacing(path) as staging:
+        staging.write_text("".join(kept), encoding="utf-8")
 
 
 def progress_bar() -> Progress:
