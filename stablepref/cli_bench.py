@@ -8,7 +8,17 @@ import typer
 from typer.core import TyperGroup
 
 from stablepref.cli_ends import finish, reported
-from stablepref.cli_options import AsJson, Device, Dtype
+from stablepref.cli_options import (
+    AsJson,
+    Device,
+    Dtype,
+    Guidance,
+    Height,
+    NegativePrompt,
+    Steps,
+    Width,
+    pipeline_call,
+)
 
 
 class RunByDefault(TyperGroup):
@@ -77,11 +87,11 @@ def run(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images of one prompt generated at once.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What not to make.")] = None,
-    height: Annotated[int | None, typer.Option(min=1, help="Of the images, in pixels.")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Of the images, in pixels.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    negative_prompt: NegativePrompt = None,
+    height: Height = None,
+    width: Width = None,
     pipeline_dtype: Annotated[
         str | None, typer.Option(help="Number type of the pipelines: bfloat16, ...")
     ] = None,
@@ -96,13 +106,13 @@ def run(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
 ) -> None:
     """Make every model's images of every prompt, score them, and compare the models."""
     style = _style(as_json=as_json, as_markdown=as_markdown, as_csv=as_csv)
-    call = {
-        "num_inference_steps": steps,
-        "guidance_scale": guidance,
-        "negative_prompt": negative_prompt,
-        "height": height,
-        "width": width,
-    }
+    call = pipeline_call(
+        steps=steps,
+        guidance=guidance,
+        negative_prompt=negative_prompt,
+        height=height,
+        width=width,
+    )
     # Checked before the next import, which brings torch.
     contestants = import_module("stablepref.benchmarks.bench.contestants").parse_contestants(model)
     scorers: list[str | None] = list(scorer) if scorer else [None]
@@ -113,7 +123,7 @@ def run(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     making = commands.Making(
         images=images,
         seed=seed,
-        call={name: value for name, value in call.items() if value is not None},
+        call=call,
         batch_size=batch_size,
         pipeline_dtype=pipeline_dtype,
         retry=retry,

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from stablepref.cli_ends import reported
-from stablepref.cli_options import AsJson, Device, Dtype, Like
+from stablepref.cli_options import (
+    AsJson,
+    Device,
+    Dtype,
+    Guidance,
+    Height,
+    Like,
+    NegativePrompt,
+    Steps,
+    Width,
+    pipeline_call,
+)
 
 
 @reported
@@ -35,11 +46,11 @@ def select(  # noqa: PLR0913, PLR0917 (the arguments of a command are its option
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Candidates generated at once.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What not to make.")] = None,
-    height: Annotated[int | None, typer.Option(min=1, help="Of the pictures, in pixels.")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Of the pictures, in pixels.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    negative_prompt: NegativePrompt = None,
+    height: Height = None,
+    width: Width = None,
     pipeline_dtype: Annotated[
         str | None, typer.Option(help="Number type of the pipeline: bfloat16, ...")
     ] = None,
@@ -56,13 +67,13 @@ def select(  # noqa: PLR0913, PLR0917 (the arguments of a command are its option
 ) -> None:
     """Generate many candidates for a prompt with a diffusers pipeline and keep the best."""
     options = import_module("stablepref.commands").Options(model, like, device, dtype, views)
-    call = {
-        "num_inference_steps": steps,
-        "guidance_scale": guidance,
-        "negative_prompt": negative_prompt,
-        "height": height,
-        "width": width,
-    }
+    call = pipeline_call(
+        steps=steps,
+        guidance=guidance,
+        negative_prompt=negative_prompt,
+        height=height,
+        width=width,
+    )
     import_module("stablepref.integrations.select").select(
         pipeline,
         prompt,
@@ -73,6 +84,6 @@ def select(  # noqa: PLR0913, PLR0917 (the arguments of a command are its option
         seed=seed,
         batch_size=batch_size,
         pipeline_dtype=pipeline_dtype,
-        call={name: value for name, value in call.items() if value is not None},
+        call=call,
         as_json=as_json,
     )

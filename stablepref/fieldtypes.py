@@ -1,4 +1,4 @@
-"""Whether the fields of a dataclass hold what their annotations say."""
+"""Whether the fields of a dataclass hold what they may."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from _typeshed import DataclassInstance
 
 _TOLD: Final = {
@@ -32,6 +34,29 @@ def check_fields(instance: DataclassInstance) -> None:
         value = getattr(instance, name)
         if not _fits(value, kind):
             raise ValueError(f"{name} is {value!r}; expected {_told(kind)}")
+
+
+def check_range(
+    instance: DataclassInstance,
+    names: Iterable[str],
+    expected: str,
+    inside: Callable[[float], bool],
+) -> None:
+    """Compare numbers among the fields with what they may be; None is left alone.
+
+    Args:
+        instance: Its fields have passed `check_fields`.
+        names: Of the fields.
+        expected: What `inside` asks for, in words.
+        inside: Whether a number will do.
+
+    Raises:
+        ValueError: Names the first field that does not fit, its value, and what was expected.
+    """
+    for name in names:
+        value = getattr(instance, name)
+        if value is not None and not inside(value):
+            raise ValueError(f"{name} is {value}; expected {expected}")
 
 
 def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 (type hints have no common type)

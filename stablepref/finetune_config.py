@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Final, Literal, final
 
-from stablepref.fieldtypes import check_fields
+from stablepref.fieldtypes import check_fields, check_range
 
 Method = Literal["draft", "refl", "ddpo"]
 Tracker = Literal["tensorboard", "wandb"]
@@ -113,14 +113,8 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         """Check every value, and those that depend on each other."""
         check_fields(self)
-        for names, expected, lowest in (
-            (_POSITIVE, "more than 0", False),
-            (_NOT_NEGATIVE, "0 or more", True),
-        ):
-            for name in names:
-                value = getattr(self, name)
-                if value is not None and not (value > 0 or (lowest and value == 0)):
-                    raise ValueError(f"{name} is {value}; expected {expected}")
+        check_range(self, _POSITIVE, "more than 0", lambda value: value > 0)
+        check_range(self, _NOT_NEGATIVE, "0 or more", lambda value: value >= 0)
         if self.last_steps > self.sampling_steps:
             raise ValueError(
                 f"last_steps is {self.last_steps} of {self.sampling_steps} sampling_steps; "

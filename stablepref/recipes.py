@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, final
 
-from stablepref.fieldtypes import check_fields
+from stablepref.fieldtypes import check_fields, check_range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -150,15 +150,9 @@ class TrainConfig:
             )
 
     def _check_ranges(self) -> None:
-        for names, expected, inside in (
-            (_POSITIVE, "more than 0", lambda value: value > 0),
-            (_NOT_NEGATIVE, "0 or more", lambda value: value >= 0),
-            (_BELOW_ONE, "0 or more, and less than 1", lambda value: 0 <= value < 1),
-        ):
-            for name in names:
-                value = getattr(self, name)
-                if value is not None and not inside(value):
-                    raise ValueError(f"{name} is {value}; expected {expected}")
+        check_range(self, _POSITIVE, "more than 0", lambda value: value > 0)
+        check_range(self, _NOT_NEGATIVE, "0 or more", lambda value: value >= 0)
+        check_range(self, _BELOW_ONE, "0 or more, and less than 1", lambda value: 0 <= value < 1)
         low, high = self.crop_area
         if not 0 < low <= high <= 1:
             raise ValueError(f"crop_area is {self.crop_area}; expected 0 < low <= high <= 1")

@@ -12,6 +12,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -48,6 +49,18 @@ def save_pipeline(folder: Path) -> Path:
     pipe, _ = build("sd")
     pipe.save_pretrained(folder)
     return folder
+
+
+def program(*arguments: object, launcher: tuple[str, ...] = ()) -> str:
+    """This program in a process of its own; its standard output."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ACCELERATE_")}
+    done = subprocess.run(
+        [sys.executable, *launcher, __file__, *map(str, arguments)],
+        env=environment | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def draw_finished(folder: Path, *, broken: int | None = 2) -> Path:

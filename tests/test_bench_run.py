@@ -1,9 +1,6 @@
 """A benchmark on disk: what a run leaves, going on after kills, processes, and what fails."""
 
 import json
-import os
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +8,17 @@ import bench_case
 import numpy as np
 import pytest
 import torch
-from bench_case import CALL, IMAGES, PICTURES, PROMPTS, WORDS, draw_finished, rows_of, run_case
+from bench_case import (
+    CALL,
+    IMAGES,
+    PICTURES,
+    PROMPTS,
+    WORDS,
+    draw_finished,
+    program,
+    rows_of,
+    run_case,
+)
 from brightness import Brightness
 from PIL import Image
 from stablepref.benchmarks.bench import generate, score
@@ -135,18 +142,6 @@ def test_a_broken_image_is_a_row_with_its_reason(whole: Path) -> None:
 def test_each_image_is_decoded_once_for_all_scorers(whole: Path, decoded: list[str]) -> None:
     assert whole.is_dir()
     assert len(decoded) == len(set(decoded)) == PICTURES
-
-
-def program(*arguments: object, launcher: tuple[str, ...] = ()) -> str:
-    """The case in a process of its own; its standard output."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("ACCELERATE_")}
-    done = subprocess.run(
-        [sys.executable, *launcher, bench_case.__file__, *map(str, arguments)],
-        env=environment | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_kills_at_random_moments_lose_and_double_nothing(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from stablepref.fieldtypes import check_fields
+from stablepref.fieldtypes import check_fields, check_range
 
 Colour = Literal["red", "green", "blue"]
 NAN, INFINITE = float("nan"), float("inf")
@@ -66,3 +66,17 @@ def test_what_does_not_fit_is_named_with_what_was_expected(
     with pytest.raises(ValueError, match="field is") as error:
         checked(kind, value)
     assert expected in str(error.value)
+
+
+def test_numbers_out_of_range_are_named_and_none_is_left_alone() -> None:
+    sizes = make_dataclass("Sizes", [("one", float), ("two", int | None)])
+
+    def check(one: float, two: int | None) -> None:
+        check_range(sizes(one, two), ("one", "two"), "more than 0", lambda value: value > 0)
+
+    check(0.5, 1)
+    check(0.5, None)
+    with pytest.raises(ValueError, match=r"^two is 0; expected more than 0$"):
+        check(0.5, 0)
+    with pytest.raises(ValueError, match=r"^one is -0.5; expected more than 0$"):
+        check(-0.5, 0)
