@@ -6,7 +6,6 @@ runs it in two processes to its end, in OUT-pair. `python bench_case.py run PIPE
 runs it once, also under torchrun.
 """
 
-import contextlib
 import json
 import os
 import random
@@ -14,12 +13,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
 import torch
 from brightness import Brightness
+from diffusers import StableDiffusionPipeline  # noqa: F401 (imported once for all children)
 from PIL import Image
 from stablepref.benchmarks.bench import score
 from stablepref.benchmarks.bench.judges import ModelJudge
@@ -107,8 +107,29 @@ def done(out: Path) -> dict[str, int]:
     return images | rows
 
 
-def _start(processes: int, pipeline: Path, pictures: Path, out: Path) -> list[int]:
-    """Children that run the case together, as a launcher starts them."""
+def _die_at(access: int) -> None:
+    """Kill this process a moment after it has opened or renamed that many pictures.
+
+    It counts its own, as a watcher beside it would sleep through them on a busy machine.
+    """
+    seen = 0
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal seen
+        if event not in {"open", "os.rename"} or ".png" not in str(arguments[0]):
+            return
+        seen += 1
+        if seen == access:
+            moment = random.random() / 30  # anywhere between two writes
+            threading.Timer(moment, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    sys.addaudithook(count)
+
+
+def _start(
+    processes: int, pipeline: Path, pictures: Path, out: Path, *, die_at: int | None = None
+) -> list[int]:
+    """Children that run the case together, as a launcher starts them; the first may be killed."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -125,6 +146,8 @@ def _start(processes: int, pipeline: Path, pictures: Path, out: Path) -> list[in
                 launched |= {"RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": port}
                 os.environ.update({name: str(value) for name, value in launched.items()})
                 os.environ["MASTER_ADDR"] = "localhost"
+            if rank == 0 and die_at is not None:
+                _die_at(die_at)
             run_case(pipeline, pictures, out)
             code = 0
         finally:
@@ -135,19 +158,14 @@ def _start(processes: int, pipeline: Path, pictures: Path, out: Path) -> list[in
 def _killed(pipeline: Path, pictures: Path, out: Path, kills: int) -> list[dict[str, int]]:
     """What was there after each kill."""
     seen: list[dict[str, int]] = []
-    everything = 2 * IMAGES * len(WORDS) + PICTURES
     for left in range(kills, 0, -1):
-        before = len(seen[-1]) if seen else 0
-        # Not so late that later kills find nothing to kill.
-        target = random.randint(before + 1, max(before + 1, everything - 4 * left))
-        children = _start(1 + left % 2, pipeline, pictures, out)
-        while len(done(out)) < target and not os.waitpid(children[0], os.WNOHANG)[0]:
-            time.sleep(0.01)
-        time.sleep(random.random() / 30)  # anywhere between two writes
-        for child in children:
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
+        # Late enough to finish a picture, not so late that later kills find nothing to kill.
+        children = _start(1 + left % 2, pipeline, pictures, out, die_at=random.randint(3, 10))
+        _, status = os.waitpid(children[0], 0)
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+        for child in children[1:]:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
         seen.append(done(out))
     return seen
 
