@@ -27,9 +27,10 @@ from stablepref.catalog import BY_NAME
 from stablepref.clip import CLIPScorer
 from stablepref.folders import expand_path
 from stablepref.official import build
+from stablepref.precision import has_bfloat16_units
 
 from .precision_candidates import CANDIDATES, CLIP_ONLY
-from .precision_emulation import EmulatedProducts, has_bfloat16_units
+from .precision_emulation import EmulatedProducts
 from .seeded import seeded_checkpoint
 from .shapes.drawing import render
 from .shapes.errors import error_kinds, single_error

@@ -54,8 +54,3 @@ class EmulatedProducts(TorchDispatchMode):
         dtype = given[0].dtype
         found = func(*tree_map_only(torch.Tensor, widen, args), **(kwargs or {}))
         return tree_map_only(torch.Tensor, lambda out: out.to(dtype), found)
-
-
-def has_bfloat16_units() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices by itself (AVX-512 BF16 or AMX)."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -11,7 +11,10 @@ Like = Annotated[
 Device = Annotated[str | None, typer.Option(help="cuda, cpu, ...; by default the accelerator.")]
 Dtype = Annotated[
     str | None,
-    typer.Option(help="float32, bfloat16, ...; by default float32, which is exact."),
+    typer.Option(
+        help="float32, which is exact, bfloat16, ...; by default bfloat16 where the device "
+        "multiplies it, else float32."
+    ),
 ]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images encoded at once.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps.")]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stablepref.data import DataError, RankedGroup
+from stablepref.durable import replacing
 
 _GROUP_KEYS = frozenset(
     {"prompt", "images", "ranks", "id", "annotations", "annotators", "metadata"}
@@ -69,19 +70,12 @@ def write_jsonl(
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     save_to = None if image_folder is None else Path(image_folder).absolute()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     count = 0
-    try:
-        with partial.open("x", encoding="utf-8") as file:
-            for group in groups:
-                row = _row_from_group(group, path.parent, save_to)
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as staging, staging.open("w", encoding="utf-8") as file:
+        for group in groups:
+            row = _row_from_group(group, path.parent, save_to)
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
     return count
 
 
@@ -206,7 +200,6 @@ def _save_once(content: bytes, folder: Path) -> Path:
     path = folder / f"{sha256(content).hexdigest()[:32]}{suffix}"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(content)
-        partial.replace(path)
+        with replacing(path) as staging:
+            staging.write_bytes(content)
     return path

@@ -14,7 +14,7 @@ from stablepref import official
 from stablepref.catalog import BY_NAME, ENTRIES, Entry, RemoteFile
 from stablepref.download import UnavailableError, fetch, first_line, is_cached
 from stablepref.modelnames import HUB_PREFIX, check_dtype, check_model, model_name
-from stablepref.precision import AUTOMATIC
+from stablepref.precision import automatic_dtype
 from stablepref.pretrained import (
     WEIGHTS_FILE,
     WeightsError,
@@ -79,8 +79,9 @@ def load(
             weights in it), an official checkpoint file, or `hf-hub:user/repo`. None takes
             `$STABLEPREF_MODEL`, or "hps-v2.1".
         device: Where to put it; None takes the accelerator if there is one, else the CPU.
-        dtype: Of the encoders' weights; None or "auto" is torch.float32, which is exact. The fast
-            ones, such as "bfloat16", are measured on your own images first.
+        dtype: Of the encoders' weights. None or "auto" is torch.bfloat16 where the device has
+            units that multiply it (CPUs with AMX or AVX-512 BF16, CUDA from Ampere on), else
+            torch.float32, which is exact everywhere.
         like: For a checkpoint file whose name does not tell: the zoo name whose architecture and
             protocol it has.
         compile: Compile the image encoder with `torch.compile`: the first batches take a minute or
@@ -95,8 +96,9 @@ def load(
     """
     name = model_name(name_or_path)
     check_model(name, like)
-    chosen = AUTOMATIC if dtype in (None, "auto") else getattr(torch, check_dtype(dtype))
     place = _device(device)
+    automatic = dtype in (None, "auto")
+    chosen = automatic_dtype(place) if automatic else getattr(torch, check_dtype(dtype))
     key = (_identity(name), str(place), chosen, like, compile)
     with _loading:
         if key not in _loaded:

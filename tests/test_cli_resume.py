@@ -120,7 +120,8 @@ def test_a_resumed_run_decodes_only_the_rest(
     model: Path, pictures: list[Path], tmp_path: Path, decoded: list[str]
 ) -> None:
     out, partial = tmp_path / "out.csv", tmp_path / "out.csv.partial"
-    arguments = ["score", *pictures, "-p", "a cat", "-m", model, "--out", out]
+    arguments = ["score", *pictures, "-p", "a cat", "-m", model, "--dtype", "float32"]
+    arguments += ["--out", out]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "replace", _stop)
         assert run(*arguments).returncode == 130
@@ -137,7 +138,7 @@ def test_a_resumed_run_decodes_only_the_rest(
     out.unlink()
     decoded.clear()
     partial.write_text("\n".join([header, *map(json.dumps, rows)]) + "\n")
-    done = run(*arguments, "--dtype", "float32")
+    done = run(*arguments)
     assert done.returncode == 0, done.stderr
     assert decoded == [str(path) for path in pictures[4:]]
     resumed = list(csv.DictReader(io.StringIO(out.read_text())))

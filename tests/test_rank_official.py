@@ -37,7 +37,9 @@ def test_rank_on_the_gallery_from_an_official_file(
         weights, *_ = write_official_files(name, TWO_BLOCKS, Path(folder))
         like = ["--like", name] if weights.name == CLIP_FILE else []  # else known by its name
         prompt = record["prompts"][0]
-        done = run("rank", *pictures, "-p", prompt, "-m", weights, *like, "--json")
+        done = run(
+            "rank", *pictures, "-p", prompt, "-m", weights, *like, "--dtype", "float32", "--json"
+        )
 
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)

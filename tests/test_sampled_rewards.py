@@ -22,6 +22,8 @@ from stablepref.integrations.sampled_rewards import (
 from tiny import tiny_clip
 from torch import Tensor
 
+from stablepref import load
+
 PROMPTS = ("a red circle", "a dog", "two owls")  # trainers pass the tuples that zip gives
 
 
@@ -82,11 +84,10 @@ def two_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Pat
     for name, protocol in (("pickscore-v1", "clip"), ("own", "hps")):
         folders[name] = tmp_path / name
         tiny_clip(protocol=protocol, name=name).save_pretrained(folders[name])
-    load = sampled_rewards.load
     monkeypatch.setattr(
         sampled_rewards,
         "load",
-        lambda name, **kwargs: load(folders.get(str(name), name), **kwargs),
+        lambda name, **kwargs: load(folders.get(str(name), name), dtype="float32", **kwargs),
     )
     return folders
 
@@ -205,4 +206,5 @@ def test_models_load_by_path_when_the_factory_is_called(
     factory = ddpo_pytorch(tmp_path / "later")
     with pytest.raises(ValueError, match="unknown model"):
         factory()
-    close(ddpo_pytorch(model)()(floats, PROMPTS, {})[0], tiny_clip().score(floats, list(PROMPTS)))
+    expected = load(model).score(floats, list(PROMPTS))
+    close(ddpo_pytorch(model)()(floats, PROMPTS, {})[0], expected)

@@ -24,6 +24,7 @@ def test_select_is_best_of_n(pipeline: Path, model: Path, tmp_path: Path) -> Non
     done = run(
         *("select", pipeline, "-p", PROMPT, "-m", model, "-n", 4, "--keep", 2, "--seed", 9),
         *("--out", tmp_path / "out", "--json", "--guidance", 3, *SMALL),
+        *("--dtype", "float32"),
     )
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)

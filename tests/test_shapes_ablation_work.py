@@ -18,7 +18,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Twenty training groups of each kind, and tiny models."""
     suite = Suite(groups=20, validation=2, test=2, image_blocks=1, text_blocks=1)
     folder = tmp_path_factory.mktemp("world")
-    scorer = stablepref.load(str(save_tiny(folder / "tiny", seed=0)))
+    scorer = stablepref.load(str(save_tiny(folder / "tiny", seed=0)), dtype="float32")
     assert isinstance(scorer, CLIPScorer)
     return World(folder, suite, {"large": scorer})
 

@@ -45,7 +45,7 @@ def test_a_training_leaves_models_metrics_and_checkpoints(tmp_path: Path) -> Non
     moved = {n for n, v in trained.state_dict().items() if not torch.equal(v, before[n])}
     assert moved == {n for n, p in trained.named_parameters() if p.requires_grad}
     assert not trained.training
-    last, best = (stablepref.load(tmp_path / name) for name in ("last", "best"))
+    last, best = (stablepref.load(tmp_path / name, dtype="float32") for name in ("last", "best"))
     for name, value in trained.state_dict().items():
         assert torch.equal(last.state_dict()[name], value)
     assert (last.name, last.preference_scale) == ("small", 1.0)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stablepref.augment import weak_view_boxes
 from stablepref.batches import name_of
-from stablepref.durable import WRITING, sync
+from stablepref.durable import replacing
 from stablepref.images import Source, decode
 from stablepref.perturbations import PERTURBATIONS
 from stablepref.philox import uniform
@@ -155,30 +155,28 @@ def _write(
     images = sum(len(group.images) for group in groups)
     variants = 1 + pool + len(perturbations)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}{WRITING}")
     mapped: np.memmap[tuple[int, ...], np.dtype[np.float32]] | None = None
     row = 0
     decoded, together = _decoded(groups), max(1, _TOGETHER // variants)
-    while some := list(islice(decoded, together)):
-        if pool:  # as in training
-            boxes = pool_boxes(range(row, row + len(some)), pool, seed=seed)
-            flips = torch.zeros(boxes.shape[:2], dtype=torch.bool)
-            pixels = [_pixels(image).to(scorer.device) for image in some]
-            inputs = scorer.preprocess(pixels, boxes, flips)
-        else:  # as in an evaluation
-            inputs = _disturbed(scorer, some, perturbations)
-        with plain_attention(scorer.device):
-            found = frozen_images(scorer, inputs.flatten(0, 1), trained=trained)
-        if mapped is None:
-            shape = (images, variants, *found.shape[1:])
-            mapped = np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=shape)
-        mapped[row : row + len(some)] = found.unflatten(0, (len(some), variants)).cpu().numpy()
-        row += len(some)
-        advance(len(found))
-    assert mapped is not None
-    mapped.flush()
-    sync(beside)
-    beside.replace(path)
+    with replacing(path) as beside:
+        while some := list(islice(decoded, together)):
+            if pool:  # as in training
+                boxes = pool_boxes(range(row, row + len(some)), pool, seed=seed)
+                flips = torch.zeros(boxes.shape[:2], dtype=torch.bool)
+                pixels = [_pixels(image).to(scorer.device) for image in some]
+                inputs = scorer.preprocess(pixels, boxes, flips)
+            else:  # as in an evaluation
+                inputs = _disturbed(scorer, some, perturbations)
+            with plain_attention(scorer.device):
+                found = frozen_images(scorer, inputs.flatten(0, 1), trained=trained)
+            if mapped is None:
+                shape = (images, variants, *found.shape[1:])
+                mapped = np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=shape)
+            mapped[row : row + len(some)] = found.unflatten(0, (len(some), variants)).cpu().numpy()
+            row += len(some)
+            advance(len(found))
+        assert mapped is not None
+        mapped.flush()
 
 
 def _decoded(groups: Sequence[RankedGroup]) -> Iterator[Image.Image]:
