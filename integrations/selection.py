@@ -77,6 +77,18 @@ class Selection:
         scores = (candidate.score for candidate in self.candidates)
         return [math.nan if score is None else score for score in scores]
 
+    def picture(self, candidate: Candidate) -> Image.Image:
+        """A candidate's picture, RGB: one of those kept, or out of its file.
+
+        Raises:
+            KeyError: It was neither kept nor written to disk.
+            OSError: Its file cannot be read.
+        """
+        if candidate.index in self.kept:
+            return self.images[self.kept.index(candidate.index)]
+        with Image.open(self.pictures[candidate.index]) as image:
+            return image.convert("RGB")
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write what there is to see to a folder, each file under a temporary name first.
 
@@ -95,7 +107,7 @@ class Selection:
             _write_picture(image, folder / name)
         shown = self._shown()
         sheet = contact_sheet(
-            [self._picture(candidate) for candidate in shown],
+            [self.picture(candidate) for candidate in shown],
             [
                 f"{place} · {candidate.score:.3f} · seed {candidate.seed}"
                 for place, candidate in enumerate(shown, start=1)
@@ -132,14 +144,8 @@ class Selection:
         scored = [c for c in self.candidates if c.score is not None and c.index in there]
         return in_order(scored)[:SHOWN]
 
-    def _picture(self, candidate: Candidate) -> Image.Image:
-        if candidate.index in self.kept:
-            return self.images[self.kept.index(candidate.index)]
-        with Image.open(self.pictures[candidate.index]) as image:
-            return image.convert("RGB")
-
     def _outcome(self, candidate: Candidate) -> Outcome:
-        picture = None if candidate.fault else self._picture(candidate)
+        picture = None if candidate.fault else self.picture(candidate)
         item = Item(f"seed {candidate.seed}", picture, self.prompt)
         return Outcome(candidate.index, item, candidate.score, None, candidate.fault)
 

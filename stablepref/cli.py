@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from stablepref import cli_bench, cli_data, cli_eval, cli_finetune, cli_select, cli_train
+from stablepref import (
+    cli_bench,
+    cli_data,
+    cli_demo,
+    cli_eval,
+    cli_finetune,
+    cli_select,
+    cli_train,
+)
 from stablepref.anytext import ANY_TEXT
 from stablepref.cli_ends import finish, reported
 from stablepref.cli_options import AsJson, BatchSize, Device, Dtype, Like
@@ -159,6 +167,7 @@ def _style(*, as_json: bool, as_csv: bool) -> str:
 
 
 # Commands in modules of their own, which import as little as this one.
+app.command("demo")(cli_demo.demo)
 app.command("eval")(cli_eval.evaluate)
 app.command("finetune")(cli_finetune.finetune)
 app.command("select")(cli_select.select)

@@ -19,6 +19,7 @@ from stablepref.cli_options import (
     Width,
     pipeline_call,
 )
+from stablepref.cli_paper import paper
 
 
 class RunByDefault(TyperGroup):
@@ -159,6 +160,29 @@ def leaderboard(
     style = _style(as_json=as_json, as_markdown=as_markdown, as_csv=as_csv)
     commands = import_module("stablepref.benchmarks.bench.commands")
     finish(commands.leaderboard(runs, out=out, style=style))
+
+
+@app.command()
+@reported
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of runs; several need the same prompts.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Folder of the report; by default `report` in that of the one run."
+        ),
+    ] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy all images beside the page, to move or publish it.")
+    ] = False,
+) -> None:
+    """Write a page to look at: leaderboard, win rates, categories, and a gallery of all images."""
+    import_module("stablepref.benchmarks.bench.report").report(runs, out=out, copy=copy)
+
+
+app.command()(paper)
 
 
 def _style(*, as_json: bool, as_markdown: bool, as_csv: bool) -> str:

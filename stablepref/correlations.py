@@ -54,8 +54,12 @@ class Correlation:
             "spearman": _plain(self.spearman),
         }
 
-    def save_plot(self, path: str | os.PathLike[str]) -> None:
+    def save_plot(self, path: str | os.PathLike[str], *, title: str | None = None) -> None:
         """Scatter plots of the first scorer against each other one, as .png or .svg.
+
+        Args:
+            path: File to write.
+            title: Above all of them.
 
         Raises:
             ImportError: matplotlib is not installed; it is in the extra ``bench``.
@@ -63,7 +67,7 @@ class Correlation:
         # Drawing is wanted more rarely than numbers, and matplotlib is slow to import.
         from stablepref.evalplots import save_scatter  # noqa: PLC0415
 
-        save_scatter(self, Path(path))
+        save_scatter(self, Path(path), title=title)
 
 
 def correlation(

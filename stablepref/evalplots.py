@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from stablepref.groupmean import Array, Interval
 
 _DOTS_PER_INCH = 150
+_LETTERS_PER_INCH = 13
 _GREY = "0.55"
 _HALF = 0.5
 _MOST_LABELLED = 30
@@ -58,7 +60,7 @@ def save_plots(
     return drawn
 
 
-def save_scatter(correlation: Correlation, path: Path) -> None:
+def save_scatter(correlation: Correlation, path: Path, *, title: str | None = None) -> None:
     """Draw the first scorer against each other one; see `Correlation.save_plot`."""
     others = range(1, len(correlation.scorers))
     figure = Figure(figsize=(3.8 * len(others), 3.8), layout="constrained")
@@ -74,6 +76,9 @@ def save_scatter(correlation: Correlation, path: Path) -> None:
         axes.set_ylabel(correlation.scorers[0])
         r, rho = correlation.pearson[0, place], correlation.spearman[0, place]
         axes.set_title(f"Pearson {r:.2f}, Spearman {rho:.2f}", fontsize="medium")
+    if title is not None:
+        letters = int(_LETTERS_PER_INCH * figure.get_figwidth())
+        figure.suptitle(textwrap.fill(title, letters), fontsize="medium")
     _save(figure, path)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stablepref.items import Outcome
 
 THUMBNAIL = 512
+SMALL = 128
 QUALITY = 85
 
 
@@ -47,8 +48,9 @@ def write_page(
         OSError: The page cannot be written.
     """
     several = f"{len(ranked)} prompts"
-    _write(
+    write_template(
         path,
+        "pictures.html.j2",
         title=f"Ranked: {next(iter(ranked)) if len(ranked) == 1 else several}",
         heading=next(iter(ranked)) if len(ranked) == 1 else f"Pictures for {several}",
         told=f"{_counted(sum(map(len, ranked.values())))}, best first, scored by {model} ({unit}). "
@@ -88,8 +90,9 @@ def write_examples(path: Path, report: DataReport) -> None:
                 cards.append(_card(name, thumbnail, place=rank, best=rank == min(group.ranks)))
             label = group.id or f"example {number}"
             sections.append((f"{split.name}, {label}: {group.prompt}", cards))
-    _write(
+    write_template(
         path,
+        "pictures.html.j2",
         title="Examples of preference data",
         heading="Examples of preference data",
         told=f"{len(sections)} groups, lower ranks first. The best are outlined.",
@@ -99,8 +102,17 @@ def write_examples(path: Path, report: DataReport) -> None:
     )
 
 
-def _write(path: Path, **values: object) -> None:
-    """Fill the template; the file appears whole or not at all."""
+def write_template(path: Path, template: str, **values: object) -> None:
+    """Fill one of the package's templates; the file appears whole or not at all.
+
+    Args:
+        path: Where; written under a temporary name first.
+        template: Its name in `stablepref/templates`.
+        values: For it; text in them is escaped.
+
+    Raises:
+        OSError: The page cannot be written.
+    """
     environment = Environment(
         loader=PackageLoader("stablepref"),
         autoescape=True,
@@ -108,7 +120,7 @@ def _write(path: Path, **values: object) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    text = environment.get_template("pictures.html.j2").render(values)
+    text = environment.get_template(template).render(values)
     with replacing(path) as staging:
         # File names need not be valid text, and a page has to be.
         staging.write_text(text, encoding="utf-8", errors="replace")
@@ -150,7 +162,7 @@ def _card(path: str, thumbnail: Thumbnail, *, place: float, best: bool) -> dict[
 
 @final
 class Thumbnail:
-    """A picture, at most 512 pixels a side.
+    """A picture, at most 512 pixels a side; a small one, which is shown enlarged, without loss.
 
     Attributes:
         width: In pixels.
@@ -165,6 +177,6 @@ class Thumbnail:
         small = picture.copy()
         small.thumbnail((THUMBNAIL, THUMBNAIL))
         buffer = io.BytesIO()
-        small.save(buffer, "WEBP", quality=QUALITY)
+        small.save(buffer, "WEBP", quality=QUALITY, lossless=max(small.size) <= SMALL)
         self.width, self.height = small.size
         self.uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

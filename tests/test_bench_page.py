@@ -30,14 +30,17 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             done = run(*arguments)
             assert done.returncode == 0, done.stderr
             outputs.append(done)
-    assert len(outputs) == 4
-    drawn, pipelines, both, markdown = outputs
+    assert len(outputs) == 6
+    drawn, pipelines, both, markdown, report, joint = outputs
     assert "nothing of human taste" in drawn.stderr
     assert "Bradley-Terry ranking" in drawn.stdout
     assert "whole" in pipelines.stdout
     assert "level-9" in both.stdout
     assert "short" in both.stdout
     assert markdown.stdout.startswith("# prompts: 20 prompts")
+    assert report.stdout == "drawn-run/report/index.html\n"
+    assert joint.stdout == "both/index.html\n"
+    assert '"../drawn/level-3/00000.png"' in (tmp_path / "both" / "index.html").read_text()
     # The oracle puts the generators in the order of their skill.
     ranks = [line.split("|")[2:4] for line in markdown.stdout.splitlines()
              if line.startswith("| oracle | ") and "level" in line.split("|")[3]]  # fmt: skip
