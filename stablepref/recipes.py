@@ -42,6 +42,8 @@ _NOT_NEGATIVE: Final = (
     "workers",
 )
 _BELOW_ONE: Final = ("beta1", "beta2")
+_LOGIT_SCALE: Final = 100
+"""Where training clamps it, see `stablepref.optimizer`, which brings torch."""
 
 FREE: Final = frozenset(
     (
@@ -95,6 +97,9 @@ class TrainConfig:
     image_blocks: Annotated[int | None, "last image blocks to train; all of the tower if none"] = 18
     text_blocks: Annotated[int | None, "last text blocks to train; all of the tower if none"] = 8
     train_logit_scale: Annotated[bool, "train the logit scale, clamped to [0, ln 100]"] = True
+    logit_scale: Annotated[
+        float | None, "logit scale to begin with, 1 to 100; the model's own if none"
+    ] = None
     anti_interference: Annotated[bool, "add the anti-interference loss"] = True
     views: Annotated[int, "weak views of each image beside itself (k)"] = 3
     crop_area: Annotated[tuple[float, float], "bounds of a view's share of the area"] = (0.85, 1.0)
@@ -153,6 +158,7 @@ class TrainConfig:
         check_range(self, _POSITIVE, "more than 0", lambda value: value > 0)
         check_range(self, _NOT_NEGATIVE, "0 or more", lambda value: value >= 0)
         check_range(self, _BELOW_ONE, "0 or more, and less than 1", lambda value: 0 <= value < 1)
+        check_range(self, ("logit_scale",), "1 to 100", lambda value: 1 <= value <= _LOGIT_SCALE)
         low, high = self.crop_area
         if not 0 < low <= high <= 1:
             raise ValueError(f"crop_area is {self.crop_area}; expected 0 < low <= high <= 1")

@@ -49,6 +49,7 @@ def test_stable_preference_has_the_papers_values(backbone: str) -> None:
     # On which the paper is silent.
     assert config.max_grad_norm is None
     assert config.train_logit_scale
+    assert config.logit_scale is None
     assert config.detach_weights
     assert config.crop_ratio is None
     assert config.ties == "drop"
@@ -95,6 +96,7 @@ OTHERS: dict[str, Any] = {
     "image_blocks": None,
     "text_blocks": 0,
     "train_logit_scale": False,
+    "logit_scale": 5.0,
     "views": 7,
     "crop_area": (0.5, 0.6),
     "crop_ratio": (0.75, 4 / 3),
@@ -171,6 +173,8 @@ def test_unknown_recipes_and_fields_are_told_what_there_is() -> None:
         ({"batching": "rows"}, "batching is 'rows'; expected 'groups' or 'pairs'"),
         ({"mixed_precision": "fp8"}, "expected 'no', 'bf16' or 'fp16' or None"),
         ({"log_with": "aim"}, "expected 'tensorboard' or 'wandb' or None"),
+        ({"logit_scale": 0.5}, "logit_scale is 0.5; expected 1 to 100"),
+        ({"logit_scale": 101}, "logit_scale is 101; expected 1 to 100"),
         ({"crop_area": (0.0, 1.0)}, "crop_area is (0.0, 1.0); expected 0 < low <= high <= 1"),
         ({"crop_area": (0.9, 0.8)}, "crop_area is (0.9, 0.8); expected 0 < low <= high <= 1"),
         ({"crop_area": (0.9, 1.1)}, "crop_area is (0.9, 1.1); expected 0 < low <= high <= 1"),

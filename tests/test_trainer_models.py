@@ -76,6 +76,21 @@ def test_the_copy_of_a_compiled_scorer_runs_on_its_own_weights(
         assert all(weight.grad is None for weight in scorer.parameters())
 
 
+def test_a_logit_scale_to_begin_with_is_another_unit_of_the_same_cosines() -> None:
+    scorer = tiny_clip()
+    own = scorer.model.logit_scale.exp().item()
+    model = model_to_train(scorer, replace(SMALL, logit_scale=5.0))
+    pixels = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = scorer(pixels, ["a dog", "a cat"]) * 5 / own
+        torch.testing.assert_close(model(pixels, ["a dog", "a cat"]), expected)
+    assert scorer.model.logit_scale.exp().item() == own
+    kept = model_to_train(scorer, SMALL)
+    assert torch.equal(kept.model.logit_scale, scorer.model.logit_scale)
+    with pytest.raises(ValueError, match=r"logit_scale is 5.0, but .* has none, as only CLIP"):
+        model_to_train(small_scorer(BLIPScorer), replace(SMALL, logit_scale=5.0))
+
+
 @pytest.mark.slow
 def test_a_compiled_training_has_the_same_losses(tmp_path: Path) -> None:
     losses = []
