@@ -42,12 +42,15 @@ BAD = {
 
 
 @pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
+def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Ray on this machine, with more CPUs in name than the two workers take."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # Of their own accord workers yield to every other process, on a busy machine for minutes.
         patch.setenv("RAY_worker_niceness", "0")
+        # Workers look for modules where Ray was started: not in the source tree, which hides an
+        # ordinary installation.
+        patch.chdir(tmp_path_factory.mktemp("ray"))
         ray.init(
             num_cpus=4,
             include_dashboard=False,
