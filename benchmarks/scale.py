@@ -11,6 +11,7 @@ import datetime
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -94,17 +95,33 @@ def _write_parquet(path: Path, folder: Path, rows: Sequence[Mapping[str, str]]) 
             writer.write_table(table)
 
 
-def run_way(way: str, rows: Path, model: str, workdir: Path) -> dict[str, float]:
-    """Measure one way on one manifest in a new process.
+def run_way(way: str, rows: Path, model: str, folder: Path) -> dict[str, float]:
+    """Measure one way on one manifest in a new process, or read what was measured before.
+
+    Args:
+        way: A name of `scale_run.WAYS`.
+        rows: The manifest.
+        model: As in `stablepref score`.
+        folder: Of this way and manifest alone; keeps what is measured.
 
     Raises:
+        ValueError: What was measured before was another model.
         RuntimeError: It failed; with the end of its output.
     """
-    workdir.mkdir(parents=True)
-    result, described = workdir / "result.json", workdir / "job.json"
-    to = workdir / ("scores.jsonl" if way == "command" else "out")
-    job = {"way": way, "rows": str(rows.resolve()), "model": model, "result": str(result.resolve())}
-    described.write_text(json.dumps({**job, "to": str(to.resolve())}))
+    kept = folder / "measured.json"
+    if kept.exists():
+        before = json.loads(kept.read_text(encoding="utf-8"))
+        if before["model"] != model:
+            msg = f"{kept} is of the model {before['model']}, not {model}: give another --workdir"
+            raise ValueError(msg)
+        found: dict[str, float] = before["numbers"]
+        return found
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
+    folder.mkdir(parents=True)
+    described, result, to = (folder / name for name in ("job.json", "result.json", "out"))
+    job = {"way": way, "model": model, "rows": rows, "result": result, "to": to}
+    paths = {name: str(v.resolve()) for name, v in job.items() if isinstance(v, Path)}
+    described.write_text(json.dumps({**job, **paths}), encoding="utf-8")
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-P", "-m", "stablepref.benchmarks.scale_run", str(described)],
@@ -117,8 +134,10 @@ def run_way(way: str, rows: Path, model: str, workdir: Path) -> dict[str, float]
         end = "\n".join(done.stderr.splitlines()[-12:])
         msg = f"{way} of {rows} failed with exit status {done.returncode}:\n{end}"
         raise RuntimeError(msg)
-    measured: dict[str, float] = json.loads(result.read_text())
-    return {**measured, "seconds": time.perf_counter() - began}
+    numbers = {**json.loads(result.read_text()), "seconds": time.perf_counter() - began}
+    with replacing(kept) as staging:
+        staging.write_text(json.dumps({"model": model, "numbers": numbers}), encoding="utf-8")
+    return numbers
 
 
 def growth(measured: Mapping[int, Mapping[str, float]]) -> list[dict[str, float]]:
@@ -169,7 +188,9 @@ def scale_table(report: Mapping[str, Any]) -> Table:
 
 
 def scale(
-    workdir: Annotated[Path, typer.Option(help="Keeps the drawings.")] = Path("scale-work"),
+    workdir: Annotated[Path, typer.Option(help="Keeps drawings and what is measured.")] = Path(
+        "scale-work"
+    ),
     sizes: Annotated[list[int], typer.Option("--size", min=1, help="Images.")] = SIZES,
     ways: Annotated[
         list[str] | None, typer.Option("--way", help=f"Some of: {', '.join(WAYS)}; else all.")
@@ -177,22 +198,23 @@ def scale(
     model: Annotated[str, typer.Option(help="As in `stablepref score`.")] = "shapes",
     out: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
 ) -> None:
-    """Score drawings of the laboratory, more and more of them, and tell time and memory."""
+    """Score drawings of the laboratory, more and more of them, and tell time and memory.
+
+    After a kill the same command goes on: what is in the folder of drawings is not measured again.
+    """
     chosen = ways or list(WAYS)
     if unknown := [name for name in chosen if name not in WAYS]:
         raise typer.BadParameter(f"{unknown} are not among {', '.join(WAYS)}")
     manifests = draw_rows(workdir, sorted(set(sizes)))
-    stamp = datetime.datetime.now(tz=datetime.UTC)
-    run = workdir / f"run-{stamp:%Y%m%d-%H%M%S}"
     report = {
         "what": "scale",
-        "date": stamp.date().isoformat(),
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "machine": machine_kind(torch.device("cpu")),
         "model": model,
         "side": SIDE,
         "ways": {
             way: {
-                size: run_way(way, rows, model, run / f"{way}-{size}")
+                size: run_way(way, rows, model, workdir / "measured" / f"{way}-{size}")
                 for size, rows in manifests.items()
             }
             for way in track(chosen, description="scoring")

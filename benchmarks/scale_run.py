@@ -44,7 +44,8 @@ def score(job: Job) -> None:
 
 def command(job: Job) -> None:
     """`stablepref score` of a manifest, into a file."""
-    _command("score", job["rows"], "--model", job["model"], "--device", "cpu", "--out", job["to"])
+    rows, model, out = job["rows"], job["model"], f"{job['to']}.jsonl"
+    _command("score", rows, "-m", model, "--device", "cpu", "--out", out)
 
 
 def bench(job: Job) -> None:
