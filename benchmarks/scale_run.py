@@ -36,6 +36,13 @@ def stream(job: Job) -> None:
         pass
 
 
+def one_prompt(job: Job) -> None:
+    """The same with one prompt for all, so that no prompts are remembered."""
+    scorer = stablepref.load(job["model"], device="cpu")
+    for _ in scorer.stream(_cells(job, "image"), "a red circle", progress=False):
+        pass
+
+
 def score(job: Job) -> None:
     """`stablepref.score` of lists, with the scores of all at the end."""
     images, prompts = (list(_cells(job, name)) for name in ("image", "prompt"))
@@ -81,6 +88,7 @@ def on_ray(job: Job) -> None:
 
 WAYS: dict[str, Callable[[Job], None]] = {
     "stream": stream,
+    "one-prompt": one_prompt,
     "score": score,
     "command": command,
     "bench": bench,
