@@ -7,10 +7,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
+from stablepref.figures import save_figure
 from stablepref.losses import order_weight
 
 CURVES = ((0.1, 0.05, "Figure 4 of the paper"), (0.3, 0.2, "default, section 4.2"))
@@ -32,9 +32,7 @@ def draw(path: Path) -> None:
     axes.annotate("wrong order", (-0.5, 0.06), ha="center", color="0.4")
     axes.annotate("right order", (1.3, 0.06), ha="center", color="0.4")
     axes.legend(loc="upper right")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context({"svg.hashsalt": "stablepref", "svg.fonttype": "path"}):
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    save_figure(figure, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

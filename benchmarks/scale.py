@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import random
 import shutil
-import subprocess
 import sys
 import time
 from itertools import pairwise
@@ -30,6 +28,7 @@ from rich.table import Table
 
 from stablepref.durable import replacing
 
+from .own_process import measure_apart
 from .scale_run import WAYS
 from .shapes.drawing import render
 from .shapes.language import describe
@@ -118,23 +117,16 @@ def run_way(way: str, rows: Path, model: str, folder: Path) -> dict[str, float]:
         return found
     shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
     folder.mkdir(parents=True)
-    described, result, to = (folder / name for name in ("job.json", "result.json", "out"))
-    job = {"way": way, "model": model, "rows": rows, "result": result, "to": to}
-    paths = {name: str(v.resolve()) for name, v in job.items() if isinstance(v, Path)}
-    described.write_text(json.dumps({**job, **paths}), encoding="utf-8")
+    paths = {"rows": str(rows.resolve()), "to": str(folder.resolve() / "out")}
     began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "stablepref.benchmarks.scale_run", str(described)],
-        env={**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        capture_output=True,
-        text=True,
-        check=False,
+    measured = measure_apart(
+        [sys.executable, "-P", "-m", "stablepref.benchmarks.scale_run"],
+        {"way": way, "model": model, **paths},
+        what=f"{way} of {rows}",
+        threads=torch.get_num_threads(),
+        environment=ENVIRONMENT,
     )
-    if done.returncode:
-        end = "\n".join(done.stderr.splitlines()[-12:])
-        msg = f"{way} of {rows} failed with exit status {done.returncode}:\n{end}"
-        raise RuntimeError(msg)
-    numbers = {**json.loads(result.read_text()), "seconds": time.perf_counter() - began}
+    numbers = {**measured, "seconds": time.perf_counter() - began}
     with replacing(kept) as staging:
         staging.write_text(json.dumps({"model": model, "numbers": numbers}), encoding="utf-8")
     return numbers

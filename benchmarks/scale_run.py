@@ -134,7 +134,7 @@ def _command(*arguments: str) -> None:
 def main(path: Path) -> None:
     """Read the job, measure, write."""
     job = json.loads(path.read_text())
-    Path(job["result"]).write_text(json.dumps(measure(job)))
+    Path(job["out"]).write_text(json.dumps(measure(job)))
 
 
 if __name__ == "__main__":

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from stablepref.agreement import spearman_rho, tau_b
+
+from .own_process import measure_apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,25 +88,10 @@ def run_contender(name: str, job: Mapping[str, Any], *, python: str) -> dict[str
     Raises:
         RuntimeError: It failed for another reason than being absent; with the end of its output.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        out, described = Path(folder) / "out.json", Path(folder) / "job.json"
-        warm_up = name == COMPILED or job["device"] != "cpu"
-        whole = {**job, "contender": name, "warm_up": warm_up, "out": str(out)}
-        described.write_text(json.dumps(whole))
-        threads = {"OMP_NUM_THREADS": str(job["threads"])}
-        done = subprocess.run(
-            [python, "-P", "-W", "ignore", str(SCRIPT), str(described)],
-            env={**os.environ, **threads},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode or not out.is_file():
-            end = "\n".join(done.stderr.splitlines()[-12:])
-            msg = f"{name} failed with exit status {done.returncode}:\n{end}"
-            raise RuntimeError(msg)
-        measured: dict[str, Any] = json.loads(out.read_text())
-        return measured
+    warm_up = name == COMPILED or job["device"] != "cpu"
+    command = [python, "-P", "-W", "ignore", SCRIPT]
+    whole = {**job, "contender": name, "warm_up": warm_up}
+    return measure_apart(command, whole, what=name, threads=job["threads"])
 
 
 def _summary(name: str, rounds: Sequence[dict[str, Any]]) -> Result:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from .own_process import measure_apart
 from .speed_machine import image_tower_flops
 
 if TYPE_CHECKING:
@@ -36,27 +33,10 @@ def run_training(
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
-            found[name].append(_run(name, job))
+            command = [sys.executable, "-P", "-W", "ignore", SCRIPT]
+            whole = {**job, "contender": name}
+            found[name].append(measure_apart(command, whole, what=name, threads=job["threads"]))
     return found
-
-
-def _run(name: str, job: Mapping[str, Any]) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        described, out = Path(folder) / "job.json", Path(folder) / "out.json"
-        described.write_text(json.dumps({**job, "contender": name, "out": str(out)}))
-        done = subprocess.run(
-            [sys.executable, "-P", "-W", "ignore", str(SCRIPT), str(described)],
-            env={**os.environ, "OMP_NUM_THREADS": str(job["threads"])},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            end = "\n".join(done.stderr.splitlines()[-12:])
-            msg = f"{name} failed with exit status {done.returncode}:\n{end}"
-            raise RuntimeError(msg)
-        measured: dict[str, Any] = json.loads(out.read_text())
-        return measured
 
 
 def training_flops(sizes: Mapping[str, Any], image_blocks: int | None) -> float:

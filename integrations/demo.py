@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -209,5 +210,5 @@ def demo(
 
 
 def _row(one: Disturbed) -> dict[str, object]:
-    known = one.correlation == one.correlation  # NaN is not itself
-    return asdict(one) | {"correlation": one.correlation if known else None}
+    known = None if math.isnan(one.correlation) else one.correlation
+    return asdict(one) | {"correlation": known}

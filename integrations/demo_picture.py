@@ -15,7 +15,7 @@ from stablepref.integrations.contact_sheet import BEST, GROUND, INK
 from stablepref.integrations.demo_dots import stacked_dots
 from stablepref.integrations.demo_words import number, signed
 
-from stablepref.durable import replacing
+from stablepref.figures import save_figure
 from stablepref.page import SMALL
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def draw_card(path: Path, demo: Demo) -> None:
     _ribbon(axes, demo)
     # Pictures change the limits and the aspect as they are drawn.
     axes.set(xlim=(0, width), ylim=(0, height), aspect="auto")
-    with replacing(path) as staging:
-        figure.savefig(staging, dpi=_DOTS_PER_INCH, format="png")
+    save_figure(figure, path, dpi=_DOTS_PER_INCH)
 
 
 def _head(axes: Axes, demo: Demo) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stablepref.integrations.lora import check_no_adapters
 from stablepref.integrations.policy_gradient import check_policy
 
-from stablepref.fingerprint import weights_digest
+from stablepref.fingerprint import part_digests
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,13 +66,12 @@ def described_finetuning(
 
 def _pipeline(pipe: Any) -> dict[str, object]:  # noqa: ANN401 (as above)
     """What pictures of a pipeline depend on, plain JSON values."""
-    parts = {name: part for name, part in pipe.components.items() if hasattr(part, "state_dict")}
     # Names with a line below them are diffusers' own notes, in no fixed order.
     config = sorted((k, repr(v)) for k, v in pipe.scheduler.config.items() if k[0] != "_")
     return {
         "pipeline": type(pipe).__name__,
         "pipeline_dtype": str(pipe.dtype).removeprefix("torch."),
-        "pipeline_weights": " ".join(weights_digest(part) for _, part in sorted(parts.items())),
+        "pipeline_weights": " ".join(part_digests(pipe.components).values()),
         "scheduler": type(pipe.scheduler).__name__,
         "scheduler_settings": hashlib.blake2b(repr(config).encode(), digest_size=8).hexdigest(),
     }

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 try:
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 except ImportError as error:
     msg = "plots need matplotlib: pip install 'stablepref[bench]'"
     raise ImportError(msg) from error
 
 from stablepref.annotators import majority
-from stablepref.durable import replacing
+from stablepref.figures import save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from stablepref.evalreport import EvaluationReport
     from stablepref.groupmean import Array, Interval
 
-_DOTS_PER_INCH = 150
 _LETTERS_PER_INCH = 13
 _GREY = "0.55"
 _HALF = 0.5
@@ -56,7 +54,7 @@ def save_plots(
     ):
         if wanted:
             drawn.append(folder / f"{name}{suffix}")
-            _save(draw(wanted), drawn[-1])
+            save_figure(draw(wanted), drawn[-1])
     return drawn
 
 
@@ -79,7 +77,7 @@ def save_scatter(correlation: Correlation, path: Path, *, title: str | None = No
     if title is not None:
         letters = int(_LETTERS_PER_INCH * figure.get_figwidth())
         figure.suptitle(textwrap.fill(title, letters), fontsize="medium")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _reliability(reports: Sequence[EvaluationReport]) -> Figure:
@@ -162,11 +160,3 @@ def _with_error(intervals: Sequence[Interval]) -> tuple[Array, Array]:
     value, low, high = 100 * np.array(intervals).T
     # An interval of resamples need not hold the value, and rounding can set it outside.
     return value, np.maximum([value - low, high - value], 0)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Write a figure; equal inputs give equal bytes in SVG."""
-    with replacing(path) as staging, mpl.rc_context({"svg.hashsalt": "stablepref"}):
-        metadata = {"Date": None} if path.suffix == ".svg" else None
-        form = path.suffix.removeprefix(".")
-        figure.savefig(staging, dpi=_DOTS_PER_INCH, metadata=metadata, format=form)

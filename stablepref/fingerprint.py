@@ -5,8 +5,10 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
+from torch import nn
+
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Mapping
 
 SAMPLED: Final = 16
 """About so many values of each weight are looked at."""
@@ -24,3 +26,16 @@ def weights_digest(model: nn.Module) -> str:
         sample = values[:: max(1, len(values) // SAMPLED)].cpu().double().numpy()
         digest.update(f"{name} {tuple(weight.shape)}".encode() + sample.tobytes())
     return digest.hexdigest()
+
+
+def part_digests(parts: Mapping[str, object]) -> dict[str, str]:
+    """The digest of each part of a pipeline that has weights, in the order of their names.
+
+    Args:
+        parts: A pipeline's `components`: networks, and things that are none.
+    """
+    return {
+        name: weights_digest(part)
+        for name, part in sorted(parts.items())
+        if isinstance(part, nn.Module)
+    }

@@ -1,4 +1,4 @@
-"""AdamW, its learning rate at every step, and the bounds of the logit scale."""
+"""AdamW, its learning rate at every step, and the logit scale: its start and its bounds."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from stablepref.clip import CLIPScorer
+from stablepref.recipes import MAX_LOGIT_SCALE
 
 if TYPE_CHECKING:
     from torch import nn
 
     from stablepref.scorer import Scorer
 
-MAX_LOG_SCALE: Final = math.log(100)
-"""CLIP (Radford et al. 2021, section 2.5) and HPS v2 keep the logit scale at 100 or less."""
+MAX_LOG_SCALE: Final = math.log(MAX_LOGIT_SCALE)
+"""CLIP's parameter is the logarithm of the logit scale."""
 
 
 def learning_rate_at(step: int, *, peak: float, steps: int, warmup_steps: int) -> float:
@@ -58,3 +59,19 @@ def clamp_logit_scale(scorer: Scorer) -> None:
     """Keep a CLIP model's logarithmic logit scale within [0, ln 100]."""
     if isinstance(scorer, CLIPScorer):
         scorer.model.logit_scale.clamp_(0, MAX_LOG_SCALE)
+
+
+@torch.no_grad()
+def begin_with_logit_scale(scorer: Scorer, scale: float) -> None:
+    """Give a CLIP model, in place, the logit scale that its training begins with.
+
+    Raises:
+        ValueError: It is another model, which has none.
+    """
+    if not isinstance(scorer, CLIPScorer):
+        msg = (
+            f"logit_scale is {scale}, but {scorer.name} has none, as only CLIP models have; leave "
+            "it out"
+        )
+        raise ValueError(msg)
+    scorer.model.logit_scale.fill_(math.log(scale))

@@ -42,8 +42,8 @@ _NOT_NEGATIVE: Final = (
     "workers",
 )
 _BELOW_ONE: Final = ("beta1", "beta2")
-_LOGIT_SCALE: Final = 100
-"""Where training clamps it, see `stablepref.optimizer`, which brings torch."""
+MAX_LOGIT_SCALE: Final = 100
+"""Training clamps it there (CLIP, Radford et al. 2021, section 2.5, and HPS v2 do)."""
 
 FREE: Final = frozenset(
     (
@@ -114,7 +114,8 @@ class TrainConfig:
     detach_weights: Annotated[bool, "let no gradient through the weights"] = True
     seed: Annotated[int, "of the order of the pairs and of the weak views"] = 0
     mixed_precision: Annotated[
-        Precision | None, "no, bf16 or fp16; as accelerate is configured if none"
+        Precision | None,
+        "no, bf16 or fp16; if none, as accelerate is configured, else bf16 where units multiply it",
     ] = None
     micro_batch_size: Annotated[
         int | None, "images encoded at once by each process; all of its share if none"
@@ -158,7 +159,7 @@ class TrainConfig:
         check_range(self, _POSITIVE, "more than 0", lambda value: value > 0)
         check_range(self, _NOT_NEGATIVE, "0 or more", lambda value: value >= 0)
         check_range(self, _BELOW_ONE, "0 or more, and less than 1", lambda value: 0 <= value < 1)
-        check_range(self, ("logit_scale",), "1 to 100", lambda value: 1 <= value <= _LOGIT_SCALE)
+        check_range(self, ("logit_scale",), "1 to 100", lambda value: 1 <= value <= MAX_LOGIT_SCALE)
         low, high = self.crop_area
         if not 0 < low <= high <= 1:
             raise ValueError(f"crop_area is {self.crop_area}; expected 0 < low <= high <= 1")

@@ -5,23 +5,20 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import torch
-
 from stablepref.batches import fingerprint
 from stablepref.checkpoints import newest_checkpoint
-from stablepref.clip import CLIPScorer
 from stablepref.freezing import checkpoint_activations, freeze
 from stablepref.objective import batch_objective
-from stablepref.optimizer import build_optimizer
+from stablepref.optimizer import begin_with_logit_scale, build_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    import torch
     from torch import Tensor
 
     from stablepref.checkpoints import Checkpoint
@@ -122,7 +119,7 @@ def model_to_train(scorer: Scorer, config: TrainConfig) -> Scorer:
     model = copy.deepcopy(scorer).float().eval()
     model.name, model.preference_scale = config.name, 1.0
     if config.logit_scale is not None:
-        _begin_with_logit_scale(model, config.logit_scale)
+        begin_with_logit_scale(model, config.logit_scale)
     freeze(
         model,
         image_blocks=config.image_blocks,
@@ -134,17 +131,6 @@ def model_to_train(scorer: Scorer, config: TrainConfig) -> Scorer:
     if config.compile:
         model.compile_images()
     return model
-
-
-def _begin_with_logit_scale(model: Scorer, scale: float) -> None:
-    if not isinstance(model, CLIPScorer):
-        msg = (
-            f"logit_scale is {scale}, but {model.name} has none, as only CLIP models have; leave "
-            "it out"
-        )
-        raise ValueError(msg)
-    with torch.no_grad():
-        model.model.logit_scale.fill_(math.log(scale))
 
 
 def trained_names(model: Scorer) -> list[str]:

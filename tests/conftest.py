@@ -1,6 +1,7 @@
 """Fixtures that more than one test module uses."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,33 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pictures(tmp_path: Path) -> list[Path]:
     """Six picture files in the test's own folder."""
     return draw_pictures(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def local_ray(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Ray on this machine, with more CPUs in name than the two workers take."""
+    ray = pytest.importorskip("ray", reason="needs stablepref[ray]")
+    data = pytest.importorskip("ray.data", reason="needs stablepref[ray]")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Of their own accord workers yield to every other process, on a busy machine for minutes.
+        patch.setenv("RAY_worker_niceness", "0")
+        # Workers look for modules where Ray was started: not in the source tree, which hides an
+        # ordinary installation.
+        patch.chdir(tmp_path_factory.mktemp("ray"))
+        ray.init(
+            num_cpus=4,
+            include_dashboard=False,
+            object_store_memory=100 * 2**20,
+            log_to_driver=False,
+        )
+        context = data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.wait_for_min_actors_s = 300
+        context.default_hash_shuffle_parallelism = 2
+        # The workers cannot import test modules.
+        ray.cloudpickle.register_pickle_by_value(request.module)
+        yield
+        ray.shutdown()

@@ -77,6 +77,16 @@ def test_matrix_rate_is_that_of_the_fastest_product(monkeypatch: pytest.MonkeyPa
     assert rate == pytest.approx(2 * 10**3 / 0.1)
 
 
+def test_matrices_stay_small_where_products_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    # With sides of 4 a tenth of a second, with 8 half a second: 16 would take four.
+    clock = iter([0.0, 0.1, 1.0, 1.5, 2.0, 2.0, 2.5, 9.0])
+    for name, side in (("FIRST_SIDE", 4), ("CPU_SIDE", 32)):
+        monkeypatch.setattr(speed_machine, name, side)
+    monkeypatch.setattr(speed_machine.time, "perf_counter", lambda: next(clock))
+    rate = speed_machine.matrix_rate(torch.float32, torch.device("cpu"), seconds=2.0)
+    assert rate == pytest.approx(2 * 8**3 / 0.5)
+
+
 def test_machine_kind_names_no_machine() -> None:
     kind = speed_machine.machine_kind(torch.device("cpu"))
     assert kind["cpu"]

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, final
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from stablepref.benchmarks.bench.image_folders import Picture, picture_name
+from stablepref.benchmarks.bench.image_folders import IMAGES_FOLDER, Picture, picture_name
 from stablepref.benchmarks.bench.pipelines import load_contestant, pipeline_digest
 from stablepref.benchmarks.bench.processes import share
 from stablepref.benchmarks.bench.row_files import RowFiles
@@ -67,7 +67,7 @@ class Studio:
         self.seed = seed
         self.arguments = {**arguments, **contestant.arguments}
         self.dtype = dtype
-        self.place = folder / "images" / contestant.name
+        self.place = folder / IMAGES_FOLDER / contestant.name
         self._faults = RowFiles(folder / "faults" / contestant.name)
 
     def make(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from stablepref.benchmarks.bench.prompt_files import BenchPrompt
 
+IMAGES_FOLDER: Final = "images"
+"""Where a run keeps the pictures that it made, a folder for each model."""
 GENEVAL_LAYOUT: Final = "{key}/samples/{number:04d}"
 
 

@@ -9,7 +9,7 @@ from stablepref.benchmarks.bench.judges import knows_shapes_only
 from stablepref.benchmarks.bench.paper_ablations import COMMAND
 from stablepref.benchmarks.bench.paper_data import OFFICIAL, Split
 from stablepref.benchmarks.bench.paper_numbers import SINGLE
-from stablepref.benchmarks.bench.paper_sources import LABORATORY, needs
+from stablepref.benchmarks.bench.paper_sources import needs, titled
 from stablepref.benchmarks.bench.paper_table import (
     Ours,
     PaperCell,
@@ -216,7 +216,7 @@ def _has_architecture(scorer: Scorer, base: str) -> bool:
 
 def _title(layout: Layout, sources: Sources, foreign: Mapping[str, str]) -> str:
     if sources.laboratory:
-        return f"{layout.title}, {LABORATORY}"
+        return titled(layout.title, laboratory=True)
     told = [one.told for one in sources.splits.values() if isinstance(one, Split)]
     title = f"{layout.title}; {', '.join(told)}"
     if foreign:

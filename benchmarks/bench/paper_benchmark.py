@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from stablepref.benchmarks.bench.hpdv2 import style_scores
 from stablepref.benchmarks.bench.judges import knows_shapes_only
-from stablepref.benchmarks.bench.paper_drawn import NAME
+from stablepref.benchmarks.bench.paper_drawn import NAME, in_place_of_the_papers
 from stablepref.benchmarks.bench.paper_methods import METHODS, plain_name
 from stablepref.benchmarks.bench.paper_numbers import Published
-from stablepref.benchmarks.bench.paper_sources import LABORATORY
+from stablepref.benchmarks.bench.paper_sources import titled
 from stablepref.benchmarks.bench.paper_systems import STYLES, TABLE_6
 from stablepref.benchmarks.bench.paper_table import (
     Ours,
@@ -93,11 +95,9 @@ def table6(
             raise ValueError(msg)
         rows.append(_row(system, None if name is None else cells.pop(name)))
     rows += [PaperRow((name,), _ours_alone(own)) for name, own in cells.items()]
-    laboratory = knows_shapes_only(chosen) or any(table.name == NAME for table in tables)
-    title = f"{TITLE} {chosen}"
-    if laboratory:
-        title += f", {LABORATORY}"
-    elif chosen != SCORER:
+    laboratory = in_place_of_the_papers(tables, [chosen])
+    title = titled(f"{TITLE} {chosen}", laboratory=laboratory)
+    if not laboratory and chosen != SCORER:
         title += ", not of the paper's model"
     return PaperTable(
         name="table6",
@@ -110,7 +110,7 @@ def table6(
         notes=_notes(tables, chosen),
         needs=NEEDS,
         failed=sum(one.scorer == chosen for table in tables for one in table.failures),
-        scored=sum(int((table.of(chosen) == table.of(chosen)).sum()) for table in tables),
+        scored=sum(int((~np.isnan(table.of(chosen))).sum()) for table in tables),
     )
 
 
@@ -137,8 +137,8 @@ def _cells(table: ScoreTable, scorer: str) -> dict[str, dict[str, Ours | str]]:
     intervals = mean_intervals(table.means(scorer))
     cells = {}
     for model, interval in zip(table.models, intervals, strict=True):
-        there = interval.value == interval.value
-        cell = of_interval(interval, note=note) if there else "no image has a score"
+        none = math.isnan(interval.value)
+        cell = "no image has a score" if none else of_interval(interval, note=note)
         cells[model] = {_COLUMNS[-1]: cell}
     return cells
 

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
 from PIL import Image
-from stablepref.benchmarks.bench.judges import knows_shapes_only
-from stablepref.benchmarks.bench.paper_drawn import NAME
+from stablepref.benchmarks.bench.paper_drawn import in_place_of_the_papers
 from stablepref.benchmarks.bench.paper_methods import METHODS
-from stablepref.benchmarks.bench.paper_sources import LABORATORY
+from stablepref.benchmarks.bench.paper_sources import titled
 from stablepref.benchmarks.bench.paper_table import Ours, PaperCell, PaperRow, PaperTable
 from stablepref.benchmarks.bench.report_pictures import run_pictures
 
-from stablepref.durable import replacing
+from stablepref.figures import save_figure
 from stablepref.images import Source, decode, to_rgb
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ NEEDS: Final = (
     "weights of the other scorers: as `stablepref models` lists them",
 )
 _SIDE: Final = 1.9
-_DOTS_PER_INCH: Final = 150
 
 
 @final
@@ -91,10 +89,10 @@ def figure6(
     if images == 1:
         msg = f"{run} has one image of each prompt, among which nothing is chosen: use --images 100"
         raise ValueError(msg)
-    laboratory = table.name == NAME or any(map(knows_shapes_only, chosen))
-    title = f"{TITLE} among {images} images of each prompt of {table.name}"
-    if laboratory:
-        title += f", {LABORATORY}"
+    laboratory = in_place_of_the_papers([table], chosen)
+    title = titled(
+        f"{TITLE} among {images} images of each prompt of {table.name}", laboratory=laboratory
+    )
     files = {one.key: one.image for one in run_pictures(run, table.prompts)}
     rows, drawn = [], []
     for m, model in enumerate(table.models):
@@ -167,5 +165,4 @@ def _draw(
                 words = textwrap.fill(prompt.replace("$", r"\$"), 24)
                 axes.set_ylabel(words, fontsize=7, rotation=0, ha="right", va="center", labelpad=6)
     figure.suptitle(textwrap.fill(title, int(13 * width)), fontsize="medium")
-    with replacing(path) as staging:
-        figure.savefig(staging, dpi=_DOTS_PER_INCH, format=path.suffix.removeprefix("."))
+    save_figure(figure, path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from PIL import Image
 from stablepref.benchmarks.bench.image_folders import picture_name
+from stablepref.benchmarks.bench.judges import knows_shapes_only
 from stablepref.benchmarks.bench.prompt_files import BenchPrompt
 from stablepref.benchmarks.bench.prompt_sets import PromptSet
 from stablepref.benchmarks.bench.run import bench
@@ -18,7 +19,7 @@ from stablepref.durable import replacing
 from stablepref.progress import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from stablepref.benchmarks.bench.judges import Judge
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 NAME: Final = "lab"
 PICTURES: Final = "drawn"
 RUN: Final = "run"
+
+
+def in_place_of_the_papers(tables: Iterable[ScoreTable], scorers: Iterable[str]) -> bool:
+    """Whether prompts or models of the laboratory stand in for the paper's."""
+    return any(table.name == NAME for table in tables) or any(map(knows_shapes_only, scorers))
 
 
 def drawn_run(

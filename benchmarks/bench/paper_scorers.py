@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from stablepref.benchmarks.bench.judges import knows_shapes_only
-from stablepref.benchmarks.bench.paper_drawn import NAME
+from stablepref.benchmarks.bench.paper_drawn import in_place_of_the_papers
 from stablepref.benchmarks.bench.paper_methods import METHODS
-from stablepref.benchmarks.bench.paper_sources import LABORATORY
+from stablepref.benchmarks.bench.paper_sources import titled
 from stablepref.benchmarks.bench.paper_table import Ours, PaperCell, PaperRow, PaperTable
 
 from stablepref.correlations import correlation
@@ -58,10 +57,10 @@ def figure5(
     found = correlation(
         {name: own[there] for name, own in zip(chosen, scores, strict=True)}, models=models
     )
-    laboratory = table.name == NAME or any(map(knows_shapes_only, chosen))
-    title = f"{TITLE} on {len(table.prompts)} prompts of {table.name}"
-    if laboratory:
-        title += f", {LABORATORY}"
+    laboratory = in_place_of_the_papers([table], chosen)
+    title = titled(
+        f"{TITLE} on {len(table.prompts)} prompts of {table.name}", laboratory=laboratory
+    )
     rows = [
         PaperRow(
             (chosen[0], chosen[place]),

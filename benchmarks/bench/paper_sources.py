@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from stablepref.benchmarks.bench.paper_layouts import Layout
     from stablepref.benchmarks.bench.paper_methods import Method
 
-LABORATORY: Final = "on the laboratory, not the paper's data"
-"""What stands in the title of everything that is no number of real data."""
 _BUNDLED: Final = {"clip-h": "shapes"}
 """Models of the laboratory that are there without being made first."""
+
+
+def titled(title: str, *, laboratory: bool) -> str:
+    """A title that says so where the numbers are none of real data."""
+    return f"{title}, on the laboratory, not the paper's data" if laboratory else title
 
 
 @final

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from stablepref.integrations.candidates import check_pipeline
 from stablepref.integrations.select import load_pipeline
-from torch import nn
 
-from stablepref.fingerprint import weights_digest
+from stablepref.fingerprint import part_digests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,10 +58,9 @@ def load_contestant(
 
 def pipeline_digest(pipe: Pipeline) -> dict[str, str]:
     """What tells a pipeline's pictures from another's: its class, scheduler and all weights."""
-    digests = {
-        name: weights_digest(part)
-        for name, part in sorted(pipe.components.items())
-        if isinstance(part, nn.Module)
-    }
     scheduler = type(pipe.components.get("scheduler")).__name__
-    return {"pipeline": type(pipe).__name__, "scheduler": scheduler, **digests}
+    return {
+        "pipeline": type(pipe).__name__,
+        "scheduler": scheduler,
+        **part_digests(pipe.components),
+    }

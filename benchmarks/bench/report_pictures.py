@@ -11,7 +11,12 @@ from urllib.parse import quote
 
 from PIL import Image
 from stablepref.benchmarks.bench.contestants import Contestant
-from stablepref.benchmarks.bench.image_folders import Picture, finished_pictures, picture_name
+from stablepref.benchmarks.bench.image_folders import (
+    IMAGES_FOLDER,
+    Picture,
+    finished_pictures,
+    picture_name,
+)
 from stablepref.benchmarks.bench.score_table import CONFIG_FILE
 
 from stablepref.durable import replacing
@@ -24,7 +29,6 @@ if TYPE_CHECKING:
 
     from stablepref.benchmarks.bench.prompt_files import BenchPrompt
 
-IMAGES_FOLDER: Final = "images"
 BROWSER_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 """What every browser shows."""
 

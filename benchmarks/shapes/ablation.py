@@ -6,7 +6,6 @@ and why so, is in docs/ablations.md.
 """
 
 import copy
-import math
 import platform
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +15,8 @@ import typer
 
 from stablepref.cli_settings import read_setting, with_settings
 from stablepref.clip import CLIPScorer
+from stablepref.optimizer import begin_with_logit_scale
+from stablepref.recipes import MAX_LOGIT_SCALE
 from stablepref.zoo import load
 
 from .ablation_cells import Store
@@ -40,7 +41,9 @@ def main(
     large: Annotated[str, typer.Option(help="the large model: a zoo name or a folder")] = "shapes",
     logit_scale: Annotated[
         float | None,
-        typer.Option(min=1, max=100, help="to begin with; each model's own if left out"),
+        typer.Option(
+            min=1, max=MAX_LOGIT_SCALE, help="to begin with; each model's own if left out"
+        ),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help=f"one or more of {', '.join(TABLES)}; all if left out")
@@ -119,8 +122,7 @@ def _scorer(name: str, device: str, logit_scale: float | None) -> CLIPScorer:
     if logit_scale is None:
         return scorer
     scorer = copy.deepcopy(scorer)  # `load` gives everyone the same one
-    with torch.no_grad():
-        scorer.model.logit_scale.fill_(math.log(logit_scale))
+    begin_with_logit_scale(scorer, logit_scale)
     return scorer
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from stablepref.durable import replacing
+from stablepref.figures import save_figure
 
 from .ablation_plan import START
 from .ablation_statistics import spread
@@ -67,7 +66,7 @@ def draw_surfaces(path: Path, surfaces: Mapping[str, Sequence[Result]]) -> None:
         one.set_xlabel("step")
     for one in axes[:, 0]:
         one.set_ylabel("peak of the learning rate")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_overfitting(path: Path, rows: Mapping[str, Sequence[Row]]) -> None:
@@ -103,7 +102,7 @@ def draw_overfitting(path: Path, rows: Mapping[str, Sequence[Row]]) -> None:
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside lower center", fontsize="small", ncols=2
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _grid(results: Sequence[Result], key: str) -> Array:
@@ -122,12 +121,3 @@ def _label(axes: Axes, results: Sequence[Result], *, title: str) -> None:
     rates = [f"{result.cell.config.learning_rate:g}" for result in results]
     axes.set_yticks(range(len(rates)), rates, fontsize="small")
     axes.set_title(title)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Write whole or not at all; equal inputs give equal bytes."""
-    with (
-        replacing(path) as staging,
-        mpl.rc_context({"svg.hashsalt": "stablepref", "svg.fonttype": "path"}),
-    ):
-        figure.savefig(staging, format="svg", metadata={"Date": None})

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from stablepref.figures import save_figure
 
 from .settings import SETTINGS
 
@@ -30,9 +31,7 @@ def draw_calibration(
     left, right = figure.subplots(1, 2)
     _draw_curves(left, curves, in_use)
     _draw_majorities(right, majorities)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context({"svg.hashsalt": "stablepref", "svg.fonttype": "path"}):
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    save_figure(figure, path)
 
 
 def _draw_curves(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from stablepref.durable import replacing
+from stablepref.figures import save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +44,4 @@ def draw_finetune_study(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     for axes in (left, right):
         axes.set_xlabel("gain of the plain reward, held-out prompts")
         axes.legend(title="trained with; one line a seed", fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as staging:
-        figure.savefig(staging, dpi=150, format="png")
+    save_figure(figure, path)

@@ -9,10 +9,9 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 from stablepref.integrations.finetune import LORA, LORAS, finetune
 from stablepref.integrations.reward import DifferentiableReward
-from torch import nn
 
 from stablepref.finetune_config import FinetuneConfig
-from stablepref.fingerprint import weights_digest
+from stablepref.fingerprint import part_digests, weights_digest
 from stablepref.partial import PartialFile
 from stablepref.scorer import Scorer
 
@@ -169,10 +168,9 @@ def _identity(
     pictures: int,
 ) -> dict[str, object]:
     """What the rows depend on."""
-    parts = {n: p for n, p in pipe.components.items() if isinstance(p, nn.Module)}
     values = {k: v for k, v in config.exact_values().items() if k != "seed"}
     return {
-        "pipeline": {name: weights_digest(part) for name, part in parts.items()},
+        "pipeline": part_digests(pipe.components),
         "arms": {arm.name: [weights_digest(arm.scorer), arm.views] for arm in arms},
         "config": values,
         "train_prompts": list(train_prompts),

@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from stablepref.integrations.guidance import RewardGuidance
 
-from stablepref.fingerprint import weights_digest
+from stablepref.fingerprint import part_digests, weights_digest
 from stablepref.partial import PartialFile
 from stablepref.progress import progress_bar
 from stablepref.scorer import Scorer
@@ -102,7 +102,7 @@ def guided_rows(
     file = PartialFile(out / PICTURES_FILE)
     identity = {
         "prompts": [one.prompt for one in prompts],
-        "pipeline": {name: weights_digest(part) for name, part in _weights(pipe).items()},
+        "pipeline": part_digests(pipe.components),
         "scheduler": type(pipe.scheduler).__name__,
         "model": scorer.name,
         "scorer": weights_digest(scorer),
@@ -150,11 +150,6 @@ def guided_rows(
                 rows.append(row)
             advance(len(batch))
     return rows
-
-
-def _weights(pipe: StableDiffusionPipeline) -> dict[str, torch.nn.Module]:
-    parts: Mapping[str, object] = pipe.components
-    return {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
 
 
 def _batches(jobs: Sequence[Row], size: int) -> Iterator[list[Row]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from stablepref.durable import replacing
+from stablepref.figures import save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,9 +42,7 @@ def draw_guidance_curve(path: Path, points: Sequence[Point]) -> None:
     for axes in (left, right):
         axes.set_xlabel("scale of the guidance")
         axes.legend(fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as staging:
-        figure.savefig(staging, dpi=150, format="png")
+    save_figure(figure, path)
 
 
 def _draw(

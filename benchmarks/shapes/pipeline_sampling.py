@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.progress import track
 
+from stablepref.figures import save_figure
+
 from .drawing import render
 from .oracle import ATTRIBUTES, Grade, grade
 from .pipeline_autoencoder import to_input
@@ -133,5 +135,4 @@ def draw_samples(path: Path, samples: Sequence[Sample], *, columns: int = 10) ->
             va="top",
             fontsize=6,
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)

@@ -13,6 +13,8 @@ import numpy as np
 import typer
 from matplotlib.figure import Figure
 
+from stablepref.figures import save_figure
+
 from .alignment import MISTAKE_COSTS
 from .collect import Collected, collect
 from .fidelity import FAULT_COSTS
@@ -53,8 +55,7 @@ def draw_sheet(path: Path, groups: Sequence[Collected], *, columns: int = 9) -> 
                 va="top",
                 fontsize=6.5,
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    save_figure(figure, path, dpi=90)
 
 
 def what_is_wrong(picture: Picture) -> str:
