@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SECONDS = 3.0
-CPU_SIDE, GPU_SIDE = 2048, 8192
+FIRST_SIDE, CPU_SIDE, GPU_SIDE = 256, 2048, 8192
 
 
 def machine_kind(device: torch.device) -> dict[str, object]:
@@ -48,18 +48,42 @@ def matrix_rate(dtype: torch.dtype, device: torch.device, *, seconds: float = SE
 
     The best, not the mean: the yardstick is what the machine can do.
     """
-    side = CPU_SIDE if device.type == "cpu" else GPU_SIDE
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    side = _affordable_side(CPU_SIDE if device.type == "cpu" else GPU_SIDE, dtype, device, seconds)
+    a, b = _square(side, dtype, device), _square(side, dtype, device)
     torch.mm(a, b)  # libraries choose their kernels on the first call
     taken: list[float] = []
     begun = time.perf_counter()
     while not taken or time.perf_counter() - begun < seconds:
-        synchronize(device)
-        start = time.perf_counter()
-        torch.mm(a, b)
-        synchronize(device)
-        taken.append(time.perf_counter() - start)
+        taken.append(_product_seconds(a, b))
     return 2 * side**3 / min(taken)
+
+
+def _affordable_side(largest: int, dtype: torch.dtype, device: torch.device, seconds: float) -> int:
+    """The largest side up to a limit whose product takes less than the time there is.
+
+    Without units for bfloat16 a product of the largest takes a minute. Twice the side is eight
+    times the work.
+    """
+    side = min(FIRST_SIDE, largest)
+    while side < largest:
+        a, b = _square(side, dtype, device), _square(side, dtype, device)
+        torch.mm(a, b)
+        if 8 * _product_seconds(a, b) > seconds:
+            break
+        side = min(2 * side, largest)
+    return side
+
+
+def _square(side: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    return torch.randn(side, side, device=device, dtype=dtype)
+
+
+def _product_seconds(a: torch.Tensor, b: torch.Tensor) -> float:
+    synchronize(a.device)
+    start = time.perf_counter()
+    torch.mm(a, b)
+    synchronize(a.device)
+    return time.perf_counter() - start
 
 
 def synchronize(device: torch.device) -> None:
