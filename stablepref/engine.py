@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.state import is_initialized
 from accelerate.utils import DistributedType, is_tensorboard_available, is_wandb_available
+
+from stablepref.precision import automatic_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +23,8 @@ _TRACKERS: Final = {
     "tensorboard": (is_tensorboard_available, "pip install tensorboard"),
     "wandb": (is_wandb_available, "pip install wandb"),
 }
+_CONFIGURED: Final = "ACCELERATE_MIXED_PRECISION"
+"""Where `accelerate launch` leaves what it was configured with."""
 _UNSUPPORTED: Final = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
@@ -28,7 +33,7 @@ class EngineConfig(Protocol):
 
     @property
     def mixed_precision(self) -> Precision | None:
-        """Its autocast; as accelerate is configured if none."""
+        """Its autocast; as accelerate is configured, or by the device, if none."""
 
     @property
     def log_with(self) -> Tracker | None:
@@ -75,7 +80,7 @@ def _started(config: EngineConfig, folder: Path) -> Accelerator:
     try:
         return Accelerator(
             cpu=cpu,
-            mixed_precision=config.mixed_precision,
+            mixed_precision=_precision(config, cpu=cpu),
             log_with=config.log_with,
             project_dir=folder,
         )
@@ -88,6 +93,18 @@ def _started(config: EngineConfig, folder: Path) -> Accelerator:
             "a new process (in a notebook, restart the kernel), or keep the precision"
         )
         raise ValueError(msg) from error
+
+
+def _precision(config: EngineConfig, *, cpu: bool) -> Precision | None:
+    """What was asked for; None leaves it to a launcher, or to what this process runs already.
+
+    Where nobody has said anything, it is bfloat16 if the device has units that multiply it.
+    """
+    asked = config.mixed_precision
+    if asked is not None or is_initialized() or _CONFIGURED in os.environ:
+        return asked
+    device = PartialState(cpu=cpu).device
+    return "bf16" if automatic_dtype(device) == torch.bfloat16 else "no"
 
 
 def refuse_what_cannot_work(accelerator: Accelerator) -> None:

@@ -13,6 +13,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from ranked import SMALL
 
+from stablepref import precision
 from stablepref.engine import engine, refuse_what_cannot_work
 
 
@@ -74,11 +75,38 @@ def test_processes_that_would_train_copies_are_refused(monkeypatch: pytest.Monke
 def test_another_precision_in_the_same_process_is_refused_in_our_words(tmp_path: Path) -> None:
     with engine(replace(SMALL, mixed_precision="no"), tmp_path):
         pass
-    with engine(SMALL, tmp_path):  # no precision asked for
+    with engine(replace(SMALL, mixed_precision=None), tmp_path):  # no precision asked for
         pass
     again = engine(replace(SMALL, mixed_precision="bf16"), tmp_path)
     with pytest.raises(ValueError, match=r"already runs accelerate in another precision.*restart"):
         again.__enter__()
+
+
+@pytest.mark.parametrize("units", [True, False])
+@pytest.mark.parametrize(
+    ("asked", "configured", "expected"),
+    [
+        (None, None, {True: "bf16", False: "no"}),
+        (None, "no", {True: "no", False: "no"}),
+        (None, "bf16", {True: "bf16", False: "bf16"}),
+        ("no", "bf16", {True: "no", False: "no"}),
+        ("bf16", None, {True: "bf16", False: "bf16"}),
+    ],
+)
+def test_the_device_decides_where_nobody_has(
+    asked: Any,  # noqa: ANN401 (a precision or None)
+    configured: str | None,
+    expected: dict[bool, str],
+    units: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16_units", lambda: units)
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    if configured is not None:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", configured)
+    with engine(replace(SMALL, mixed_precision=asked), tmp_path) as accelerator:
+        assert accelerator.mixed_precision == expected[units]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
