@@ -60,7 +60,7 @@ def judged(
     """
     correct = {}
     for index, picture in pictures:
-        (verdict,) = oracle([picture], [prompt])
+        (verdict,) = oracle([picture], [prompt], [picture])
         if isinstance(verdict, str):
             return Truth({}, verdict)
         correct[index] = bool(verdict)

@@ -83,6 +83,13 @@ def run(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         Path | None,
         typer.Option("--prompts", help="Where the named set's file is; by default it is fetched."),
     ] = None,
+    people: Annotated[
+        Path | None,
+        typer.Option(
+            help="Ranked groups of the finished images, as `stablepref data check` reads them: how "
+            "people rank the models, beside the scorers.",
+        ),
+    ] = None,
     images: Annotated[int, typer.Option("--images", "-n", min=1, help="Of each prompt.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the first image; each has its own.")] = 0,
     batch_size: Annotated[
@@ -136,6 +143,7 @@ def run(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         making,
         out=out,
         prompt_file=prompt_file,
+        people=people,
         device=device,
         dtype=dtype,
         style=style,

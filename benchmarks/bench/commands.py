@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
 from stablepref.benchmarks.bench.judges import load_judges
+from stablepref.benchmarks.bench.people import PeopleJudge
 from stablepref.benchmarks.bench.processes import joined_processes
 from stablepref.benchmarks.bench.prompt_sets import read_prompt_set
 from stablepref.benchmarks.bench.run import bench
@@ -18,6 +19,7 @@ from stablepref.benchmarks.bench.summary import Summary, summarise
 
 from stablepref.commands import Tally, log
 from stablepref.durable import replacing
+from stablepref.readers import read_groups
 from stablepref.tables import print_table
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stablepref.benchmarks.bench.contestants import Contestant
+    from stablepref.benchmarks.bench.judges import Judge
     from stablepref.benchmarks.bench.score_table import ScoreTable
 
 SUMMARY_FILE: Final = "leaderboard.json"
@@ -54,6 +57,7 @@ def run(
     *,
     out: Path,
     prompt_file: Path | None,
+    people: Path | None,
     device: str | None,
     dtype: str | None,
     style: str,
@@ -67,6 +71,7 @@ def run(
         making: How images are made.
         out: The run's folder.
         prompt_file: Where the named set's file is.
+        people: Ranked groups of the finished pictures, or None.
         device: As in `bench`.
         dtype: As in `load_judges`.
         style: "table", "markdown", "csv" or "json".
@@ -78,7 +83,9 @@ def run(
     """
     chosen = read_prompt_set(prompts, file=prompt_file)
     state = joined_processes()
-    judges = load_judges(scorers, device=device, dtype=dtype)
+    judges: tuple[Judge, ...] = load_judges(scorers, device=device, dtype=dtype)
+    if people is not None:
+        judges += (PeopleJudge(list(read_groups(people))),)
     try:
         table = bench(
             chosen,

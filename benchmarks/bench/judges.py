@@ -39,9 +39,12 @@ class Judge(Protocol):
         """What its scores depend on, plain JSON values."""
 
     def __call__(
-        self, images: Sequence[Image.Image | Tensor], prompts: Sequence[str]
+        self,
+        images: Sequence[Image.Image | Tensor],
+        prompts: Sequence[str],
+        sources: Sequence[object],
     ) -> list[Verdict]:
-        """A verdict on each image under its prompt."""
+        """A verdict on each image under its prompt; `sources` are what images were decoded from."""
 
 
 @final
@@ -66,9 +69,13 @@ class ModelJudge:
         return {"weights": weights_digest(self._scorer), "dtype": dtype, "unit": self.unit}
 
     def __call__(
-        self, images: Sequence[Image.Image | Tensor], prompts: Sequence[str]
+        self,
+        images: Sequence[Image.Image | Tensor],
+        prompts: Sequence[str],
+        sources: Sequence[object],
     ) -> list[Verdict]:
         """Scores in the model's unit."""
+        del sources
         scored = self._scorer.stream(
             list(images),
             list(prompts),
@@ -107,9 +114,13 @@ class OracleJudge:
         return {"unit": self.unit}
 
     def __call__(
-        self, images: Sequence[Image.Image | Tensor], prompts: Sequence[str]
+        self,
+        images: Sequence[Image.Image | Tensor],
+        prompts: Sequence[str],
+        sources: Sequence[object],
     ) -> list[Verdict]:
         """1.0 or 0.0."""
+        del sources
         return [self._one(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
 
     def _one(self, image: Image.Image | Tensor, prompt: str) -> Verdict:

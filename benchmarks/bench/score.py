@@ -84,7 +84,8 @@ def _verdicts(
     good = [place for place, image in enumerate(images) if not isinstance(image, str)]
     for judge in judges:
         usable = [image for image in images if not isinstance(image, str)]
-        verdicts = judge(usable, [prompts[batch[i].prompt] for i in good]) if good else []
+        asked = [prompts[batch[i].prompt] for i in good]
+        verdicts = judge(usable, asked, [batch[i].image for i in good]) if good else []
         for place, verdict in zip(good, verdicts, strict=True):
             if isinstance(verdict, str):
                 faults[place][judge.name] = verdict

@@ -1,0 +1,87 @@
+"""People who ranked the pictures, in a column beside the scorers'."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, final
+
+import numpy as np
+
+from stablepref.batches import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
+    from stablepref.benchmarks.bench.judges import Verdict
+    from torch import Tensor
+
+    from stablepref.data import RankedGroup
+
+PEOPLE: Final = "people"
+
+
+@final
+class PeopleJudge:
+    """What people said of finished pictures: the share of its group that each is preferred to.
+
+    Of each picture, over all annotators and all other pictures of its prompt, the share of times
+    that it stands before the other one; a tie counts one half. Where single annotators are not
+    known, the group's ranks are one.
+
+    Args:
+        groups: The rankings; pictures are told apart by their files.
+
+    Raises:
+        ValueError: There is no group, or none has its images in files.
+    """
+
+    name = PEOPLE
+    unit = "share of its group below it"
+
+    def __init__(self, groups: Sequence[RankedGroup]) -> None:
+        self._digest = fingerprint(groups)
+        self._shares: dict[tuple[str, str], float] = {}
+        for group in groups:
+            for image, share in zip(group.images, _shares(group), strict=True):
+                if isinstance(image, str | os.PathLike):
+                    self._shares[_place(image), group.prompt] = share
+        if not self._shares:
+            msg = (
+                f"{len(groups)} groups, and none has its images in files: pictures could not be "
+                "found in them"
+            )
+            raise ValueError(msg)
+
+    def settings(self) -> dict[str, object]:
+        """Which rankings these are, and the unit."""
+        return {"groups": self._digest, "unit": self.unit}
+
+    def __call__(
+        self,
+        images: Sequence[Image.Image | Tensor],
+        prompts: Sequence[str],
+        sources: Sequence[object],
+    ) -> list[Verdict]:
+        """Shares from 0 to 1; a reason for pictures that nobody ranked under their prompt."""
+        del images
+        return [
+            self._shares.get((_place(source), prompt), "people did not rank it")
+            if isinstance(source, str | os.PathLike)
+            else "people rank files, and this is none"
+            for source, prompt in zip(sources, prompts, strict=True)
+        ]
+
+
+def _shares(group: RankedGroup) -> list[float]:
+    ranks = np.array(group.annotations or [group.ranks])  # annotators, images
+    before = ranks[:, :, None] < ranks[:, None, :]
+    even = ranks[:, :, None] == ranks[:, None, :]
+    # Every picture is even with itself.
+    counted = before.sum(axis=2) + (even.sum(axis=2) - 1) / 2
+    shares: list[float] = (counted.mean(axis=0) / (ranks.shape[1] - 1)).tolist()
+    return shares
+
+
+def _place(path: str | os.PathLike[str]) -> str:
+    return os.path.realpath(path)
