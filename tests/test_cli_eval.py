@@ -181,7 +181,8 @@ def test_wrong_use_is_told_and_exit_code_2(
 def test_a_library_that_is_missing_is_one_line(
     model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "stablepref.evalplots", raising=False)
     done = run("eval", data, "-m", model, "--plots", data.parent / "plots")
     assert done.returncode == 2
