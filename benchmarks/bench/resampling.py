@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 2000
-_NUMBERS: Final = 2**22  # drawn at once, so that memory stays at some 100 MB
+_NUMBERS: Final = 2**20  # drawn at once, so that memory stays at some 25 MB
 _TWO: Final = 2
 
 
