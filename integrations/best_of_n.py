@@ -15,7 +15,7 @@ from stablepref.integrations.pruning import check_prune
 from stablepref.integrations.sampled_rewards import as_scorer
 from stablepref.integrations.selection import Selection, in_order
 
-from stablepref.fingerprint import weights_digest
+from stablepref.fingerprint import part_digests, weights_digest
 from stablepref.progress import progress_bar
 from stablepref.prompts import check_prompts
 
@@ -255,7 +255,7 @@ def _settings(
     return {
         "prompt": prompt,
         "pipeline": type(pipe).__name__,
-        "weights": fingerprint(pipe.config.get("_name_or_path")),
+        "weights": part_digests(pipe.components),
         "scheduler": type(pipe.components.get("scheduler")).__name__,
         "arguments": fingerprint(dict(arguments)),
         "model": scorer.name,

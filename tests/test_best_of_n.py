@@ -191,6 +191,15 @@ def test_a_folder_of_other_settings_is_refused(sd: Built, tmp_path: Path) -> Non
         best_of_n(pipe, PROMPT, Brightness(2.0), 1, out=tmp_path, **arguments)
     with pytest.raises(ResumeError, match="other"):
         best_of_n(pipe, PROMPT, Brightness(name="other"), 1, out=tmp_path, **arguments)
+    bias = pipe.unet.conv_out.bias
+    with torch.no_grad():
+        bias.add_(0.125)
+    try:
+        with pytest.raises(ResumeError):
+            best_of_n(pipe, PROMPT, Brightness(), 1, out=tmp_path, **arguments)
+    finally:
+        with torch.no_grad():
+            bias.sub_(0.125)
 
 
 def test_blanked_candidates_are_left_out_and_told(

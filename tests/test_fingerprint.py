@@ -5,7 +5,7 @@ import copy
 import torch
 from tiny import tiny_clip
 
-from stablepref.fingerprint import weights_digest
+from stablepref.fingerprint import part_digests, weights_digest
 
 
 def test_equal_weights_are_equal_wherever_they_are() -> None:
@@ -23,3 +23,17 @@ def test_every_weight_counts() -> None:
             list(scorer.parameters())[number].add_(0.125)
         digests.add(weights_digest(scorer))
     assert len(digests | {weights_digest(tiny_clip())}) == number + 2
+
+
+def test_parts_are_told_apart_and_what_has_no_weights_is_left_out() -> None:
+    parts = {"vae": torch.nn.Linear(2, 2), "scheduler": object(), "unet": torch.nn.Linear(2, 3)}
+    digests = part_digests(parts)
+    assert list(digests) == ["unet", "vae"]
+    assert digests["vae"] == weights_digest(parts["vae"])  # type: ignore[arg-type] # a module
+
+
+def test_weights_out_of_reach_count_by_name_and_shape() -> None:
+    with torch.device("meta"):
+        two, three = torch.nn.Linear(2, 2), torch.nn.Linear(2, 3)
+    assert weights_digest(two) != weights_digest(three)
+    assert weights_digest(two) == weights_digest(torch.nn.Linear(2, 2, device="meta"))
