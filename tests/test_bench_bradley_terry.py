@@ -84,6 +84,16 @@ def test_missing_prompts_are_no_contests() -> None:
     assert [ranked[name] for name in "abc"] == pytest.approx(fit_bradley_terry(wins).tolist())
 
 
+def test_a_model_that_meets_no_other_has_no_strength() -> None:
+    nan = math.nan
+    scores = {"a": [1, 2, 3, nan], "none": [nan] * 4, "alone": [nan] * 3 + [9], "b": [2, 1, 2, nan]}
+    ranked = rank_models(made_table(scores), "made-up", resamples=50)
+    assert [one.model for one in ranked] == ["a", "b"]
+    without = {name: own[:3] for name, own in scores.items() if name in "ab"}
+    expected = rank_models(made_table(without), "made-up", resamples=50)
+    assert [one.strength for one in ranked] == pytest.approx([one.strength for one in expected])
+
+
 def test_one_model_or_prompt_has_no_ranking() -> None:
     assert rank_models(made_table({"a": [1, 2]}), "made-up") == ()
     assert rank_models(made_table({"a": [1], "b": [2]}), "made-up") == ()

@@ -123,9 +123,10 @@ def rank_models(
 ) -> tuple[Strength, ...]:
     """All models by strength, the strongest first; none with fewer than two models or prompts.
 
-    Each prompt that two models share is one contest between them, divided as their images' scores
-    say. Intervals draw whole prompts, since all contests of a prompt depend on each other; where
-    all prompts say the same they have no width, and those of `compare_models` say more.
+    A model that shares no prompt with another has no strength, and is left out. Each prompt that
+    two models share is one contest between them, divided as their images' scores say. Intervals
+    draw whole prompts, since all contests of a prompt depend on each other; where all prompts say
+    the same they have no width, and those of `compare_models` say more.
 
     Args:
         table: The scores.
@@ -147,7 +148,9 @@ def rank_models(
             if a != b:
                 shares = prompt_shares(scores[a], scores[b], tie_margin=tie_margin)
                 contests[:, a, b] = np.nan_to_num(shares[:, 0] + shares[:, 1] / 2)
-    if count < _TWO or prompts < _TWO:
+    met = np.flatnonzero((contests.sum(axis=(0, 1)) + contests.sum(axis=(0, 2))) > 0)
+    contests = contests[:, met][:, :, met]
+    if len(met) < _TWO or prompts < _TWO:
         return ()
     best = fit_bradley_terry(contests.sum(axis=0), prior=prior)
 
@@ -165,7 +168,7 @@ def rank_models(
     return tuple(
         Strength(
             scorer=scorer,
-            model=table.models[place],
+            model=table.models[met[place]],
             rank=int(own[place]),
             rank_low=int(bounds[0, place]),
             rank_high=int(bounds[1, place]),
