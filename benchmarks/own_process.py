@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def measure_apart(
-    command: Sequence[str | Path],
+    command: Sequence[str],
     job: Mapping[str, Any],
     *,
     what: str,
@@ -37,7 +37,7 @@ def measure_apart(
         described, out = Path(folder) / "job.json", Path(folder) / "out.json"
         described.write_text(json.dumps({**job, "out": str(out)}), encoding="utf-8")
         done = subprocess.run(
-            [*command, described],
+            [*command, str(described)],
             env={**os.environ, **(environment or {}), "OMP_NUM_THREADS": str(threads)},
             capture_output=True,
             text=True,

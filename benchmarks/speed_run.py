@@ -89,7 +89,7 @@ def run_contender(name: str, job: Mapping[str, Any], *, python: str) -> dict[str
         RuntimeError: It failed for another reason than being absent; with the end of its output.
     """
     warm_up = name == COMPILED or job["device"] != "cpu"
-    command = [python, "-P", "-W", "ignore", SCRIPT]
+    command = [python, "-P", "-W", "ignore", str(SCRIPT)]
     whole = {**job, "contender": name, "warm_up": warm_up}
     return measure_apart(command, whole, what=name, threads=job["threads"])
 

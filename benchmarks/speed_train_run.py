@@ -33,7 +33,7 @@ def run_training(
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
-            command = [sys.executable, "-P", "-W", "ignore", SCRIPT]
+            command = [sys.executable, "-P", "-W", "ignore", str(SCRIPT)]
             whole = {**job, "contender": name}
             found[name].append(measure_apart(command, whole, what=name, threads=job["threads"]))
     return found
