@@ -127,12 +127,9 @@ def best_of_n(
         places = [Path(out)]
         if not isinstance(prompt, str):
             places = [Path(out, f"{i:03d}") for i in range(len(prompts))]
+        shared = _settings(pipe, judge, views, prune, pipe_kwargs)
         folders = [
-            CandidateFolder(
-                place,
-                seed=seed,
-                settings=_settings(pipe, text, judge, views, prune, pipe_kwargs),
-            )
+            CandidateFolder(place, seed=seed, settings={"prompt": text, **shared})
             for place, text in zip(places, prompts, strict=True)
         ]
     selections = []
@@ -245,15 +242,13 @@ def _read(path: Path) -> Image.Image:
 
 def _settings(
     pipe: Pipeline,
-    prompt: str,
     scorer: Scorer,
     views: int,
     prune: Mapping[float, float] | None,
     arguments: Mapping[str, object],
 ) -> dict[str, object]:
-    """What candidates depend on; not their number, which a later run may raise."""
+    """What candidates depend on beside prompt and seed; not their number, which may be raised."""
     return {
-        "prompt": prompt,
         "pipeline": type(pipe).__name__,
         "weights": part_digests(pipe.components),
         "scheduler": type(pipe.components.get("scheduler")).__name__,

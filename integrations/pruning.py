@@ -76,6 +76,11 @@ def check_prune(
         raise ValueError(msg)
 
 
+def step_of(share: float, steps: int) -> int:
+    """The denoising step, from 1, after which that share of them is done."""
+    return max(1, round(share * steps))
+
+
 @final
 class Pruner:
     """Prunes one batch, as the pipeline's `callback_on_step_end`.
@@ -140,7 +145,7 @@ class Pruner:
     ) -> dict[str, Tensor]:
         del pipe, timestep
         total = self._pipe.num_timesteps
-        shares = [k for at, k in self._prune.items() if max(1, round(at * total)) == step + 1]
+        shares = [k for at, k in self._prune.items() if step_of(at, total) == step + 1]
         if not shares or step + 1 >= total:
             return tensors
         count = len(self.rows)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from stablepref.integrations.pruning import step_of
 
 from .evaluate import Accuracy, with_interval
 
@@ -157,7 +158,7 @@ def survivors(
         batch = list(range(start, min(start + batch_size, early.shape[1])))
         before = 0
         for at in sorted(schedule):
-            now = max(1, round(at * steps))
+            now = step_of(at, steps)
             taken += len(batch) * (now - before)
             scores = early[list(looks).index(at), batch]
             best = np.argsort(-scores, kind="stable")[: math.ceil(schedule[at] * len(batch))]

@@ -8,6 +8,7 @@ import numpy as np
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 from stablepref.integrations.candidates import generate
+from stablepref.integrations.pruning import step_of
 
 from stablepref.fingerprint import part_digests, weights_digest
 from stablepref.partial import PartialFile
@@ -65,7 +66,7 @@ def candidate_rows(
         ResumeError: the folder holds candidates of other settings.
         ValueError: two looks fall on one step.
     """
-    if len({max(1, round(at * steps)) for at in looks}) < len(looks):
+    if len({step_of(at, steps) for at in looks}) < len(looks):
         looked = ", ".join(map(str, looks))
         raise ValueError(f"of {steps} steps, two of the looks at {looked} fall on one: take more")
     jobs = [
