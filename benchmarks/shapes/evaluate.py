@@ -27,7 +27,8 @@ from stablepref.pretrained import load_folder
 from .drawing import render
 from .errors import ERROR_KINDS, error_kinds, single_error
 from .language import describe
-from .scenes import SPLITS, Scene, Split, sample_scene
+from .scenes import Scene, Split, sample_scene
+from .split_option import known_split
 
 RETRIEVAL_PROMPTS = 100
 
@@ -162,9 +163,7 @@ def main(
     out: Annotated[Path | None, typer.Option("--json", help="also write the numbers here")] = None,
 ) -> None:
     """Print retrieval and pair accuracy of a shapes model with 95 % intervals over prompts."""
-    known = next((name for name in SPLITS if name == split), None)
-    if known is None:
-        raise typer.BadParameter(f"{split!r} is not one of {', '.join(SPLITS)}")
+    known = known_split(split)
     scorer = model_scorer(folder)
     found = retrieval(scorer, rounds=rounds, split=known, seed=seed)
     pairs = pair_accuracy(scorer, prompts=prompts, split=known, seed=seed)

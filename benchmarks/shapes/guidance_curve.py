@@ -25,7 +25,7 @@ from .guidance_pictures import Row, Setting, guided_rows, settings_of
 from .guidance_plot import draw_guidance_curve
 from .pipeline_parts import GUIDANCE, STEPS
 from .prompt_set import PROMPTS_PER_CATEGORY, lab_prompts
-from .scenes import SPLITS
+from .split_option import known_split
 
 SCALES = (0.005, 0.01, 0.02, 0.04, 0.08)
 VIEWS = 4
@@ -93,9 +93,7 @@ def main(
     device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
 ) -> None:
     """Measure the reward and the oracle's judgement of guided pictures, and draw both."""
-    known = next((name for name in SPLITS if name == split), None)
-    if known is None:
-        raise typer.BadParameter(f"{split!r} is not one of {', '.join(SPLITS)}")
+    known = known_split(split)
     settings = settings_of(scale or SCALES, views)
     prompts = lab_prompts(known, per_category=per_category)
     rows = guided_rows(

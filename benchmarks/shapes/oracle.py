@@ -26,7 +26,8 @@ from .errors import ERROR_KINDS, error_kinds, single_error
 from .evaluate import Accuracy, with_interval
 from .oracle_grading import ATTRIBUTES, Grade, grade, grade_seen
 from .oracle_reading import Seen, SeenObject, read_picture
-from .scenes import SPLITS, Split, sample_scene
+from .scenes import Split, sample_scene
+from .split_option import known_split
 
 __all__ = [
     "ATTRIBUTES",
@@ -108,9 +109,7 @@ def main(
     out: Annotated[Path | None, typer.Option("--json", help="also write the numbers here")] = None,
 ) -> None:
     """Print how often correct pictures are graded correct, and wrong ones wrong."""
-    known = next((name for name in SPLITS if name == split), None)
-    if known is None:
-        raise typer.BadParameter(f"{split!r} is not one of {', '.join(SPLITS)}")
+    known = known_split(split)
     report = {}
     for damage in DAMAGES:
         accuracies, blamed = check_oracle(damage, scenes=scenes, split=known, seed=seed)

@@ -18,7 +18,7 @@ from .oracle import ATTRIBUTES
 from .pipeline_parts import GUIDANCE, STEPS
 from .pipeline_sampling import Sample, draw_samples, sample_prompts
 from .prompt_set import CATEGORIES, PROMPTS_PER_CATEGORY, lab_prompts
-from .scenes import SPLITS
+from .split_option import known_split
 
 
 def correct_shares(samples: Sequence[Sample]) -> dict[str, Accuracy]:
@@ -62,9 +62,7 @@ def main(
     out: Annotated[Path | None, typer.Option("--json", help="also write the numbers here")] = None,
 ) -> None:
     """Print how many of a pipeline's pictures are fully correct, by category of the prompt."""
-    known = next((name for name in SPLITS if name == split), None)
-    if known is None:
-        raise typer.BadParameter(f"{split!r} is not one of {', '.join(SPLITS)}")
+    known = known_split(split)
     if threads is not None:
         torch.set_num_threads(threads)
     pipe = StableDiffusionPipeline.from_pretrained(folder).to(device)

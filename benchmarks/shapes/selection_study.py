@@ -24,10 +24,10 @@ from stablepref.zoo import load
 from .evaluate import Accuracy
 from .pipeline_parts import GUIDANCE, STEPS
 from .prompt_set import lab_prompts
-from .scenes import SPLITS
 from .selection_numbers import Candidates, Pruned, best_curve, pruned, standardised
 from .selection_plot import draw_selection
 from .selection_rows import LOOKS, Row, candidate_rows
+from .split_option import known_split
 
 RANDOM = "at random"
 SIZES = (1, 2, 3, 5, 10, 20, 30, 50, 70, 100)
@@ -88,9 +88,7 @@ def main(
     threads: Annotated[int | None, typer.Option(help="of PyTorch")] = None,
 ) -> None:
     """Draw candidates, score and grade them, and tell what selection and pruning are worth."""
-    known = next((name for name in SPLITS if name == split), None)
-    if known is None:
-        raise typer.BadParameter(f"{split!r} is not one of {', '.join(SPLITS)}")
+    known = known_split(split)
     if threads is not None:
         torch.set_num_threads(threads)
     named = dict(_named(one) for one in scorer or ["shapes=shapes"])
