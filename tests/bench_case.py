@@ -1,9 +1,9 @@
 """A small benchmark, and a program that is killed while it runs it, again and again.
 
-`python bench_case.py kill PIPELINE PICTURES OUT KILLS` runs the case in children of its own, one or
-two processes in turn, kills them at random moments and tells what was on the disk then. It also
-runs it in two processes to its end, in OUT-pair. `python bench_case.py run PIPELINE PICTURES OUT`
-runs it once, also under torchrun.
+`python bench_case.py kill PIPELINE PICTURES OUT` runs the case in children of its own, two
+processes and one in turn, kills them at random moments until they finish, and tells what was on the
+disk each time. It also runs it in two processes to its end, in OUT-pair. `python bench_case.py run
+PIPELINE PICTURES OUT` runs it once, also under torchrun.
 """
 
 import json
@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,8 @@ def done(out: Path) -> dict[str, int]:
 def _die_at(access: int) -> None:
     """Kill this process a moment after it has opened or renamed that many pictures.
 
-    It counts its own, as a watcher beside it would sleep through them on a busy machine.
+    It counts its own, as a watcher beside it would sleep through them on a busy machine. The moment
+    ends at the next access: a process that sleeps through it must not finish its work.
     """
     seen = 0
 
@@ -122,6 +124,8 @@ def _die_at(access: int) -> None:
         if seen == access:
             moment = random.random() / 30  # anywhere between two writes
             threading.Timer(moment, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        elif seen > access:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(count)
 
@@ -150,24 +154,32 @@ def _start(
                 _die_at(die_at)
             run_case(pipeline, pictures, out)
             code = 0
+        except Exception:
+            traceback.print_exc()
         finally:
             os._exit(code)
     return children
 
 
-def _killed(pipeline: Path, pictures: Path, out: Path, kills: int) -> list[dict[str, int]]:
-    """What was there after each kill."""
+def _killed(pipeline: Path, pictures: Path, out: Path) -> list[dict[str, int]]:
+    """What was there after each kill; there are kills until the work is done.
+
+    That takes three or more: the case has 85 accesses, the first process makes at most 15 of them
+    each time, and a second one waits for it after its half of a model's pictures.
+    """
     seen: list[dict[str, int]] = []
-    for left in range(kills, 0, -1):
-        # Late enough to finish a picture, not so late that later kills find nothing to kill.
-        children = _start(1 + left % 2, pipeline, pictures, out, die_at=random.randint(3, 10))
+    while True:
+        processes = 2 - len(seen) % 2
+        children = _start(processes, pipeline, pictures, out, die_at=random.randint(3, 14))
         _, status = os.waitpid(children[0], 0)
-        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
         for child in children[1:]:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code == 0:
+            return seen
+        assert code == -signal.SIGKILL, f"exit code {code} after {len(seen)} kills"
         seen.append(done(out))
-    return seen
 
 
 if __name__ == "__main__":
@@ -175,7 +187,7 @@ if __name__ == "__main__":
     score.DECODED = 3  # type: ignore[misc] # many small batches
     given = [Path(part) for part in sys.argv[2:5]]
     if sys.argv[1] == "kill":
-        seen = _killed(*given, int(sys.argv[5]))
+        seen = _killed(*given)
         pair = _start(2, *given[:2], given[2].with_name(f"{given[2].name}-pair"))
         codes = [os.waitpid(child, 0)[1] for child in pair]
         assert codes == [0, 0]
