@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, overload
 from PIL import Image
 from stablepref.integrations.candidate_folder import Candidate, CandidateFolder, fingerprint
 from stablepref.integrations.candidates import check_pipeline, generate
+from stablepref.integrations.guidance import refuse_other_prompts
 from stablepref.integrations.pruning import check_prune
 from stablepref.integrations.sampled_rewards import as_scorer
 from stablepref.integrations.selection import Selection, in_order
@@ -112,13 +113,15 @@ def best_of_n(
     Raises:
         TypeError: `pipe` is no pipeline or takes no text prompt, or a prompt is not a string.
         ValueError: n, keep, views or batch_size is out of range, a prompt is empty, the pipeline
-            has no such argument, `prune` is not for this pipeline or scheduler, or no candidate of
-            a prompt is usable, as when a safety checker blanks all of them.
+            has no such argument, `prune` is not for this pipeline or scheduler, a `RewardGuidance`
+            among the arguments is for other prompts, or no candidate of a prompt is usable, as when
+            a safety checker blanks all of them.
         ResumeError: `out` holds candidates of other settings.
     """
     _check_counts(n=n, keep=keep, batch_size=batch_size, views=views)
     prompts = check_prompts([prompt] if isinstance(prompt, str) else prompt)
     check_pipeline(pipe, pipe_kwargs)
+    refuse_other_prompts(pipe_kwargs.get("callback_on_step_end"), prompts)
     if prune is not None:
         check_prune(pipe, prune, pipe_kwargs)
     judge = as_scorer(scorer)

@@ -18,12 +18,19 @@ def refuse_offloading(pipe: Pipeline) -> None:
     """Refuse weights that move away between the forward and the backward pass.
 
     Raises:
-        ValueError: accelerate offloads a part of the pipeline.
+        ValueError: accelerate or diffusers offloads a part of the pipeline.
     """
     for name, part in pipe.components.items():
         for module in part.modules() if isinstance(part, nn.Module) else ():
-            hook = getattr(module, "_hf_hook", None)
-            if getattr(hook, "offload", False) or type(hook).__name__ == "CpuOffload":
+            hook, groups = (
+                getattr(module, "_hf_hook", None),
+                getattr(module, "_diffusers_hook", None),
+            )
+            if (
+                getattr(hook, "offload", False)
+                or type(hook).__name__ == "CpuOffload"
+                or (groups is not None and groups.get_hook("group_offloading") is not None)
+            ):
                 msg = (
                     f"the pipeline's {name} is offloaded, and a backward pass needs all weights in "
                     "place: load it without offloading and use pipe.to(device)"

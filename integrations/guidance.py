@@ -230,6 +230,24 @@ def _refuse_reward(scorer: object) -> None:
         raise TypeError(msg)
 
 
+def refuse_other_prompts(callback: object, prompts: Sequence[str]) -> None:
+    """Refuse a guidance where each batch is for one of these prompts and the guidance for another.
+
+    Args:
+        callback: A pipeline's `callback_on_step_end`; any other than a guidance will do.
+        prompts: A batch is for one of them.
+
+    Raises:
+        ValueError: The callback is a guidance, and not for exactly that one prompt.
+    """
+    if isinstance(callback, RewardGuidance) and any(callback.prompts != [p] for p in prompts):
+        msg = (
+            f"the guidance is for {callback.prompts}, the candidates are of {list(prompts)}: "
+            "make a guidance for each prompt, and call once for each"
+        )
+        raise ValueError(msg)
+
+
 def check_guidable(pipe: Pipeline) -> None:
     """Refuse what guidance is not tested for, before anything is made.
 

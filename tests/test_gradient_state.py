@@ -3,6 +3,7 @@
 import pytest
 import torch
 from accelerate.hooks import AlignDevicesHook, CpuOffload, add_hook_to_module
+from diffusers.hooks import apply_group_offloading
 from stablepref.integrations.gradient_state import decoder_lifted, frozen, refuse_offloading
 from tiny_pipelines import build
 
@@ -63,3 +64,10 @@ def test_offloaded_weights_are_refused() -> None:
     add_hook_to_module(other.unet.conv_in, AlignDevicesHook(execution_device="cpu", offload=True))
     with pytest.raises(ValueError, match="the pipeline's unet is offloaded"):
         refuse_offloading(other)
+
+
+def test_group_offloading_is_refused() -> None:
+    pipe, _ = build("sd")
+    apply_group_offloading(pipe.unet, onload_device=torch.device("cpu"), offload_type="leaf_level")
+    with pytest.raises(ValueError, match="the pipeline's unet is offloaded"):
+        refuse_offloading(pipe)

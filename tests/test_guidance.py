@@ -216,6 +216,23 @@ def test_candidates_of_best_of_n_are_guided() -> None:
     assert all(a > b for a, b in zip(guided.scores, plain.scores, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("guided", "asked"),
+    [
+        ([PROMPT], "a dog"),
+        ([PROMPT], [PROMPT, "a dog"]),
+        ([PROMPT, "a dog"], [PROMPT, "a dog"]),  # each batch would be taken for a half of each
+        ([PROMPT, PROMPT], PROMPT),
+    ],
+)
+def test_candidates_of_other_prompts_are_refused(guided: list[str], asked: str | list[str]) -> None:
+    pipe, arguments = prepared("sd")
+    guidance = RewardGuidance(pipe, guided, Brightness(), scale=0.1)
+    given = guidance.arguments | {"prompt": asked} | arguments
+    with pytest.raises(ValueError, match=r"the guidance is for .* make a guidance for each prompt"):
+        best_of_n(pipe, scorer=Brightness(), n=2, **given)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(dtype: torch.dtype) -> None:
     """SDXL in float16 has a decoder that overflows: it is lifted, and put back."""

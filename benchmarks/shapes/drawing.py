@@ -75,7 +75,7 @@ def _draw(canvas: Floats, placed: Placed, shape: str, fill: Floats, tilt: float)
     cosine, sine = np.float32(np.cos(tilt)), np.float32(np.sin(tilt))
     x = (cosine * across + sine * down) / placed.radius
     y = (cosine * down - sine * across) / placed.radius
-    distance = _DISTANCES[shape](x, y) * (placed.radius * size)
+    distance = DISTANCES[shape](x, y) * (placed.radius * size)
     cover = np.clip(0.5 - distance, 0, 1)[..., None]
     patch = canvas[top:bottom, left:right]
     patch += cover * (fill - patch)
@@ -137,7 +137,7 @@ def _heart(x: Floats, y: Floats) -> Floats:
     return np.minimum(square, lobe)
 
 
-_DISTANCES: dict[str, Callable[[Floats, Floats], Floats]] = {
+DISTANCES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "circle": _circle,
     "square": _square,
     "triangle": _triangle,

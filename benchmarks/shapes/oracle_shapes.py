@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .drawing import _DISTANCES
+from .drawing import DISTANCES
 from .scenes import SHAPES
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
@@ -88,7 +88,7 @@ def _misfit(cover: Floats, shape: str, place: tuple[float, float, float]) -> flo
     across = (np.arange(cover.shape[1], dtype=np.float32) + 0.5 - x) / radius
     down = ((np.arange(cover.shape[0], dtype=np.float32) + 0.5 - y) / radius)[:, None]
     cosine, sine = np.cos(_TILTS)[:, None, None], np.sin(_TILTS)[:, None, None]
-    distance = _DISTANCES[shape](cosine * across + sine * down, cosine * down - sine * across)
+    distance = DISTANCES[shape](cosine * across + sine * down, cosine * down - sine * across)
     sharp = np.clip(0.5 - distance * radius, 0, 1)
     soft = ndimage.gaussian_filter(sharp, (0, _SOFTNESS, _SOFTNESS), mode="nearest")
     return min(float(((drawn - cover) ** 2).sum(axis=(1, 2)).min()) for drawn in (sharp, soft))
@@ -98,6 +98,6 @@ def _misfit(cover: Floats, shape: str, place: tuple[float, float, float]) -> flo
 def _proportions(shape: str) -> tuple[float, float]:
     """Area at radius 1, and how far the centroid lies below the centre."""
     axis = (np.arange(800, dtype=np.float32) + 0.5) / 400 - 1
-    inside = _DISTANCES[shape](axis[None, :], axis[:, None]) < 0
+    inside = DISTANCES[shape](axis[None, :], axis[:, None]) < 0
     area = float(inside.sum()) / 400**2
     return area, float(inside.sum(axis=1) @ axis) / float(inside.sum())
