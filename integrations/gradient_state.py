@@ -22,20 +22,18 @@ def refuse_offloading(pipe: Pipeline) -> None:
     """
     for name, part in pipe.components.items():
         for module in part.modules() if isinstance(part, nn.Module) else ():
-            hook, groups = (
-                getattr(module, "_hf_hook", None),
-                getattr(module, "_diffusers_hook", None),
-            )
-            if (
-                getattr(hook, "offload", False)
-                or type(hook).__name__ == "CpuOffload"
-                or (groups is not None and groups.get_hook("group_offloading") is not None)
-            ):
+            if _is_offloaded(module):
                 msg = (
                     f"the pipeline's {name} is offloaded, and a backward pass needs all weights in "
                     "place: load it without offloading and use pipe.to(device)"
                 )
                 raise ValueError(msg)
+
+
+def _is_offloaded(module: nn.Module) -> bool:
+    hook, hooks = (getattr(module, name, None) for name in ("_hf_hook", "_diffusers_hook"))
+    by_accelerate = getattr(hook, "offload", False) or type(hook).__name__ == "CpuOffload"
+    return by_accelerate or (hooks is not None and hooks.get_hook("group_offloading") is not None)
 
 
 @contextmanager
