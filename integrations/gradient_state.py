@@ -32,7 +32,7 @@ def refuse_offloading(pipe: Pipeline) -> None:
 
 def _is_offloaded(module: nn.Module) -> bool:
     hook, hooks = (getattr(module, name, None) for name in ("_hf_hook", "_diffusers_hook"))
-    by_accelerate = getattr(hook, "offload", False) or type(hook).__name__ == "CpuOffload"
+    by_accelerate = bool(getattr(hook, "offload", False)) or type(hook).__name__ == "CpuOffload"
     return by_accelerate or (hooks is not None and hooks.get_hook("group_offloading") is not None)
 
 
