@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from diffusers import StableDiffusionPipeline
 from PIL import Image
-from stablepref.integrations.candidates import generate
+from stablepref.integrations.candidates import Generated, generate
 from stablepref.integrations.pruning import step_of
 
 from stablepref.fingerprint import part_digests, weights_digest
@@ -106,21 +106,23 @@ def candidate_rows(
                     batch_size=batch_size,
                     arguments={"num_inference_steps": steps, "guidance_scale": guidance},
                 )
-                for number, image, early in batches:
+                for batch, early in batches:
+                    images = [made.image for made in batch]
                     scores = {
-                        name: float(scorer.score(image, one.prompt, progress=False))
+                        name: scorer.score(images, one.prompt, progress=False).tolist()
                         for name, scorer in scorers.items()
                     }
-                    row = {
-                        "prompt": place,
-                        "candidate": number,
-                        "early": early,
-                        "scores": scores,
-                        "correct": grade(np.asarray(image), one.scene).correct,
-                    }
-                    write(row)
-                    advance(1)
-                    yield row
+                    for i, made in enumerate(batch):
+                        row = {
+                            "prompt": place,
+                            "candidate": made.index,
+                            "early": early[i],
+                            "scores": {name: values[i] for name, values in scores.items()},
+                            "correct": grade(np.asarray(made.image), one.scene).correct,
+                        }
+                        write(row)
+                        advance(1)
+                        yield row
 
 
 def _drawn(
@@ -133,8 +135,8 @@ def _drawn(
     seed: int,
     batch_size: int,
     arguments: Mapping[str, object],
-) -> Iterator[tuple[int, Image.Image, list[float]]]:
-    """Candidates with the scores of their predictions."""
+) -> Iterator[tuple[list[Generated], list[list[float]]]]:
+    """Batches of candidates, and for each one the scores of its predictions."""
     seen: list[list[float]] = []
 
     def look(predictions: Sequence[Image.Image]) -> list[float]:
@@ -153,6 +155,5 @@ def _drawn(
         score=look,
     )
     for batch in batches:
-        early = np.array(seen[-len(looks) :]).T.tolist()  # a batch that was halved looked twice
-        for one, scores in zip(batch, early, strict=True):
-            yield one.index, one.image, scores
+        # A batch that was halved looked twice.
+        yield batch, np.array(seen[-len(looks) :]).T.tolist()
