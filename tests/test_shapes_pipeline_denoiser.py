@@ -1,5 +1,6 @@
 """The denoiser's batches and errors, against naive ones."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +8,16 @@ import pytest
 import torch
 from stablepref.benchmarks.shapes.drawing import layout, render
 from stablepref.benchmarks.shapes.language import parse
+from stablepref.benchmarks.shapes.object_maps import build_reader
 from stablepref.benchmarks.shapes.pipeline_autoencoder import Pictures, object_circles, to_input
 from stablepref.benchmarks.shapes.pipeline_batches import LatentBatches
 from stablepref.benchmarks.shapes.pipeline_denoiser import (
     Averaged,
     DenoiserConfig,
-    batch_errors,
+    batch_losses,
     train_denoiser,
 )
-from stablepref.benchmarks.shapes.pipeline_latents import Latents, cache_latents, training_scene
+from stablepref.benchmarks.shapes.pipeline_latents import Latents, cache_latents, training_picture
 from stablepref.benchmarks.shapes.pipeline_parts import (
     build_autoencoder,
     build_denoiser,
@@ -23,7 +25,7 @@ from stablepref.benchmarks.shapes.pipeline_parts import (
     build_text_encoder,
 )
 from stablepref.benchmarks.shapes.scene_code import scene_codes
-from stablepref.benchmarks.shapes.scenes import split_of
+from stablepref.benchmarks.shapes.scenes import BACKGROUNDS, split_of
 from test_shapes_pipeline_parts import TINY
 from torch import nn
 
@@ -58,7 +60,7 @@ def test_times_are_stratified(latents: Latents) -> None:
 
 def test_prompts_describe_the_pictures_and_some_are_left_out(latents: Latents) -> None:
     dataset, textless = batches(latents, batch_size=32), 0
-    scenes = {training_scene(5, index)[0] for index in range(20)}
+    scenes = {training_picture(5, index).scene for index in range(20)}
     assert all(split_of(scene) == "train" for scene in scenes)
     for step in range(4):
         batch = dataset[step]
@@ -71,12 +73,23 @@ def test_prompts_describe_the_pictures_and_some_are_left_out(latents: Latents) -
     assert 0.15 < textless / 128 < 0.35
 
 
+def test_pictures_have_plain_backgrounds_which_prompts_leave_open() -> None:
+    pictures = [training_picture(0, index) for index in range(60)]
+    assert {one.drawn.background for one in pictures} == set(BACKGROUNDS)
+    for one in pictures:
+        assert replace(one.drawn, background=one.scene.background) == one.scene
+        if one.scene.background is not None:
+            assert one.drawn == one.scene
+    assert any(one.scene.background is None for one in pictures)
+
+
 def test_latents_are_drawn_from_the_autoencoders_distribution(latents: Latents) -> None:
     autoencoder = build_autoencoder(TINY, seed=0).eval()
     assert latents[3].shape == (2, 4, 16, 16)
-    scene, seed = training_scene(5, 3)
+    picture = training_picture(5, 3)
     with torch.no_grad():
-        wanted = autoencoder.encode(to_input([render(scene, seed=seed)])).latent_dist
+        drawn = to_input([render(picture.drawn, seed=picture.seed)])
+        wanted = autoencoder.encode(drawn).latent_dist
     np.testing.assert_allclose(latents[3][0], wanted.mean[0], rtol=2e-3, atol=1e-3)
     np.testing.assert_allclose(latents[3][1], wanted.std[0], rtol=2e-3, atol=1e-3)
 
@@ -87,11 +100,12 @@ def test_errors_are_those_of_a_naive_loop(latents: Latents) -> None:
         {
             "text": build_text_encoder(TINY, seed=0),
             "denoiser": build_denoiser(TINY, seed=0),
+            "reader": build_reader(TINY.denoiser[1], seed=0),
         }
     )
     scheduler, batch = build_scheduler(), batches(latents)[0]
     with torch.no_grad():
-        error, scene = batch_errors(networks, scheduler, batch, config)
+        losses = batch_losses(networks, scheduler, batch, config)
         wanted = 0.0
         for i, time in enumerate(batch.times):
             kept = float(scheduler.alphas_cumprod[time])
@@ -104,13 +118,13 @@ def test_errors_are_those_of_a_naive_loop(latents: Latents) -> None:
             else:
                 weight = min(kept / (1 - kept) + 1, 5.0)
             wanted += weight * float((clean - batch.latents[i]).square().mean()) / 8
-    assert float(error) == pytest.approx(wanted, rel=1e-4)
+    assert float(losses.error) == pytest.approx(wanted, rel=1e-4)
     codes, known = scene_codes(batch.descriptions, TINY.text), []
     for tokens, code in zip(batch.tokens, codes, strict=True):
         pooled = networks["text"](tokens[None]).pooler_output[0].detach()
         if code.any():
             known.append(1 - float(pooled @ code / pooled.norm()))
-    assert float(scene) == pytest.approx(sum(known) / len(known), rel=1e-4)
+    assert float(losses.code_loss) == pytest.approx(sum(known) / len(known), rel=1e-4)
 
 
 def test_the_average_is_the_recursive_one() -> None:

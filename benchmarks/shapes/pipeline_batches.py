@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .language import describe
-from .pipeline_latents import Latents, training_scene
+from .object_maps import object_maps
+from .pipeline_latents import Latents, training_picture
 from .pipeline_parts import LATENT_CHANNELS, LATENT_SIZE, TRAIN_TIMESTEPS
 from .pipeline_words import build_tokenizer
 from .scene_code import describe_scenes
@@ -24,6 +25,7 @@ class LatentBatch(NamedTuple):
         times: `(batch,)` int64, from 0 to 999.
         tokens: `(batch, 32)` int64; of no text where guidance must learn to do without.
         descriptions: `(batch, numbers)` float32, see `describe_scenes`; 0 where there is no text.
+        maps: `(batch, 2, 16, 16)` int64, see `object_maps`.
     """
 
     latents: Tensor
@@ -31,6 +33,7 @@ class LatentBatch(NamedTuple):
     times: Tensor
     tokens: Tensor
     descriptions: Tensor
+    maps: Tensor
 
     def to(self, device: str | torch.device) -> "LatentBatch":
         """The same on another device."""
@@ -74,7 +77,8 @@ class LatentBatches(Dataset[LatentBatch]):
         """
         rng = random.Random(f"denoiser {self.seed} {step}")
         indices = [rng.randrange(len(self.latents)) for _ in range(self.batch_size)]
-        scenes = [training_scene(self.pictures_seed, index)[0] for index in indices]
+        pictures = [training_picture(self.pictures_seed, index) for index in indices]
+        scenes = [picture.scene for picture in pictures]
         with_text = [rng.random() >= self.textless for _ in scenes]
         prompts = [
             describe(scene, rng) if kept else ""
@@ -97,4 +101,5 @@ class LatentBatches(Dataset[LatentBatch]):
             times=times,
             tokens=tokens,
             descriptions=descriptions,
+            maps=object_maps(pictures, LATENT_SIZE),
         )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -16,6 +16,8 @@ from transformers import CLIPTextModel
 
 from stablepref.optimizer import learning_rate_at
 
+from .object_maps import build_reader, output_of, reading_loss
+from .orthogonal_momentum import SMALLEST_SIDE, Muon
 from .pipeline_batches import LatentBatch, LatentBatches
 from .pipeline_latents import Latents
 from .pipeline_parts import Sizes, build_denoiser, build_scheduler, build_text_encoder
@@ -29,6 +31,8 @@ from .training_files import (
 )
 
 STAGE = "denoiser"
+# Its output, at 16 latent pixels, is what objects are read from.
+_READ = "up_blocks.1"
 
 
 @dataclass(frozen=True)
@@ -42,28 +46,31 @@ class DenoiserConfig:
         warmup: steps over which it first rises.
         batch_size: pictures in a step.
         learning_rate: its peak.
-        weight_decay: AdamW's, on matrices only.
+        weight_decay: of matrices only.
         average: decay of the moving average of the weights, which is what gets used.
         textless: share of pictures whose text is left out, for classifier-free guidance.
         max_weight: the weight of the error in the clean latents is SNR + 1, which is that of
             v-prediction, but not more than this (as in Hang et al. 2023, Min-SNR).
         code_weight: weight of `code_loss`, which draws the text encoder's pooled output to the
             scene's code.
+        reading_weight: weight of `reading_loss`, which has the shape and colour at each place read
+            from features inside the denoiser.
         seed: of weights and batches.
         precision: "bf16" (autocast) or "fp32".
     """
 
     sizes: Sizes = field(default_factory=Sizes)
     pictures: int = 65536
-    steps: int = 8000
-    warmup: int = 300
-    batch_size: int = 64
-    learning_rate: float = 1e-3
+    steps: int = 6000
+    warmup: int = 100
+    batch_size: int = 32
+    learning_rate: float = 3e-3
     weight_decay: float = 0.01
     average: float = 0.999
     textless: float = 0.1
     max_weight: float = 5.0
     code_weight: float = 0.1
+    reading_weight: float = 0.2
     seed: int = 0
     precision: str = "fp32"
 
@@ -134,13 +141,14 @@ def train_denoiser(
     path = folder / f"{STAGE}.pt"
     networks = _build_networks(config).to(device).train()
     averaged = Averaged(networks, config.average)
-    optimizer = _build_optimizer(networks, config)
+    optimizers = _build_optimizers(networks, config)
     start = 0
     settings = {**asdict(config), "pictures_seed": pictures_seed}
     if state := load_checkpoint(path, settings, device=device):
         networks.load_state_dict(state["networks"])
         averaged.network.load_state_dict(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         start = state["step"]
     forget_metrics(folder, STAGE, start)
     end = config.steps if stop_after is None else min(stop_after, config.steps)
@@ -155,33 +163,31 @@ def train_denoiser(
     loader = DataLoader(
         Subset(batches, range(start, max(start, end))), batch_size=None, num_workers=workers
     )
-    scheduler, began, losses = build_scheduler(), time.monotonic(), []
+    scheduler, began, seen = build_scheduler(), time.monotonic(), []
     with progress_bar() as bar:
         task = bar.add_task(STAGE, total=config.steps, completed=start, loss=math.nan)
         for step, batch in enumerate(loader, start):
             rate = learning_rate_at(
                 step, peak=config.learning_rate, steps=config.steps, warmup_steps=config.warmup
             )
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            error, scene = batch_errors(networks, scheduler, batch.to(device), config)
-            optimizer.zero_grad(set_to_none=True)
-            (error + config.code_weight * scene).backward()
+            losses = batch_losses(networks, scheduler, batch.to(device), config)
+            networks.zero_grad(set_to_none=True)
+            losses.total(config).backward()
             torch.nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
-            optimizer.step()
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
             averaged.update(networks, step)
-            losses.append((error.item(), scene.item()))
-            bar.update(task, completed=step + 1, loss=losses[-1][0])
+            seen.append([value.item() for value in losses])
+            bar.update(task, completed=step + 1, loss=seen[-1][0])
             last = step + 1 == config.steps
             if (step + 1) % checkpoint_every and step + 1 != end:
                 continue
-            errors, scenes = zip(*losses, strict=True)
-            values = {
-                "error": sum(errors) / len(errors),
-                "code_loss": sum(scenes) / len(scenes),
-                "seconds": round(time.monotonic() - began, 1),
-            }
-            losses.clear()
+            means = (sum(column) / len(column) for column in zip(*seen, strict=True))
+            values = dict(zip(Losses._fields, means, strict=True))
+            values["seconds"] = round(time.monotonic() - began, 1)
+            seen.clear()
             if visit is not None and (last or (step + 1) % visit_every == 0):
                 values |= visit(*_parts(averaged.network), step + 1)
             log_metrics(folder, STAGE, step + 1, values)
@@ -190,34 +196,53 @@ def train_denoiser(
                 "step": step + 1,
                 "networks": networks.state_dict(),
                 "averaged": averaged.network.state_dict(),
-                "optimizer": optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             }
             save_checkpoint(path, state)
     return None if end < config.steps else _parts(averaged.network)
 
 
-def batch_errors(
-    networks: nn.ModuleDict, scheduler: DDIMScheduler, batch: LatentBatch, config: DenoiserConfig
-) -> tuple[Tensor, Tensor]:
-    """The denoiser's error, and how far texts are from the codes of their scenes.
+class Losses(NamedTuple):
+    """What a batch came to, scalars in float32.
 
-    Returns:
-        The weighted mean squared error of v-predictions, and `code_loss` of the pooled texts,
-        both scalars in float32.
+    Attributes:
+        error: weighted mean squared error of v-predictions.
+        code_loss: how far the pooled texts are from the codes of their scenes.
+        reading_loss: how badly objects are read from inside the denoiser.
     """
+
+    error: Tensor
+    code_loss: Tensor
+    reading_loss: Tensor
+
+    def total(self, config: DenoiserConfig) -> Tensor:
+        """What is made small."""
+        others = config.code_weight * self.code_loss + config.reading_weight * self.reading_loss
+        return self.error + others
+
+
+def batch_losses(
+    networks: nn.ModuleDict, scheduler: DDIMScheduler, batch: LatentBatch, config: DenoiserConfig
+) -> Losses:
+    """The losses of one batch."""
     text, denoiser = networks["text"], networks["denoiser"]
     noisy = scheduler.add_noise(batch.latents, batch.noise, batch.times)
     wanted = scheduler.get_velocity(batch.latents, batch.noise, batch.times)
-    with torch.autocast(noisy.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+    autocast = torch.autocast(noisy.device.type, torch.bfloat16, enabled=config.precision == "bf16")
+    with autocast, output_of(denoiser.get_submodule(_READ)) as features:
         encoded = text(batch.tokens)
         predicted = denoiser(noisy, batch.times, encoded.last_hidden_state).sample
+        read = networks["reader"](features[0])
     # SNR + 1 = 1 / (1 - alpha-bar): the error in v has that weight already.
     kept = scheduler.alphas_cumprod.to(noisy.device)[batch.times]
     weight = (config.max_weight * (1 - kept)).clamp(max=1)
     errors = (predicted.float() - wanted).square().mean(dim=(1, 2, 3))
     pooled = encoded.pooler_output.float()
-    scene = code_loss(pooled, scene_codes(batch.descriptions, pooled.shape[1]))
-    return (weight * errors).mean(), scene
+    return Losses(
+        (weight * errors).mean(),
+        code_loss(pooled, scene_codes(batch.descriptions, pooled.shape[1])),
+        reading_loss(read, batch.maps),
+    )
 
 
 def _build_networks(config: DenoiserConfig) -> nn.ModuleDict:
@@ -225,6 +250,7 @@ def _build_networks(config: DenoiserConfig) -> nn.ModuleDict:
         {
             "text": build_text_encoder(config.sizes, seed=config.seed),
             "denoiser": build_denoiser(config.sizes, seed=config.seed),
+            "reader": build_reader(config.sizes.denoiser[1], seed=config.seed),
         }
     )
 
@@ -235,11 +261,16 @@ def _parts(networks: nn.Module) -> tuple[CLIPTextModel, UNet2DConditionModel]:
     return modules["text"], modules["denoiser"]
 
 
-def _build_optimizer(networks: nn.Module, config: DenoiserConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices and convolutions, none on the rest."""
+def _build_optimizers(
+    networks: nn.Module, config: DenoiserConfig
+) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for matrices and convolutions; AdamW for the rest, without weight decay."""
     parameters = list(networks.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
+    matrices = [p for p in parameters if p.ndim > 1 and min(p.flatten(1).shape) >= SMALLEST_SIDE]
+    kept = {id(p) for p in matrices}
+    others = [p for p in parameters if id(p) not in kept]
+    rate = config.learning_rate
+    return (
+        Muon(matrices, lr=rate, weight_decay=config.weight_decay),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
+    )

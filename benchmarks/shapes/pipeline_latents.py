@@ -4,7 +4,9 @@ import hashlib
 import io
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from stablepref.durable import replacing
 
 from .drawing import render
 from .pipeline_autoencoder import to_input
-from .scenes import Scene, sample_scene
+from .scenes import BACKGROUNDS, Scene, sample_scene
 
 SHARD = 256
 """Pictures in a file."""
@@ -24,10 +26,27 @@ _BATCH = 64
 _RECIPE_NAME = "recipe.json"
 
 
-def training_scene(seed: int, index: int) -> tuple[Scene, int]:
-    """Scene `index` of the training pictures, and the seed of its picture."""
+class TrainingPicture(NamedTuple):
+    """One picture that the denoiser learns.
+
+    Attributes:
+        scene: what its prompts tell.
+        drawn: the same with a background: where prompts name none, any of the plain ones. Patterns
+            would take most of what a small denoiser can learn, and no prompt asks for them.
+        seed: of the drawing.
+    """
+
+    scene: Scene
+    drawn: Scene
+    seed: int
+
+
+def training_picture(seed: int, index: int) -> TrainingPicture:
+    """Picture `index`."""
     rng = random.Random(f"picture {seed} {index}")
-    return sample_scene(rng, "train"), rng.getrandbits(48)
+    scene = sample_scene(rng, "train")
+    background = scene.background or rng.choice(BACKGROUNDS)
+    return TrainingPicture(scene, replace(scene, background=background), rng.getrandbits(48))
 
 
 class Latents:
@@ -71,7 +90,11 @@ def cache_latents(
         ValueError: the folder holds latents of another autoencoder or seed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    recipe = {"seed": seed, "autoencoder": weights_digest(autoencoder)}
+    recipe = {
+        "seed": seed,
+        "autoencoder": weights_digest(autoencoder),
+        "backgrounds": list(BACKGROUNDS),
+    }
     known = folder / _RECIPE_NAME
     if not known.exists():
         _write(known, json.dumps(recipe).encode())
@@ -81,8 +104,8 @@ def cache_latents(
     for shard in track(missing, description="latents", disable=quiet):
         parts = []
         for start in range(shard * SHARD, (shard + 1) * SHARD, _BATCH):
-            drawn = [training_scene(seed, index) for index in range(start, start + _BATCH)]
-            pictures = to_input([render(scene, seed=own) for scene, own in drawn])
+            shown = [training_picture(seed, index) for index in range(start, start + _BATCH)]
+            pictures = to_input([render(one.drawn, seed=one.seed) for one in shown])
             latents = autoencoder.encode(pictures.to(autoencoder.device)).latent_dist
             parts.append(torch.stack([latents.mean, latents.std], dim=1).half().cpu().numpy())
         content = io.BytesIO()
