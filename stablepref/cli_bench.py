@@ -59,9 +59,9 @@ def run(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         typer.Option(
             "--model",
             "-m",
-            help="[NAME=]SOURCE[,KEY=VALUE...], several times: a diffusers pipeline (folder or hub "
-            "repository) with lora=PATH@WEIGHT, steps=, guidance= and other arguments of its call; "
-            "or a folder or manifest of finished images.",
+            help="[NAME=]SOURCE[,KEY=VALUE...], several times: a diffusers pipeline (shapes, which "
+            "is bundled, a folder or a hub repository) with lora=PATH@WEIGHT, steps=, guidance= "
+            "and other arguments of its call; or a folder or manifest of finished images.",
         ),
     ],
     out: Annotated[
@@ -108,6 +108,9 @@ def run(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     retry: Annotated[
         bool, typer.Option("--retry", help="Make and score those again that failed before.")
     ] = False,
+    page: Annotated[
+        bool, typer.Option("--report", help="Also write the page of `bench report`.")
+    ] = False,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
     as_csv: AsCsv = False,
@@ -128,6 +131,8 @@ def run(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         if name != ORACLE:
             import_module("stablepref.commands").Options(name, None, device, dtype, 0)
     commands = import_module("stablepref.benchmarks.bench.commands")
+    # Now, so that a missing matplotlib is told before hours of work.
+    reports = import_module("stablepref.benchmarks.bench.report") if page else None
     making = commands.Making(
         images=images,
         seed=seed,
@@ -148,6 +153,8 @@ def run(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         dtype=dtype,
         style=style,
     )
+    if reports is not None and commands.joined_processes().is_main_process:
+        commands.log.print(f"wrote {reports.write_report([out])}")
     finish(tally)
 
 

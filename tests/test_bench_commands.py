@@ -78,6 +78,16 @@ def test_formats(prompts: Path, tmp_path: Path) -> None:
     assert {row["model"] for row in csv.DictReader(io.StringIO(table))} == {"a", "b"}
 
 
+def test_a_run_writes_its_report_if_asked(prompts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    models = finished(tmp_path, "a"), finished(tmp_path, "b", broken=1)
+    done = bench(prompts, *models, out=out, options=("--report", "--csv"))
+    assert done.returncode == 1  # of the broken image, after the report
+    assert "<title>Benchmark: words</title>" in (out / "report/index.html").read_text()
+    assert str(out / "report/index.html") in done.stderr
+    assert {row["model"] for row in csv.DictReader(io.StringIO(done.stdout))} == {"a", "b"}
+
+
 def test_a_mended_image_is_scored_with_retry(prompts: Path, tmp_path: Path) -> None:
     out, a = tmp_path / "run", finished(tmp_path, "a", broken=2)
     assert bench(prompts, a, out=out).returncode == 1
