@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from stablepref.integrations.best_of_n import best_of_n
 
+from stablepref.assets import PIPELINES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -77,7 +79,12 @@ def select(
 
 
 def load_pipeline(name: str, *, dtype: str | None, device: torch.device) -> Pipeline:
-    """A diffusers pipeline from a folder or the hub, safetensors only, on the device.
+    """A diffusers pipeline: bundled, or of a folder or the hub; safetensors only, on the device.
+
+    Args:
+        name: One of `stablepref.assets.PIPELINES`, a folder, or a hub repository.
+        dtype: Number type; None for float32.
+        device: Where to.
 
     Raises:
         ImportError: diffusers is not installed.
@@ -93,7 +100,8 @@ def load_pipeline(name: str, *, dtype: str | None, device: torch.device) -> Pipe
     if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
         msg = f"--pipeline-dtype {dtype}: expected float32, bfloat16 or float16"
         raise ValueError(msg)
-    pipe = DiffusionPipeline.from_pretrained(name, torch_dtype=chosen, use_safetensors=True)
+    where = PIPELINES.get(name, name)
+    pipe = DiffusionPipeline.from_pretrained(where, torch_dtype=chosen, use_safetensors=True)
     loaded: Pipeline = pipe.to(device)
     return loaded
 

@@ -15,15 +15,15 @@ GUIDANCE = 4.0
 Pipeline = Annotated[
     str,
     typer.Option(
-        help="A diffusers pipeline: its folder, such as the one that the laboratory's training "
-        "writes, or the name of a hub repository.",
+        help="A diffusers pipeline: shapes, which is bundled, its folder, or the name of a hub "
+        "repository.",
     ),
 ]
 
 
 @reported
 def demo(
-    pipeline: Pipeline,
+    pipeline: Pipeline = "shapes",
     prompt: Annotated[
         str,
         typer.Option(

@@ -19,7 +19,10 @@ _PANEL = "Settings (none leaves a setting out)"
 def finetune(  # noqa: PLR0913 (the arguments of a command are its options)
     pipeline: Annotated[
         str,
-        typer.Argument(help="A diffusers pipeline: its folder, or the name of a hub repository."),
+        typer.Argument(
+            help="A diffusers pipeline: shapes, which is bundled, its folder, or the name of a hub "
+            "repository."
+        ),
     ],
     *,
     out: Annotated[

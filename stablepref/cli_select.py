@@ -25,7 +25,10 @@ from stablepref.cli_options import (
 def select(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     pipeline: Annotated[
         str,
-        typer.Argument(help="A diffusers pipeline: its folder, or the name of a hub repository."),
+        typer.Argument(
+            help="A diffusers pipeline: shapes, which is bundled, its folder, or the name of a hub "
+            "repository."
+        ),
     ],
     prompt: Annotated[
         list[str],

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import init_empty_weights
 
 from stablepref.aesthetic import build_aesthetic
+from stablepref.assets import ASSETS
 from stablepref.blip import build_blip, build_imagereward
 from stablepref.clip import CLIPScorer
 from stablepref.convert import OPENAI_UNUSED, pickscore_to_open_clip
@@ -27,6 +27,7 @@ from stablepref.torchscript import is_torchscript, read_torchscript
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from stablepref.scorer import Scorer
 
 WRAPPERS = ("state_dict", "model")
-ASSETS = Path(__file__).parent / "assets"
 
 
 def build(entry: Entry, files: Sequence[Path]) -> Scorer:

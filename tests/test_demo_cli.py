@@ -51,7 +51,7 @@ def test_the_page_runs(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "--pipeline"),
+        (["--pipeline", "{}", "--steps", "0"], "--steps"),
         (["--pipeline", "none"], "none"),
         (["--pipeline", "{}", "--scorer", "no-such-model"], "unknown model"),
         (["--pipeline", "{}", "--n", "1"], "--n"),

@@ -20,6 +20,7 @@ PAGES = sorted(DOCS.rglob("*.md"))
 
 NOT_RUN = re.compile(r"<!-- not run: .+ -->\s*\Z")
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHELL_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"<!-- command: (\w+) -->\n```sh\n(.*?)```", re.DOTALL)
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
@@ -63,8 +64,8 @@ def test_readme_python_is_ten_lines() -> None:
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds `scenes/`, drawn by the README's own command."""
     folder = tmp_path_factory.mktemp("docs")
-    command = dict(COMMAND.findall(README.read_text()))["run"]
-    (render,) = (part for part in command.split("&&") if "shapes.render" in part)
+    commands = "&&".join(SHELL_BLOCK.findall(README.read_text()))
+    (render,) = (part for part in commands.split("&&") if "shapes.render" in part)
     python, *arguments = shlex.split(render.replace("\\\n", " "))
     assert python == ".venv/bin/python"
     subprocess.run([sys.executable, *arguments], check=True, cwd=folder)

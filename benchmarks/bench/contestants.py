@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
+from stablepref.assets import PIPELINES
 from stablepref.manifest import is_manifest
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Contestant:
 
     Attributes:
         name: In tables, and of its folder of images.
-        source: A pipeline's folder or hub repository; or a folder or manifest of finished pictures.
+        source: A bundled pipeline's name, a pipeline's folder or hub repository; or a folder or
+            manifest of finished pictures.
         loras: Put on the pipeline together.
         arguments: Of its pipeline's call, over those that all models share.
     """
@@ -60,6 +62,8 @@ class Contestant:
     @property
     def finished(self) -> bool:
         """Whether its pictures are there already: a manifest, or a folder of no pipeline."""
+        if self.source in PIPELINES:
+            return False
         path = Path(self.source)
         return is_manifest(self.source) or (
             path.is_dir() and not (path / "model_index.json").is_file()
@@ -68,8 +72,9 @@ class Contestant:
     def row(self) -> dict[str, object]:
         """All that its pictures depend on, plain JSON values."""
         path = Path(self.source)
+        here = path.exists() and self.source not in PIPELINES
         return {
-            "source": str(path.resolve()) if path.exists() else self.source,
+            "source": str(path.resolve()) if here else self.source,
             "loras": [[lora.path, lora.weight] for lora in self.loras],
             "arguments": dict(self.arguments),
         }
@@ -96,10 +101,10 @@ def parse_contestants(models: Sequence[str | Contestant]) -> tuple[Contestant, .
 def parse_contestant(text: str) -> Contestant:
     """A model as typed: `[NAME=]SOURCE[,KEY=VALUE...]`.
 
-    SOURCE is a pipeline's folder or hub repository, a folder of pictures or a manifest of them;
-    NAME is by default its last part. `lora=PATH` or `lora=PATH@WEIGHT`, which may stand several
-    times, puts LoRAs on the pipeline; any other KEY is an argument of its call, with `SHORT_NAMES`
-    for the usual ones, its VALUE a JSON value or else words.
+    SOURCE is a bundled pipeline's name, a pipeline's folder or hub repository, a folder of pictures
+    or a manifest of them; NAME is by default its last part. `lora=PATH` or `lora=PATH@WEIGHT`,
+    which may stand several times, puts LoRAs on the pipeline; any other KEY is an argument of its
+    call, with `SHORT_NAMES` for the usual ones, its VALUE a JSON value or else words.
 
     Raises:
         ValueError: The source is nothing of this, the name cannot be a folder's, or pictures are to
@@ -110,17 +115,20 @@ def parse_contestant(text: str) -> Contestant:
     if "=" in source and not Path(source).expanduser().exists():
         name, source = source.split("=", 1)
     path = Path(source).expanduser()
-    if not source or not (path.exists() or _REPOSITORY.fullmatch(source)):
+    bundled = source in PIPELINES
+    if not source or not (bundled or path.exists() or _REPOSITORY.fullmatch(source)):
         msg = (
             f"model {text!r}: there is no {source!r} here; expected the folder or hub repository "
-            "(user/name) of a pipeline, or a folder or manifest of images"
+            f"(user/name) of a pipeline, {', '.join(PIPELINES)} for the bundled one, or a folder "
+            "or manifest of images"
         )
         raise ValueError(msg)
-    if path.is_file() and not is_manifest(source):
+    if not bundled and path.is_file() and not is_manifest(source):
         msg = f"model {text!r}: a single file is no pipeline, and no manifest of images either"
         raise ValueError(msg)
     if name is None:
-        name = path.resolve().stem if is_manifest(source) else path.resolve().name
+        place = Path(source) if bundled else path.resolve()
+        name = place.stem if is_manifest(source) else place.name
     if not _NAME.fullmatch(name):
         msg = f"model {text!r}: the name {name!r} may have letters, digits, '.', '-', '_' and ' '"
         raise ValueError(msg)
@@ -135,7 +143,9 @@ def parse_contestant(text: str) -> Contestant:
             loras.append(_lora(value))
         else:
             arguments[SHORT_NAMES.get(key, key)] = _value(value)
-    made = Contestant(name, str(path) if path.exists() else source, tuple(loras), arguments)
+    made = Contestant(
+        name, str(path) if path.exists() and not bundled else source, tuple(loras), arguments
+    )
     if made.finished and settings:
         msg = f"model {text!r}: finished images take no settings; drop {', '.join(settings)}"
         raise ValueError(msg)

@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from stablepref.official import ASSETS
+from stablepref.assets import ASSETS
 from stablepref.pretrained import load_folder
 
 from .drawing import render

@@ -1,6 +1,6 @@
 """Does fine-tuning on a reward make the laboratory's pictures better, or the reward fooled?
 
-Run `python -m stablepref.benchmarks.shapes.finetune_study --pipeline FOLDER --out FOLDER`. Needs
+Run `python -m stablepref.benchmarks.shapes.finetune_study --out FOLDER`. Needs
 the extras `diffusers` and `bench`. A killed run goes on where it was.
 
 The same pipeline is fine-tuned with the plain reward, with the robust reward, and with an ensemble
@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from stablepref.integrations.ensemble import Ensemble
 
+from stablepref.assets import PIPELINES
 from stablepref.durable import replacing
 from stablepref.finetune_config import FinetuneConfig, Method
 from stablepref.scorer import Scorer
@@ -76,8 +77,8 @@ def _told(values: Sequence[float], form: str) -> str:
 
 
 def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
-    pipeline: Annotated[Path, typer.Option(help="folder of the pipeline")],
     out: Annotated[Path, typer.Option(help="folder for trainings, rows, study.json, study.png")],
+    pipeline: Annotated[Path, typer.Option(help="its folder")] = PIPELINES["shapes"],
     model: Annotated[str, typer.Option(help="the scorer")] = "shapes",
     other: Annotated[
         list[str] | None, typer.Option(help="a further scorer for the ensemble; one or more")

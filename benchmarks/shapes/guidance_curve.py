@@ -1,6 +1,6 @@
 """Reward and correctness over the scale of guidance, with and without robust views.
 
-Run `python -m stablepref.benchmarks.shapes.guidance_curve --pipeline FOLDER --out FOLDER`. Needs
+Run `python -m stablepref.benchmarks.shapes.guidance_curve --out FOLDER`. Needs
 the extras `diffusers` and `bench`. A killed run goes on where it was.
 """
 
@@ -17,6 +17,7 @@ from diffusers import StableDiffusionPipeline
 from rich.console import Console
 from rich.table import Table
 
+from stablepref.assets import PIPELINES
 from stablepref.durable import replacing
 from stablepref.zoo import load
 
@@ -76,8 +77,8 @@ def _by_prompt(rows: Sequence[Row], how: Setting, measure: str) -> list[list[flo
 
 
 def main(
-    pipeline: Annotated[Path, typer.Option(help="folder of the pipeline")],
     out: Annotated[Path, typer.Option(help="folder for rows, pictures, curve.json, curve.png")],
+    pipeline: Annotated[Path, typer.Option(help="its folder")] = PIPELINES["shapes"],
     model: Annotated[str, typer.Option(help="the scorer that guides")] = "shapes",
     scale: Annotated[list[float] | None, typer.Option(help="one or more")] = None,
     views: Annotated[int, typer.Option(min=1, help="of the robust reward")] = VIEWS,

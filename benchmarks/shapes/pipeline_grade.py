@@ -13,6 +13,9 @@ from diffusers import StableDiffusionPipeline
 from rich.console import Console
 from rich.table import Table
 
+from stablepref.assets import PIPELINES
+from stablepref.durable import replacing
+
 from .evaluate import Accuracy, with_interval
 from .oracle import ATTRIBUTES
 from .pipeline_parts import GUIDANCE, STEPS
@@ -49,7 +52,7 @@ def attribute_shares(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="folder of the pipeline")],
+    folder: Annotated[Path, typer.Argument(help="of the pipeline")] = PIPELINES["shapes"],
     pictures: Annotated[int, typer.Option(min=1, help="of each prompt")] = 4,
     per_category: Annotated[int, typer.Option(min=1, help="prompts")] = PROMPTS_PER_CATEGORY,
     split: Annotated[str, typer.Option(help="test, or validation to choose by")] = "test",
@@ -91,7 +94,8 @@ def main(
             "fully_correct": {name: asdict(row) for name, row in shares.items()},
             "attributes": attributes,
         }
-        out.write_text(json.dumps(report, indent=2) + "\n")
+        with replacing(out) as staging:
+            staging.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the best of n is worth to several scorers, and what pruning saves and loses.
 
-Run `python -m stablepref.benchmarks.shapes.selection_study --pipeline FOLDER --out FOLDER`. Needs
+Run `python -m stablepref.benchmarks.shapes.selection_study --out FOLDER`. Needs
 the extras `diffusers` and `bench`. A killed run goes on where it was.
 """
 
@@ -18,6 +18,7 @@ from diffusers import StableDiffusionPipeline
 from rich.console import Console
 from rich.table import Table
 
+from stablepref.assets import PIPELINES
 from stablepref.durable import replacing
 from stablepref.zoo import load
 
@@ -72,8 +73,8 @@ def schedules(looks: Sequence[float], batch_size: int) -> list[dict[float, float
 
 
 def main(
-    pipeline: Annotated[Path, typer.Option(help="folder of the pipeline")],
     out: Annotated[Path, typer.Option(help="folder for candidates, study.json, selection.png")],
+    pipeline: Annotated[Path, typer.Option(help="its folder")] = PIPELINES["shapes"],
     scorer: Annotated[
         list[str] | None,
         typer.Option(help="NAME=MODEL, one or more; predictions are pruned by the first one"),

@@ -1,0 +1,62 @@
+"""The bundled pipeline: genuine diffusers, small, and it draws what prompts say."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from stablepref.benchmarks.bench.contestants import parse_contestant
+from stablepref.benchmarks.shapes.pipeline_grade import correct_shares
+from stablepref.benchmarks.shapes.pipeline_sampling import sample_prompts
+from stablepref.benchmarks.shapes.prompt_set import lab_prompts
+from stablepref.integrations.select import load_pipeline
+
+from stablepref.assets import PIPELINES
+
+MEGA = 1e6
+
+
+@pytest.fixture(scope="module")
+def pipe() -> StableDiffusionPipeline:
+    return StableDiffusionPipeline.from_pretrained(PIPELINES["shapes"])
+
+
+def test_it_is_small() -> None:
+    size = sum(file.stat().st_size for file in PIPELINES["shapes"].rglob("*") if file.is_file())
+    assert size <= 12 * MEGA
+
+
+def test_it_draws_what_single_objects_prompts_say(pipe: StableDiffusionPipeline) -> None:
+    prompts = lab_prompts(per_category=12)[:12]
+    assert {one.category for one in prompts} == {"single object"}
+    samples = sample_prompts(pipe, prompts, quiet=True)
+    assert sum(sample.grade.correct for sample in samples) >= 6
+
+
+@pytest.mark.slow  # 400 pictures
+def test_it_draws_the_prompt_set(pipe: StableDiffusionPipeline) -> None:
+    samples = sample_prompts(pipe, lab_prompts(), pictures=2, quiet=True)
+    share = correct_shares(samples)["all"]
+    assert share.value >= 0.4
+    assert share.value <= 0.9, "selection and fine-tuning have nothing to gain"
+
+
+def test_its_name_is_taken_where_pipelines_are_named() -> None:
+    loaded = load_pipeline("shapes", dtype="bfloat16", device=torch.device("cpu"))
+    assert type(loaded) is StableDiffusionPipeline
+    assert loaded.unet.dtype == torch.bfloat16
+    made = parse_contestant("few=shapes,steps=10")
+    assert (made.name, made.source, made.finished) == ("few", "shapes", False)
+    assert made.row()["source"] == "shapes"
+    assert parse_contestant("shapes").name == "shapes"
+
+
+def test_equal_seeds_draw_equal_pictures(pipe: StableDiffusionPipeline) -> None:
+    pipe.set_progress_bar_config(disable=True)
+    one, two = (
+        pipe(
+            "a red circle", num_inference_steps=4, generator=torch.Generator().manual_seed(0),
+            output_type="np",
+        ).images
+        for _ in range(2)
+    )  # fmt: skip
+    assert np.array_equal(one, two)
