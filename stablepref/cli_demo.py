@@ -29,7 +29,7 @@ def demo(
         typer.Option(
             "--prompt", "-p", help="What to make; of the laboratory's prompts the truth is known."
         ),
-    ] = "a red circle and a blue star",
+    ] = "a red circle left of a blue star",
     n: Annotated[int, typer.Option("--n", "-n", min=2, help="Candidates.")] = 100,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = STEPS,
     guidance: Annotated[float, typer.Option(min=0, help="Guidance scale.")] = GUIDANCE,
