@@ -20,8 +20,8 @@ def test_the_bundled_sizes_fit_twelve_megabytes() -> None:
         build(Sizes(), seed=0) for build in (build_autoencoder, build_text_encoder, build_denoiser)
     ]
     numbers = sum(weight.numel() for part in parts for weight in part.parameters())
-    assert 2 * numbers < 11.6e6, "half precision; configuration and words come on top"
-    assert 4.0e6 < parts[2].num_parameters() < 4.4e6
+    assert 2 * numbers < 11.85e6, "half precision; configuration and words, 0.1 MB, come on top"
+    assert 4.2e6 < parts[2].num_parameters() < 4.6e6
 
 
 def test_weights_depend_on_the_seed_alone() -> None:
