@@ -62,22 +62,25 @@ class Contestant:
     @property
     def finished(self) -> bool:
         """Whether its pictures are there already: a manifest, or a folder of no pipeline."""
-        if self.source in PIPELINES:
-            return False
-        path = Path(self.source)
+        here = _local(self.source)
         return is_manifest(self.source) or (
-            path.is_dir() and not (path / "model_index.json").is_file()
+            here is not None and here.is_dir() and not (here / "model_index.json").is_file()
         )
 
     def row(self) -> dict[str, object]:
         """All that its pictures depend on, plain JSON values."""
-        path = Path(self.source)
-        here = path.exists() and self.source not in PIPELINES
+        here = _local(self.source)
         return {
-            "source": str(path.resolve()) if here else self.source,
+            "source": self.source if here is None else str(here.resolve()),
             "loras": [[lora.path, lora.weight] for lora in self.loras],
             "arguments": dict(self.arguments),
         }
+
+
+def _local(source: str) -> Path | None:
+    """The file or folder that a source names; None for a bundled pipeline and what is not here."""
+    path = Path(source)
+    return path if source not in PIPELINES and path.exists() else None
 
 
 def parse_contestants(models: Sequence[str | Contestant]) -> tuple[Contestant, ...]:
@@ -114,20 +117,20 @@ def parse_contestant(text: str) -> Contestant:
     name = None
     if "=" in source and not Path(source).expanduser().exists():
         name, source = source.split("=", 1)
-    path = Path(source).expanduser()
-    bundled = source in PIPELINES
-    if not source or not (bundled or path.exists() or _REPOSITORY.fullmatch(source)):
+    here = _local(str(Path(source).expanduser()))
+    known = here is not None or source in PIPELINES or _REPOSITORY.fullmatch(source)
+    if not source or not known:
         msg = (
             f"model {text!r}: there is no {source!r} here; expected the folder or hub repository "
             f"(user/name) of a pipeline, {', '.join(PIPELINES)} for the bundled one, or a folder "
             "or manifest of images"
         )
         raise ValueError(msg)
-    if not bundled and path.is_file() and not is_manifest(source):
+    if here is not None and here.is_file() and not is_manifest(source):
         msg = f"model {text!r}: a single file is no pipeline, and no manifest of images either"
         raise ValueError(msg)
     if name is None:
-        place = Path(source) if bundled else path.resolve()
+        place = Path(source) if here is None else here.resolve()
         name = place.stem if is_manifest(source) else place.name
     if not _NAME.fullmatch(name):
         msg = f"model {text!r}: the name {name!r} may have letters, digits, '.', '-', '_' and ' '"
@@ -143,9 +146,7 @@ def parse_contestant(text: str) -> Contestant:
             loras.append(_lora(value))
         else:
             arguments[SHORT_NAMES.get(key, key)] = _value(value)
-    made = Contestant(
-        name, str(path) if path.exists() and not bundled else source, tuple(loras), arguments
-    )
+    made = Contestant(name, source if here is None else str(here), tuple(loras), arguments)
     if made.finished and settings:
         msg = f"model {text!r}: finished images take no settings; drop {', '.join(settings)}"
         raise ValueError(msg)

@@ -71,7 +71,7 @@ def _made(request: Request) -> PaperTable:
         return _table6(request)
     picture = Path() if request.out is None else request.out / f"{request.name}.png"
     if request.name == "figure4":
-        from stablepref.benchmarks.bench.paper_curve import figure4  # noqa: PLC0415
+        from stablepref.benchmarks.bench.paper_curve import figure4  # noqa: PLC0415 (its own needs)
 
         return figure4(picture=picture)
     return _figure5(request, picture) if request.name == "figure5" else _figure6(request, picture)
@@ -121,7 +121,7 @@ def _split(request: Request, dataset: str) -> Split | str:
 
 
 def _table6(request: Request) -> PaperTable:
-    from stablepref.benchmarks.bench.paper_benchmark import NEEDS, table6  # noqa: PLC0415
+    from stablepref.benchmarks.bench.paper_benchmark import NEEDS, table6  # noqa: PLC0415 (its own needs)
 
     _tell(request.name, NEEDS)
     scorer = request.scorer[0] if request.scorer else None
@@ -136,7 +136,7 @@ def _table6(request: Request) -> PaperTable:
 
 
 def _figure5(request: Request, picture: Path) -> PaperTable:
-    from stablepref.benchmarks.bench.paper_scorers import NEEDS, figure5  # noqa: PLC0415
+    from stablepref.benchmarks.bench.paper_scorers import NEEDS, figure5  # noqa: PLC0415 (its own needs)
 
     _tell(request.name, NEEDS)
     if request.run:
@@ -147,7 +147,7 @@ def _figure5(request: Request, picture: Path) -> PaperTable:
 
 
 def _figure6(request: Request, picture: Path) -> PaperTable:
-    from stablepref.benchmarks.bench.paper_choices import NEEDS, figure6  # noqa: PLC0415
+    from stablepref.benchmarks.bench.paper_choices import NEEDS, figure6  # noqa: PLC0415 (its own needs)
 
     _tell(request.name, NEEDS)
     shown = request.size or SHOWN

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .drawing import IMAGE_SIZE, layout
+from .drawing import layout
+from .pipeline_autoencoder import circle
 from .pipeline_latents import TrainingPicture
 from .scenes import COLOURS, SHAPES
 
@@ -31,12 +32,10 @@ def object_maps(pictures: Sequence[TrainingPicture], size: int) -> Tensor:
     """
     maps = torch.empty(len(pictures), 2, size, size, dtype=torch.long)
     maps[:, 0], maps[:, 1] = NOTHING, _NO_COLOUR
-    axis = (torch.arange(size) + 0.5) / size
     for row, picture in enumerate(pictures):
         for placed in layout(picture.drawn, picture.seed):
             group = picture.drawn.groups[placed.group]
-            inside = torch.hypot(axis - placed.x, axis[:, None] - placed.y)
-            covered = inside < placed.radius + 1 / IMAGE_SIZE
+            covered = circle(placed, size)
             maps[row, 0][covered] = SHAPES.index(group.shape)
             maps[row, 1][covered] = COLOURS.index(group.colour)
     return maps

@@ -41,6 +41,7 @@ class Muon(torch.optim.Optimizer):
                     msg = f"Muon steps matrices, not weights of shape {tuple(weight.shape)}"
                     raise ValueError(msg)
 
+    # torch declares two overloads, which this one signature covers.
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Step along the gradients; weights without one stay."""

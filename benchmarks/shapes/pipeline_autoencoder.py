@@ -84,12 +84,17 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
 
 def object_circles(places: Sequence[Placed]) -> Tensor:
     """Which pixels lie in the circle around an object, or at its edge: `(1, 64, 64)` bool."""
-    axis = (torch.arange(IMAGE_SIZE) + 0.5) / IMAGE_SIZE
     inside = torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.bool)
     for place in places:
-        distance = torch.hypot(axis - place.x, axis[:, None] - place.y)
-        inside |= distance < place.radius + 1 / IMAGE_SIZE
+        inside |= circle(place, IMAGE_SIZE)
     return inside
+
+
+def circle(place: Placed, size: int) -> Tensor:
+    """Which of `size` times `size` centres lie in an object's circle or a pixel from it: bool."""
+    axis = (torch.arange(size) + 0.5) / size
+    distance = torch.hypot(axis - place.x, axis[:, None] - place.y)
+    return distance < place.radius + 1 / IMAGE_SIZE
 
 
 def to_input(pictures: list[np.ndarray]) -> Tensor:
