@@ -1,12 +1,15 @@
 """The study of fine-tuning in the laboratory, with a tiny pipeline of random weights."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import typer
 from accelerate.state import AcceleratorState
 from PIL import Image
@@ -14,6 +17,7 @@ from stablepref.benchmarks.shapes import finetune_runs
 from stablepref.benchmarks.shapes.finetune_runs import Arm, study_rows
 from stablepref.benchmarks.shapes.finetune_study import arms_of, main
 from stablepref.benchmarks.shapes.finetune_summary import at_gain, summarise
+from stablepref.benchmarks.shapes.oracle import grade
 from stablepref.benchmarks.shapes.pipeline_parts import (
     assemble,
     build_autoencoder,
@@ -21,6 +25,7 @@ from stablepref.benchmarks.shapes.pipeline_parts import (
     build_text_encoder,
     save_pipeline,
 )
+from stablepref.benchmarks.shapes.pipeline_sampling import Sample
 from stablepref.benchmarks.shapes.prompt_set import lab_prompts
 from test_shapes_pipeline_parts import TINY
 from tiny import tiny_clip
@@ -163,10 +168,32 @@ def test_a_gain_is_met_between_measurements() -> None:
 
 
 def test_arms() -> None:
-    arms = arms_of(tiny_clip(), [], views=3)
+    arms = arms_of(tiny_clip(), [], [], views=3)
     assert [(arm.name, arm.views) for arm in arms] == [("plain", 0), ("robust", 3)]
-    (*_, ensemble) = arms_of(tiny_clip(), [tiny_clip(name="second")], views=3)
+
+
+def test_the_ensemble_weighs_scorers_alike_whatever_their_units() -> None:
+    """The untrained scorers have no log-odds; the second one's scores are ten times as large."""
+    first = tiny_clip(preference_scale=None)
+    second = tiny_clip(preference_scale=None, name="second")
+    with torch.no_grad():
+        second.model.visual.proj.copy_(second.model.visual.proj.flip(1))
+        second.model.logit_scale += math.log(10)
+    rng = np.random.default_rng(0)
+    reference = [
+        Sample(prompt, picture, grade(picture, prompt.scene))
+        for prompt in lab_prompts("train", per_category=1)[:2]
+        for picture in rng.integers(256, size=(3, 64, 64, 3), dtype=np.uint8)
+    ]
+    (*_, ensemble) = arms_of(first, [second], reference, views=3)
     assert (ensemble.name, ensemble.scorer.name) == ("ensemble", "tiny+second")
+    pictures = [sample.picture for sample in reference]
+    prompts = [sample.prompt.prompt for sample in reference]
+    each = np.stack([one.score(pictures, prompts).numpy() for one in (first, second)])
+    within = each.reshape(2, 2, 3) - each.reshape(2, 2, 3).mean(axis=2, keepdims=True)
+    units = np.sqrt((within**2).sum(axis=(1, 2)) / 4)
+    expected = ((each - each.mean(axis=1, keepdims=True)) / units[:, None]).mean(axis=0)
+    np.testing.assert_allclose(ensemble.scorer.score(pictures, prompts), expected, atol=2e-4)
 
 
 @pytest.mark.slow
@@ -176,8 +203,8 @@ def test_the_command_writes_table_numbers_and_figure(
     options: dict[str, Any] = {
         "pipeline": pipeline, "model": str(model), "other": [str(model)], "seed": [0], "steps": 1,
         "batch_size": 2, "sample_every": 1, "sampling_steps": 2, "guidance": 1.0, "views": 1,
-        "train_per_category": 1, "per_category": 1, "learning_rate": 0.1, "last_steps": 1,
-        "pictures": 1, "device": "cpu", "threads": None,
+        "split": "test", "train_per_category": 1, "per_category": 1, "learning_rate": 0.1,
+        "last_steps": 1, "pictures": 1, "device": "cpu", "threads": None,
     }  # fmt: skip
     main(out=tmp_path, method="draft", **options)
     shown = capsys.readouterr().out

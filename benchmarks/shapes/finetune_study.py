@@ -16,9 +16,10 @@ from typing import Annotated
 
 import torch
 import typer
+from diffusers import StableDiffusionPipeline
 from rich.console import Console
 from rich.table import Table
-from stablepref.integrations.ensemble import Ensemble
+from stablepref.integrations.ensemble import Ensemble, reference_statistics
 
 from stablepref.assets import PIPELINES
 from stablepref.durable import replacing
@@ -29,25 +30,43 @@ from stablepref.zoo import load
 from .finetune_plot import draw_finetune_study
 from .finetune_runs import Arm, study_rows
 from .finetune_summary import Summary, summarise
-from .pipeline_parts import GUIDANCE, STEPS
+from .pipeline_parts import GUIDANCE
+from .pipeline_sampling import Sample, sample_prompts
 from .prompt_set import lab_prompts
+from .split_option import known_split
 
 SEEDS = (0, 1, 2)
 VIEWS = 4
+SAMPLING_STEPS = 10
+"""Of each picture, fewer than the pipeline's own, for time."""
+REFERENCE_PROMPTS, REFERENCE_PICTURES = 2, 4
+"""Prompts of each category, and pictures of each, that the ensemble's units come from."""
 STUDY_FILE, PLOT_FILE = "study.json", "study.png"
 
 
-def arms_of(scorer: Scorer, others: Sequence[Scorer], *, views: int) -> list[Arm]:
+def arms_of(
+    scorer: Scorer, others: Sequence[Scorer], reference: Sequence[Sample], *, views: int
+) -> list[Arm]:
     """What is compared: plain, robust and, with other scorers, ensemble.
 
     Args:
         scorer: the reward model.
-        others: further ones, trained on preferences; their log-odds are averaged with its own.
+        others: further ones; the ensemble is the mean of all, each in units of its own deviation
+            within the prompts of the reference.
+        reference: some pictures of each of some prompts by the pipeline before training; unused
+            without others.
         views: of the robust reward.
+
+    Raises:
+        ValueError: a scorer gives all pictures of a prompt one score.
     """
     arms = [Arm("plain", scorer, 0), Arm("robust", scorer, views)]
     if others:
-        arms.append(Arm("ensemble", Ensemble([scorer, *others], normalise="log-odds"), 0))
+        scorers = [scorer, *others]
+        statistics = reference_statistics(
+            scorers, [one.picture for one in reference], [one.prompt.prompt for one in reference]
+        )
+        arms.append(Arm("ensemble", Ensemble(scorers, normalise=statistics), 0))
     return arms
 
 
@@ -85,16 +104,17 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="one or more")] = None,
     method: Annotated[str, typer.Option(help="draft, refl or ddpo")] = "draft",
-    steps: Annotated[int, typer.Option(min=1, help="of a training")] = 100,
+    steps: Annotated[int, typer.Option(min=1, help="of a training")] = 60,
     last_steps: Annotated[int, typer.Option(min=1, help="K of draft and refl")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="pictures of a step")] = 16,
-    learning_rate: Annotated[float, typer.Option(help="constant")] = 3e-4,
+    learning_rate: Annotated[float, typer.Option(help="constant")] = 1e-3,
     views: Annotated[int, typer.Option(min=1, help="of the robust reward")] = VIEWS,
     sample_every: Annotated[int, typer.Option(min=1, help="steps between measurements")] = 20,
-    sampling_steps: Annotated[int, typer.Option(min=1, help="denoising steps")] = STEPS,
+    sampling_steps: Annotated[int, typer.Option(min=1, help="denoising steps")] = SAMPLING_STEPS,
     guidance: Annotated[float, typer.Option(help="scale")] = GUIDANCE,
     train_per_category: Annotated[int, typer.Option(min=1, help="prompts to train on")] = 40,
     per_category: Annotated[int, typer.Option(min=1, help="held-out prompts")] = 10,
+    split: Annotated[str, typer.Option(help="test, or validation to choose by")] = "test",
     pictures: Annotated[int, typer.Option(min=1, help="of each held-out prompt")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="of PyTorch")] = None,
@@ -102,6 +122,7 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     """Fine-tune with three rewards, and let the oracle judge held-out prompts."""
     if threads is not None:
         torch.set_num_threads(threads)
+    held_out = known_split(split)
     known: Mapping[str, Method] = {"draft": "draft", "refl": "refl", "ddpo": "ddpo"}
     if method not in known:
         raise typer.BadParameter(f"{method!r} is not one of {', '.join(known)}")
@@ -112,13 +133,23 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         last_steps=last_steps,
         learning_rate=learning_rate,
         sampling_steps=sampling_steps,
+        gradient_checkpointing=False,  # the laboratory's denoiser is small
         guidance=guidance,
         sample_every=sample_every,
         samples=4,  # to look at: what counts is measured on held-out prompts
         pictures_per_sample=1,
     )
     scorer, *others = (load(m, device=device, dtype="float32") for m in (model, *(other or ())))
-    arms = arms_of(scorer, others, views=views)
+    reference: list[Sample] = []
+    if others:
+        reference = sample_prompts(
+            StableDiffusionPipeline.from_pretrained(pipeline).to(device),
+            lab_prompts("train", per_category=REFERENCE_PROMPTS),
+            pictures=REFERENCE_PICTURES,
+            steps=sampling_steps,
+            guidance=guidance,
+        )
+    arms = arms_of(scorer, others, reference, views=views)
     seeds = tuple(seed or SEEDS)
     rows = study_rows(
         pipeline,
@@ -126,13 +157,14 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         config,
         out,
         train_prompts=[p.prompt for p in lab_prompts("train", per_category=train_per_category)],
-        held_out=lab_prompts("test", per_category=per_category),
+        held_out=lab_prompts(held_out, per_category=per_category),
         seeds=seeds,
         pictures=pictures,
         device=device,
     )
     summaries = summarise(rows)
     report = {
+        "split": split,
         "model": model,
         "others": list(other or ()),
         "seeds": seeds,
