@@ -16,7 +16,7 @@ from stablepref.integrations.pruning import check_prune
 from stablepref.integrations.sampled_rewards import as_scorer
 from stablepref.integrations.selection import Selection, in_order
 
-from stablepref.fingerprint import part_digests, weights_digest
+from stablepref.fingerprint import part_digests, scheduler_digest, weights_digest
 from stablepref.progress import progress_bar
 from stablepref.prompts import check_prompts
 
@@ -254,7 +254,7 @@ def _settings(
     return {
         "pipeline": type(pipe).__name__,
         "weights": part_digests(pipe.components),
-        "scheduler": type(pipe.components.get("scheduler")).__name__,
+        "scheduler": scheduler_digest(pipe.components.get("scheduler")),
         "arguments": fingerprint(dict(arguments)),
         "model": scorer.name,
         "scorer": weights_digest(scorer),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stablepref.integrations.lora import check_no_adapters
 from stablepref.integrations.policy_gradient import check_policy
 
-from stablepref.fingerprint import part_digests
+from stablepref.fingerprint import part_digests, scheduler_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ def _pipeline(pipe: Any) -> dict[str, object]:  # noqa: ANN401 (as above)
         "pipeline": type(pipe).__name__,
         "pipeline_dtype": str(pipe.dtype).removeprefix("torch."),
         "pipeline_weights": " ".join(part_digests(pipe.components).values()),
-        "scheduler": type(pipe.scheduler).__name__,
+        "scheduler": scheduler_digest(pipe.scheduler),
         "scheduler_settings": hashlib.blake2b(repr(config).encode(), digest_size=8).hexdigest(),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,18 @@ def weights_digest(model: nn.Module) -> str:
             sample = values[:: max(1, len(values) // SAMPLED)].cpu().double().numpy()
             digest.update(sample.tobytes())
     return digest.hexdigest()
+
+
+def scheduler_digest(scheduler: object) -> str:
+    """A scheduler's class with a hash of its settings, but for the version that wrote them.
+
+    Args:
+        scheduler: One of diffusers, or None.
+    """
+    config: Mapping[str, object] = getattr(scheduler, "config", {})
+    settings = {name: config[name] for name in sorted(config) if not name.startswith("_")}
+    text = json.dumps(settings, default=repr)
+    return f"{type(scheduler).__name__} {blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
 def part_digests(parts: Mapping[str, object]) -> dict[str, str]:

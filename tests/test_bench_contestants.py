@@ -140,7 +140,8 @@ def test_layouts_of_folders(tmp_path: Path) -> None:
     assert found(flat, PROMPTS, 2) == [
         (0, 0, "00000.jpg"), (1, 0, "00001.PNG"), (1, 1, "00001-1.webp")
     ]  # fmt: skip
-    assert [one[1] for one in found(flat, PROMPTS, 1)] == [0, 0]
+    with pytest.warns(UserWarning, match="1 images more than the 1 of each prompt"):
+        assert [one[1] for one in found(flat, PROMPTS, 1)] == [0, 0]
     styles = [BenchPrompt("anime/00000", "x"), BenchPrompt("photo/00000", "y")]
     hpdv2 = touch(tmp_path / "hpdv2", "anime/00000.jpg", "photo/00000.jpg", "photo/00001.jpg")
     assert found(hpdv2, styles, 1) == [(0, 0, "anime/00000.jpg"), (1, 0, "photo/00000.jpg")]
@@ -176,6 +177,8 @@ def test_manifests_deal_rows_to_equal_prompts(tmp_path: Path) -> None:
         (0, 0, "a.png"), (0, 1, "c.png"), (1, 0, "d.png"), (2, 0, "b.png")
     ]  # fmt: skip
     assert folder == tmp_path
+    with pytest.warns(UserWarning, match="1 images more than the 1 .* ask for more with --images"):
+        assert [one.number for one in finished_pictures("m", path, PROMPTS, 1)] == [0, 0, 0]
     path.write_text('{"image": "a.png"}\n')
     with pytest.raises(ValueError, match=r"rows.jsonl:1: the row's prompt is missing"):
         finished_pictures("m", path, PROMPTS, 1)

@@ -9,7 +9,7 @@ from made_scores import made_table
 from stablepref.benchmarks.bench.hpdv2 import grouped, style_scores
 from stablepref.benchmarks.bench.leaderboard import category_standings, standings
 from stablepref.benchmarks.bench.resampling import mean_intervals
-from stablepref.benchmarks.bench.score_table import Failure, joined
+from stablepref.benchmarks.bench.score_table import Failure, joined, unshared
 from stablepref.benchmarks.bench.summary import summarise
 
 from stablepref.groupmean import GroupMean
@@ -110,6 +110,8 @@ def test_runs_join_on_equal_prompts_and_scorers() -> None:
     one, other = made_table({"a": [1, 2]}), made_table({"b": [[3, 5], [4, 4]]})
     both = joined([one, other])
     assert both.models == ("a", "b")
+    assert unshared([one, other]) == []
+    assert unshared([one, made_table({"b": [1, 2]}, scorer="x")]) == ["made-up", "x"]
     assert both.means("made-up").tolist() == [[1, 2], [4, 4]]
     with pytest.raises(ValueError, match="a is in two of the runs"):
         joined([one, one])

@@ -76,6 +76,9 @@ def test_styles_are_numbered_apart(tmp_path: Path) -> None:
         ("a.json", "[1]", "entry 1: the prompt is 1; expected words"),
         ("a.json", "{", "not JSON"),
         ("a.json", '{"../x": ["a"]}', "is no style with a list"),
+        ("a.json", '{"": ["a"]}', "is no style with a list"),
+        ("a.json", '{"..": ["a"]}', "is no style with a list"),
+        ("a.csv", 'prompt\n"a" b\n', "not readable as UTF-8 text or a table"),
         ("a.json", '{"x": "a"}', "is no style with a list"),
         ("a.jsonl", '{"prompt": "x"}\n[]\n', "line 2: a list; expected a JSON object"),
     ],
@@ -85,6 +88,30 @@ def test_what_is_no_set_of_prompts(name: str, text: str, says: str, tmp_path: Pa
     with pytest.raises(ValueError, match=says) as found:
         read_prompt_file(path)
     assert str(path) in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('prompt\tcategory\n"Hello" on a sign\tWords\n', ['"Hello" on a sign']),
+        ('prompt\tcategory\n"unclosed\tWords\na dog\tX\n', ['"unclosed', "a dog"]),
+        ('prompt\tcategory\n"""Hello"" on\ta sign"\tWords\n', ['"Hello" on\ta sign']),
+    ],
+)
+def test_quotes_in_tsv_files(text: str, expected: list[str], tmp_path: Path) -> None:
+    """Those around whole fields are no words; any others are, for the format has no quotes."""
+    found = read_prompt_file(write(tmp_path, "a.tsv", text))
+    assert [one.prompt for one in found] == expected
+    assert found[0].labels == {"category": "Words"}
+
+
+def test_hpdv2s_folder_holds_other_sets_too(tmp_path: Path) -> None:
+    """Its code expects drawbench.json beside the four styles."""
+    for style in (*HPDV2_STYLES, "drawbench"):
+        write(tmp_path, f"{style}.json", json.dumps(["x"] * 800))
+    found = read_prompt_set("hpdv2", file=tmp_path)
+    assert {one.labels["style"] for one in found.prompts} == set(HPDV2_STYLES)
+    assert len(read_prompt_file(tmp_path)) == 4000
 
 
 def test_text_that_is_no_text(tmp_path: Path) -> None:

@@ -257,13 +257,44 @@ def test_a_pipeline_that_never_works_is_an_error(
     pipeline: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        failing(patch, set(WORDS[:1]))
-        with pytest.raises(IndexError, match="no a red circle"):
-            run_case(pipeline, pictures, tmp_path / "first")
+        failing(patch, set(WORDS))
+        with pytest.raises(IndexError, match="no a red circle"):  # the fourth one
+            run_case(pipeline, pictures, tmp_path / "all")
+    # The prompts were not to blame, and none is left out the next time.
+    sound = run_case(pipeline, pictures, tmp_path / "all")
+    assert {one.model for one in sound.failures} == {"finished"}
     failing(monkeypatch, {"a blue square", "a dog"})
     monkeypatch.setattr(generate, "IN_A_ROW", 1)
     with pytest.raises(IndexError, match="no a dog"):
         run_case(pipeline, pictures, tmp_path / "row")
+
+
+def test_a_set_of_which_every_prompt_fails_is_an_error_however_small(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, set(WORDS))
+    few = PromptSet("few", PROMPTS.prompts[1:3])
+    with pytest.raises(IndexError, match="no a dog"):
+        bench(few, [str(pipeline)], ["shapes"], out=tmp_path, arguments=CALL, progress=False)
+
+
+def test_a_prompt_that_fails_first_stops_nothing(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in a new run, nor where it alone is left, by a kill or to be tried again."""
+    failing(monkeypatch, {"a blue square"})
+    few = PromptSet("few", PROMPTS.prompts[1:3])
+    model = pipeline.name
+    for retry in (False, False, True, True):
+        table = bench(
+            few, [str(pipeline)], ["shapes"], out=tmp_path, arguments=CALL, retry=retry,
+            progress=False,
+        )  # fmt: skip
+        assert [(one.model, one.prompt) for one in table.failures] == [(model, few.prompts[0].key)]
+        assert np.isfinite(table.of("shapes")[0, 1, 0])
+        if not retry:  # as a kill leaves it
+            for rows in (tmp_path / "faults" / model).iterdir():
+                rows.unlink()
 
 
 def test_blanked_images_are_told(

@@ -3,9 +3,10 @@
 import copy
 
 import torch
+from diffusers import DDIMScheduler, DDPMScheduler
 from tiny import tiny_clip
 
-from stablepref.fingerprint import part_digests, weights_digest
+from stablepref.fingerprint import part_digests, scheduler_digest, weights_digest
 
 
 def test_equal_weights_are_equal_wherever_they_are() -> None:
@@ -37,3 +38,21 @@ def test_weights_out_of_reach_count_by_name_and_shape() -> None:
         two, three = torch.nn.Linear(2, 2), torch.nn.Linear(2, 3)
     assert weights_digest(two) != weights_digest(three)
     assert weights_digest(two) == weights_digest(torch.nn.Linear(2, 2, device="meta"))
+
+
+def test_schedulers_are_told_apart_by_their_settings() -> None:
+    digests = {
+        scheduler_digest(one)
+        for one in (
+            DDIMScheduler(),
+            DDIMScheduler(prediction_type="v_prediction"),
+            DDIMScheduler(beta_schedule="scaled_linear"),
+            DDPMScheduler(),
+            None,
+        )
+    }
+    assert len(digests) == 5
+    assert scheduler_digest(DDIMScheduler()) in digests
+    older = DDIMScheduler()
+    older.register_to_config(_diffusers_version="0.1")
+    assert scheduler_digest(older) in digests

@@ -13,7 +13,7 @@ from stablepref.benchmarks.bench.people import PeopleJudge
 from stablepref.benchmarks.bench.processes import joined_processes
 from stablepref.benchmarks.bench.prompt_sets import read_prompt_set
 from stablepref.benchmarks.bench.run import bench
-from stablepref.benchmarks.bench.score_table import CONFIG_FILE, joined, read_table
+from stablepref.benchmarks.bench.score_table import CONFIG_FILE, joined, read_table, unshared
 from stablepref.benchmarks.bench.sheets import failure_sheet, score_sheet, sheets
 from stablepref.benchmarks.bench.summary import Summary, summarise
 
@@ -128,7 +128,10 @@ def leaderboard(runs: Sequence[Path], *, out: Path | None, style: str) -> Tally:
     for folder in runs:
         if (folder / CONFIG_FILE).is_file() and not (folder / SUMMARY_FILE).is_file():
             log.print(f"{folder} has not come to its end: these are the scores so far")
-    table = joined([read_table(folder) for folder in runs])
+    tables = [read_table(folder) for folder in runs]
+    for name in unshared(tables):
+        log.print(f"{name} is left out: it is a scorer of some of the runs only")
+    table = joined(tables)
     summary = summarise(table)
     _tell(table, summary)
     if out is not None:

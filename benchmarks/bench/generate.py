@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stablepref.integrations.candidates import Generated, Pipeline
 
 IN_A_ROW: Final = 3
-"""After so many prompts that fail one after another, or none that worked, it is the pipeline."""
+"""If more prompts than these fail one after another, it is the pipeline."""
 
 
 @final
@@ -81,8 +81,9 @@ class Studio:
     ) -> None:
         """Make what is not there yet; all processes call this together.
 
-        An image that fails is a row with its reason. If the first ones fail, or several prompts in
-        a row, that is an error of the whole: the pipeline is wrong, not its prompts.
+        An image that fails is a row with its reason. If too many prompts fail in a row, or all of
+        them, that is an error of the whole: the pipeline is wrong, not its prompts, which are tried
+        again the next time.
 
         Args:
             state: The processes.
@@ -94,7 +95,7 @@ class Studio:
 
         Raises:
             ResumeError: Images are there that other weights have made.
-            RuntimeError: Memory runs out, or whatever the pipeline raises for every prompt.
+            RuntimeError: Memory runs out, or whatever the pipeline raises for prompt after prompt.
             ValueError: As `load_contestant`, which has further errors.
         """
         todo = self._missing(retry=retry)
@@ -160,7 +161,8 @@ class Studio:
         batch_size: int | None,
     ) -> Iterator[int]:
         """How many images are there or have failed, after each batch."""
-        failed = IN_A_ROW  # nothing has worked yet
+        failures: list[Exception] = []  # since an image was made, as are the rows held back
+        held: list[dict[str, object]] = []
         for place, numbers in todo:
             left = numbers
             batches = generate(
@@ -174,20 +176,25 @@ class Studio:
             while left:
                 batch = _next(batches)
                 if isinstance(batch, Exception):
-                    failed += 1
-                    if failed > IN_A_ROW or should_reduce_batch_size(batch):
+                    failures.append(batch)
+                    if len(failures) > IN_A_ROW or should_reduce_batch_size(batch):
                         raise batch
                     done = left
                     faults = dict.fromkeys(left, f"{type(batch).__name__}: {first_line(batch)}")
                 else:
-                    failed = 0
+                    failures = []
                     done = [made.index // len(self.prompts) for made in batch]
                     faults = self._save(place, done, batch)
-                if faults:
-                    rows = [{"prompt": place, "image": n, "fault": f} for n, f in faults.items()]
-                    self._faults.write(state.process_index, settings, rows)
+                held += [{"prompt": place, "image": n, "fault": f} for n, f in faults.items()]
+                if held and not failures:
+                    self._faults.write(state.process_index, settings, held)
+                    held = []
                 left = [number for number in left if number not in done]
                 yield len(done)
+        if held:
+            if not any(self.place.rglob("*.png")):
+                raise failures[-1]
+            self._faults.write(state.process_index, settings, held)
 
     def _save(
         self, place: int, numbers: Sequence[int], batch: Sequence[Generated]

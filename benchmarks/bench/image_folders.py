@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
@@ -12,14 +13,16 @@ from stablepref.rows import IMAGE_SUFFIXES
 from stablepref.sources import UnusableImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from stablepref.benchmarks.bench.prompt_files import BenchPrompt
 
 IMAGES_FOLDER: Final = "images"
 """Where a run keeps the pictures that it made, a folder for each model."""
-GENEVAL_LAYOUT: Final = "{key}/samples/{number:04d}"
+_OWN: Final = re.compile(r"(?P<key>.+?)(?:-(?P<number>[1-9]\d*))?")
+"""Of `picture_name`."""
+_GENEVAL: Final = re.compile(r"(?P<key>.+)/samples/(?P<number>\d{4,})")
 
 
 @final
@@ -77,24 +80,28 @@ def finished_pictures(
         found = _of_manifest(source, prompts)
         expected = f"a row of {source} with this prompt"
     else:
-        found = _of_folder(source, prompts, images)
+        found = _of_folder(source, prompts)
         expected = f"{source}/{prompts[0].key}.jpg or .png, or a manifest"
     if not found:
         msg = f"{model}: {source} has no image for these prompts; expected {expected}"
         raise ValueError(msg)
+    surplus = sum(number >= images for there in found.values() for number in there)
+    if surplus:
+        msg = (
+            f"{model}: {source} has {surplus} images more than the {images} of each prompt that "
+            "were asked for, and they are left out; ask for more with --images"
+        )
+        warnings.warn(msg, stacklevel=2)
     pictures = []
     for place, prompt in enumerate(prompts):
-        there = found.get(place)
-        if there is None:
-            reason = UnusableImageError(f"{source} has no image for the prompt {prompt.key}")
-            there = {0: reason}
-        pictures += [Picture(model, place, n, there[n]) for n in sorted(there)[:images]]
+        there = {n: image for n, image in found.get(place, {}).items() if n < images}
+        if not there:
+            there[0] = UnusableImageError(f"{source} has no image for the prompt {prompt.key}")
+        pictures += [Picture(model, place, n, there[n]) for n in sorted(there)]
     return pictures
 
 
-def _of_folder(
-    folder: Path, prompts: Sequence[BenchPrompt], images: int
-) -> Mapping[int, Mapping[int, object]]:
+def _of_folder(folder: Path, prompts: Sequence[BenchPrompt]) -> dict[int, dict[int, object]]:
     files: dict[str, Path] = {}
     for path in _image_files(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
@@ -102,14 +109,16 @@ def _of_folder(
             msg = f"{path} and {files[name]} are two images of one name: keep one of them"
             raise ValueError(msg)
         files[name] = path
+    places = {prompt.key: place for place, prompt in enumerate(prompts)}
     found: dict[int, dict[int, object]] = defaultdict(dict)
-    for place, prompt in enumerate(prompts):
-        for number in range(images):
-            name = picture_name(prompt, number)
-            if name not in files:
-                name = GENEVAL_LAYOUT.format(key=prompt.key, number=number)
-            if name in files:
-                found[place][number] = files[name]
+    for name, path in files.items():
+        for layout in (_OWN, _GENEVAL):
+            fits = layout.fullmatch(name)
+            if fits and fits["key"] in places:
+                number = int(fits["number"] or 0)
+                # A run's own layout goes before GenEval's.
+                if layout is _OWN or number not in found[places[fits["key"]]]:
+                    found[places[fits["key"]]][number] = path
     return found
 
 
@@ -119,9 +128,7 @@ def _image_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _of_manifest(
-    manifest: Path, prompts: Sequence[BenchPrompt]
-) -> Mapping[int, Mapping[int, object]]:
+def _of_manifest(manifest: Path, prompts: Sequence[BenchPrompt]) -> dict[int, dict[int, object]]:
     places: dict[str, list[int]] = defaultdict(list)
     for place, prompt in enumerate(prompts):
         places[prompt.prompt].append(place)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from stablepref.integrations.candidates import check_pipeline
 from stablepref.integrations.select import load_pipeline
 
-from stablepref.fingerprint import part_digests
+from stablepref.fingerprint import part_digests, scheduler_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,9 +58,8 @@ def load_contestant(
 
 def pipeline_digest(pipe: Pipeline) -> dict[str, str]:
     """What tells a pipeline's pictures from another's: its class, scheduler and all weights."""
-    scheduler = type(pipe.components.get("scheduler")).__name__
     return {
         "pipeline": type(pipe).__name__,
-        "scheduler": scheduler,
+        "scheduler": scheduler_digest(pipe.components.get("scheduler")),
         **part_digests(pipe.components),
     }

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, Literal, final
 
 from stablepref.data import DataError
 from stablepref.jsonl import jsonl_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 PROMPT_COLUMNS: Final = ("prompt", "prompts", "caption", "text")
@@ -39,15 +41,21 @@ class BenchPrompt:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
-def read_prompt_file(path: Path) -> tuple[BenchPrompt, ...]:
+def read_prompt_file(path: Path, *, styles: Sequence[str] = ()) -> tuple[BenchPrompt, ...]:
     """All prompts of a file, in its order; repeated prompts stay, as official protocols keep them.
 
-    - `.csv` and `.tsv`: a column of `PROMPT_COLUMNS`, and any of `LABEL_COLUMNS`.
+    - `.csv` and `.tsv`: a column of `PROMPT_COLUMNS`, and any of `LABEL_COLUMNS`. A `.tsv` whose
+      quotes do not enclose whole fields has none with a meaning, as in the media type
+      text/tab-separated-values.
     - `.jsonl`: objects with such keys, a line each.
     - `.json`: a list of such objects or of prompts, or `{"style": [prompt, ...], ...}` as in the
       benchmark of HPD v2.
     - `.txt`: a prompt a line; empty lines are left out.
     - A folder of `.json` files that hold lists of prompts: a style each.
+
+    Args:
+        path: The file or folder.
+        styles: Of a folder, only these; all if none.
 
     Raises:
         ValueError: The file has another suffix, no such column, no prompt, or a bad one; it names
@@ -55,7 +63,7 @@ def read_prompt_file(path: Path) -> tuple[BenchPrompt, ...]:
         OSError: It cannot be read.
     """
     if path.is_dir():
-        files = sorted(path.glob("*.json"))
+        files = [path / f"{style}.json" for style in styles] or sorted(path.glob("*.json"))
         if not files:
             msg = f"{path} is a folder without .json files; expected one list of prompts a style"
             raise ValueError(msg)
@@ -87,10 +95,7 @@ def _rows(path: Path) -> Iterator[tuple[str, object]]:
     if suffix == ".jsonl":
         yield from jsonl_rows(path)
     elif suffix in {".csv", ".tsv"}:
-        with _text(path), path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter="," if suffix == ".csv" else "\t")
-            for row in reader:
-                yield f"line {reader.line_num}", row
+        yield from _table(path, "," if suffix == ".csv" else "\t")
     elif suffix == ".txt":
         with _text(path), path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
@@ -101,13 +106,31 @@ def _rows(path: Path) -> Iterator[tuple[str, object]]:
         raise ValueError(msg)
 
 
+def _table(path: Path, delimiter: str) -> list[tuple[str, object]]:
+    with _text(path):
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            text = file.read()
+        try:
+            return _cells(text, delimiter, csv.QUOTE_MINIMAL)
+        except csv.Error:
+            if delimiter == ",":
+                raise
+            return _cells(text, delimiter, csv.QUOTE_NONE)
+
+
+def _cells(text: str, delimiter: str, quoting: Literal[0, 3]) -> list[tuple[str, object]]:
+    lines = io.StringIO(text, newline="")
+    reader = csv.DictReader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+    return [(f"line {reader.line_num}", row) for row in reader]
+
+
 @contextmanager
 def _text(path: Path) -> Iterator[None]:
     """Name the file in what is wrong with its text."""
     try:
         yield
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(path, "text", f"not readable as UTF-8 text ({error})") from error
+        raise DataError(path, "text", f"not readable as UTF-8 text or a table ({error})") from error
 
 
 def _json(path: Path) -> object:
@@ -129,7 +152,7 @@ def _of_styles(path: Path, styles: object) -> tuple[BenchPrompt, ...]:
     assert isinstance(styles, Mapping)
     prompts: list[BenchPrompt] = []
     for style, listed in styles.items():
-        if not isinstance(listed, list) or PurePosixPath(style).name != style:
+        if not isinstance(listed, list) or not _names_a_file(style):
             msg = f"{path}: {style!r} is no style with a list of prompts"
             raise ValueError(msg)
         rows = _of_rows(path, _entries(path, listed))
@@ -138,6 +161,11 @@ def _of_styles(path: Path, styles: object) -> tuple[BenchPrompt, ...]:
             for one in rows
         ]
     return tuple(prompts)
+
+
+def _names_a_file(style: str) -> bool:
+    """Whether images of a style go to a folder of its own."""
+    return style not in {"", ".."} and PurePosixPath(style).name == style
 
 
 def _of_rows(source: object, rows: Iterable[tuple[str, object]]) -> tuple[BenchPrompt, ...]:

@@ -53,11 +53,12 @@ class PromptSet:
 @final
 @dataclass(frozen=True)
 class _Named:
-    """A published set: how many prompts it has, where they come from, and who says so."""
+    """A published set: how many prompts it has, where they come from, who says so, its styles."""
 
     count: int
     fetch: Callable[[], Prompts] | None
     origin: str
+    styles: tuple[str, ...] = ()
 
 
 def _table(repository: str) -> Prompts:
@@ -75,7 +76,7 @@ def _hpdv2() -> Prompts:
             require_network(ENDPOINT)
             found = hf_hub_download(*place, repo_type="dataset")
         files.append(Path(found))
-    return read_prompt_file(files[0].parent)
+    return read_prompt_file(files[0].parent, styles=HPDV2_STYLES)
 
 
 def _lab() -> Prompts:
@@ -87,7 +88,7 @@ def _lab() -> Prompts:
 
 NAMED: Final[Mapping[str, _Named]] = {
     "drawbench": _Named(200, partial(_table, "sayakpaul/drawbench"), "Saharia et al., 2022"),
-    "hpdv2": _Named(3200, _hpdv2, "Wu et al., 2023; four styles of 800"),
+    "hpdv2": _Named(3200, _hpdv2, "Wu et al., 2023; four styles of 800", HPDV2_STYLES),
     "parti": _Named(1632, partial(_table, "nateraw/parti-prompts"), "Yu et al., 2022"),
     "geneval": _Named(553, None, "Ghosh et al., 2023; its evaluation_metadata.jsonl"),
     "imagereward": _Named(100, None, "Xu et al., 2023; its benchmark-prompts.json"),
@@ -129,7 +130,7 @@ def read_prompt_set(
 def _named(name: str, file: str | os.PathLike[str] | None) -> Prompts:
     known = NAMED[name]
     if file is not None:
-        prompts = read_prompt_file(Path(file).expanduser())
+        prompts = read_prompt_file(Path(file).expanduser(), styles=known.styles)
     elif known.fetch is None:
         msg = f"{name} has no place to be fetched from: name its file ({known.origin}) in --prompts"
         raise ValueError(msg)

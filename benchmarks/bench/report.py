@@ -15,7 +15,7 @@ from stablepref.benchmarks.bench.report_correlation import scorer_pairs
 from stablepref.benchmarks.bench.report_gallery import gallery_data
 from stablepref.benchmarks.bench.report_pictures import page_addresses, run_pictures
 from stablepref.benchmarks.bench.report_tables import boards, category_bars, duels, number
-from stablepref.benchmarks.bench.score_table import CONFIG_FILE, joined, read_table
+from stablepref.benchmarks.bench.score_table import CONFIG_FILE, joined, read_table, unshared
 from stablepref.benchmarks.bench.sheets import sheets
 from stablepref.benchmarks.bench.summary import summarise
 
@@ -73,7 +73,8 @@ def write_report(
     if out is not None and (out / CONFIG_FILE).is_file():
         msg = f"{out} is the folder of a run, whose files a report would replace: choose another"
         raise ValueError(msg)
-    table = joined([read_table(folder) for folder in runs])
+    tables = [read_table(folder) for folder in runs]
+    table = joined(tables)
     folder = runs[0] / REPORT_FOLDER if out is None else out
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [one for run in runs for one in run_pictures(run, table.prompts)]
@@ -83,6 +84,9 @@ def write_report(
         f"{run.resolve().name} has not come to its end: these are the scores so far"
         for run in runs
         if not (run / SUMMARY_FILE).is_file()
+    ]
+    notes += [
+        f"{name} is left out: it is a scorer of some of the runs only" for name in unshared(tables)
     ]
     values = _values(table, summary, notes, resamples=resamples)
     gallery = _json(gallery_data(table, addresses))

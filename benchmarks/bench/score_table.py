@@ -123,8 +123,14 @@ def read_table(folder: Path) -> ScoreTable:
     )
 
 
+def unshared(tables: Sequence[ScoreTable]) -> list[str]:
+    """The scorers that `joined` leaves out, since not all of the tables have them."""
+    names = dict.fromkeys(name for table in tables for name in table.scorers)
+    return [name for name in names if not all(name in table.scorers for table in tables)]
+
+
 def joined(tables: Sequence[ScoreTable]) -> ScoreTable:
-    """One table of the models of several runs of the same prompts, with the scorers of all.
+    """One table of the models of several runs of the same prompts, with the scorers they share.
 
     Raises:
         ValueError: There is no table, prompts differ, a model is in two runs, a scorer has other
@@ -134,7 +140,7 @@ def joined(tables: Sequence[ScoreTable]) -> ScoreTable:
         msg = "no run"
         raise ValueError(msg)
     first = tables[0]
-    shared = [name for name in first.scorers if all(name in table.scorers for table in tables)]
+    shared = [name for name in first.scorers if name not in unshared(tables)]
     if not shared:
         told = "; ".join(", ".join(table.scorers) for table in tables)
         msg = f"no scorer is in all of the runs, which have: {told}"

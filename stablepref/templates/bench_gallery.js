@@ -22,6 +22,13 @@
     const there = known(values);
     return there.length ? there.reduce((sum, value) => sum + value, 0) / there.length : null;
   };
+  const readable = (url) => {
+    try {
+      return decodeURI(url);
+    } catch { // a file's name that is not UTF-8
+      return url;
+    }
+  };
   const counted = (number) => number.toLocaleString("en");
   const told = (value) => (value === null ? "–" : String(Number(value.toPrecision(4))));
 
@@ -106,7 +113,7 @@
       const image = element("img", { loading: "lazy", decoding: "async", alt, src: url });
       image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth < 160));
       image.addEventListener("error", () => {
-        figure.prepend(element("p", { class: "reason" }, `cannot be shown here: ${decodeURI(url)}`));
+        figure.prepend(element("p", { class: "reason" }, `cannot be shown here: ${readable(url)}`));
         image.closest("a").remove();
       });
       figure.append(element("a", { href: url }, image));
