@@ -124,6 +124,9 @@ def best_of_n(
     refuse_other_prompts(pipe_kwargs.get("callback_on_step_end"), prompts)
     if prune is not None:
         check_prune(pipe, prune, pipe_kwargs)
+        if batch_size == 1:
+            msg = "prune compares the candidates of a batch, and batch_size is 1: make it larger"
+            raise ValueError(msg)
     judge = as_scorer(scorer)
     folders: list[CandidateFolder | None] = [None] * len(prompts)
     if out is not None:

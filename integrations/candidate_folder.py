@@ -87,7 +87,11 @@ class CandidateFolder:
 
 
 def fingerprint(value: object) -> object:
-    """A plain JSON value that differs where `value` does: itself, or a hash of its content."""
+    """A plain JSON value that differs where `value` does: itself, or a hash of its content.
+
+    Of an object with a method `described`, as `RewardGuidance` has, that is what the method gives;
+    of any other, such as a function, only its type, so that it is not told from others of its kind.
+    """
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
@@ -101,4 +105,7 @@ def fingerprint(value: object) -> object:
     if isinstance(value, np.ndarray):
         digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
         return f"{'x'.join(map(str, value.shape))} {digest}"
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if callable(describe := getattr(value, "described", None)):
+        return {"type": kind, "described": fingerprint(describe())}
+    return kind

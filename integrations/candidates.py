@@ -83,7 +83,8 @@ def check_pipeline(pipe: object, arguments: Mapping[str, object]) -> None:
 
     Raises:
         TypeError: `pipe` is no pipeline, or takes no text prompt.
-        ValueError: An argument is none of the pipeline's, or one that best_of_n sets itself.
+        ValueError: An argument is none of the pipeline's, or one that best_of_n sets itself, or the
+            scheduler's noise cannot be seeded.
     """
     if not hasattr(pipe, "components") or not callable(pipe):
         msg = f"pipe is a {type(pipe).__name__}; expected a diffusers text-to-image pipeline"
@@ -99,6 +100,15 @@ def check_pipeline(pipe: object, arguments: Mapping[str, object]) -> None:
         if name not in takes:  # also where **kwargs would swallow it, as Stable Diffusion's does
             msg = f"{type(pipe).__name__} takes no argument {name!r}; it takes: {', '.join(takes)}"
             raise ValueError(msg)
+    config: Mapping[str, object] = getattr(pipe.components.get("scheduler"), "config", {})
+    if config.get("stochastic_sampling"):
+        msg = (
+            "the scheduler has stochastic_sampling, whose noise pipelines do not draw from the "
+            "generators they are given: no candidate could be made again. Set it to False, as by "
+            "pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, "
+            "stochastic_sampling=False)"
+        )
+        raise ValueError(msg)
     kind = arguments.get("output_type", "pil")
     if kind != "pil":
         msg = f"output_type is {kind!r}; leave it out: candidates are PIL images"

@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+SIDE: Final = 192
+"""Of a picture's place, in pixels."""
 MARGIN: Final = 12
 LINE: Final = 22
 FONT_SIZE: Final = 13
@@ -23,7 +25,7 @@ def contact_sheet(
     lines: Sequence[str],
     *,
     title: str,
-    side: int = 192,
+    side: int = SIDE,
     frame_first: bool = True,
 ) -> Image.Image:
     """Draw pictures in rows, in their order.
@@ -50,7 +52,7 @@ def contact_sheet(
     for place, (picture, line) in enumerate(zip(pictures, lines, strict=True)):
         left = MARGIN + place % columns * step_x
         upper = top + place // columns * step_y
-        small = _fitted(picture, side)
+        small = fitted(picture, side)
         corner = left + (side - small.width) // 2, upper + (side - small.height) // 2
         sheet.paste(small, corner)
         best = place == 0 and frame_first
@@ -63,8 +65,8 @@ def contact_sheet(
     return sheet
 
 
-def _fitted(picture: Image.Image, side: int) -> Image.Image:
-    """The picture in RGB, shrunk or enlarged."""
+def fitted(picture: Image.Image, side: int) -> Image.Image:
+    """The picture in RGB, shrunk or enlarged to a long side of `side` pixels."""
     scale = side / max(picture.size)
     width, height = (max(1, round(length * scale)) for length in picture.size)
     return picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)

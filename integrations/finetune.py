@@ -146,7 +146,9 @@ def finetune(
                 f"{accelerator.num_processes} processes"
             )
             raise ValueError(msg)
-        described = described_finetuning(config, pipe, judge, prompts, shown[: config.samples])
+        described = described_finetuning(
+            config, pipe, judge, prompts, shown[: config.samples], held_out=monitor.held_out
+        )
         found = checkpoint_of(folder, described, resume=True)
         if found is not None and found.step > config.steps:
             msg = f"{folder} holds a training of {found.step} steps, steps is {config.steps}"

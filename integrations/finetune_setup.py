@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stablepref.integrations.lora import check_no_adapters
 from stablepref.integrations.policy_gradient import check_policy
 
-from stablepref.fingerprint import part_digests, scheduler_digest
+from stablepref.fingerprint import part_digests, weights_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stablepref.integrations.latent_reward import LatentReward
 
     from stablepref.finetune_config import FinetuneConfig
+    from stablepref.scorer import Scorer
 
 
 def check_trainable(pipe: Any, config: FinetuneConfig) -> None:  # noqa: ANN401 (diffusers has no types)
@@ -43,8 +44,10 @@ def described_finetuning(
     reward: LatentReward,
     prompts: Sequence[str],
     shown: Sequence[str],
+    *,
+    held_out: Scorer | None,
 ) -> dict[str, Any]:
-    """What the trained weights depend on, as it is read back from JSON.
+    """What the trained weights and their reports depend on, as it is read back from JSON.
 
     Args:
         config: The configuration.
@@ -52,6 +55,7 @@ def described_finetuning(
         reward: The reward.
         prompts: To train on.
         shown: To watch.
+        held_out: To watch them by.
     """
     values = {
         **config.exact_values(),
@@ -59,6 +63,8 @@ def described_finetuning(
         **reward.described(),
         "prompts": _fingerprint(prompts),
         "sample_prompts": _fingerprint(shown),
+        "held_out": None if held_out is None else held_out.name,
+        "held_out_weights": None if held_out is None else weights_digest(held_out),
     }
     read_back: dict[str, Any] = json.loads(json.dumps({"config": values}))
     return read_back
@@ -72,7 +78,7 @@ def _pipeline(pipe: Any) -> dict[str, object]:  # noqa: ANN401 (as above)
         "pipeline": type(pipe).__name__,
         "pipeline_dtype": str(pipe.dtype).removeprefix("torch."),
         "pipeline_weights": " ".join(part_digests(pipe.components).values()),
-        "scheduler": scheduler_digest(pipe.scheduler),
+        "scheduler": type(pipe.scheduler).__name__,
         "scheduler_settings": hashlib.blake2b(repr(config).encode(), digest_size=8).hexdigest(),
     }
 

@@ -30,6 +30,7 @@ from stablepref.integrations.x0_prediction import (
     predict_x0,
 )
 
+from stablepref.fingerprint import weights_digest
 from stablepref.prompts import check_prompts
 from stablepref.wide import widen
 
@@ -120,6 +121,19 @@ class RewardGuidance:
             reduce=reduce,
             checkpointing=checkpointing,
         )
+
+    def described(self) -> dict[str, object]:
+        """What guided pictures depend on beside the pipeline and its call, plain JSON values."""
+        return {
+            "scorer": self._reward.scorer.name,
+            "weights": weights_digest(self._reward.scorer),
+            "prompts": list(self.prompts),
+            "scale": self._scale,
+            "steps": list(self._steps),
+            "views": self._reward.views,
+            "reduce": self._reward.reduce,
+            "normalise": self._normalise,
+        }
 
     @property
     def arguments(self) -> dict[str, object]:

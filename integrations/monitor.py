@@ -7,12 +7,14 @@ destroys, one image for all seeds, images that another model rates worse. Each h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 import torch
+from stablepref.integrations.ensemble import Ensemble
 from torch import Tensor
 from torch.nn import functional
 
+from stablepref.fingerprint import weights_digest
 from stablepref.images import iter_sources
 from stablepref.pipeline import BatchLimit, computed_rows
 from stablepref.prompts import check_prompts
@@ -77,16 +79,17 @@ class RewardMonitor:
         views: Number of weak views of each image.
 
     Raises:
-        ValueError: `views` is below 1, or `held_out` is the scorer itself.
+        ValueError: `views` is below 1, or `held_out` is the scorer itself or in its ensemble.
     """
 
     def __init__(self, scorer: Scorer, *, held_out: Scorer | None = None, views: int = 8) -> None:
         if views < 1:
             msg = f"views must be 1 or more, got {views}: the gap is measured on them"
             raise ValueError(msg)
-        if held_out is scorer:
-            msg = "held_out is the reward itself; pass another scorer, or none"
-            raise ValueError(msg)
+        for one in _members(held_out):
+            if any(_same(one, other) for other in _members(scorer)):
+                msg = f"held_out {one.name} is optimised as well; pass another scorer, or none"
+                raise ValueError(msg)
         self.scorer = scorer
         self.held_out = held_out
         self.views = views
@@ -160,6 +163,21 @@ class RewardMonitor:
                     f"held-out score fell from {first.held_out:.3f} to {report.held_out:.3f}"
                 )
         return found
+
+
+def _members(scorer: Scorer | None) -> list[Scorer]:
+    """The scorers of an ensemble, or the one itself."""
+    if scorer is None:
+        return []
+    return cast("list[Scorer]", list(scorer.scorers)) if isinstance(scorer, Ensemble) else [scorer]
+
+
+def _same(one: Scorer, other: Scorer) -> bool:
+    """Whether two scorers are one object, or have weights, and equal ones."""
+    if one is other:
+        return True
+    weighted = any(True for _ in one.parameters())
+    return weighted and weights_digest(one) == weights_digest(other)
 
 
 def diversity(scorer: Scorer, images: Sequence[object] | Tensor, prompts: Sequence[str]) -> float:

@@ -65,8 +65,8 @@ def check_prune(
     unfit = {
         "stochastic_sampling (its noise has no seed of its own)": config.get("stochastic_sampling"),
         "predict_x0=False": config.get("predict_x0") is False,
-        "an algorithm_type other than dpmsolver++": "++"
-        not in str(config.get("algorithm_type", "++")),
+        "an algorithm_type other than dpmsolver++": config.get("algorithm_type", "dpmsolver++")
+        != "dpmsolver++",
         "an embedded guidance scale": embeds_guidance(pipe),
     }
     given = [name for name in _REFUSED if arguments.get(name) is not None]

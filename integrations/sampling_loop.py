@@ -214,8 +214,8 @@ def check_scheduler(scheduler: object) -> None:
         "invert_sigmas": config.get("invert_sigmas"),
         "use_dynamic_shifting": config.get("use_dynamic_shifting"),
         "predict_x0=False": config.get("predict_x0") is False,
-        "an algorithm_type other than dpmsolver++": "++"
-        not in str(config.get("algorithm_type", "++")),
+        "an algorithm_type other than dpmsolver++": config.get("algorithm_type", "dpmsolver++")
+        != "dpmsolver++",
     }
     if wrong := [what for what, is_so in unfit.items() if is_so]:
         msg = f"{kind} with {', '.join(wrong)} is not supported by the sampling loop"

@@ -31,6 +31,7 @@ def select(
     seed: int,
     batch_size: int | None,
     pipeline_dtype: str | None,
+    prune: Mapping[float, float] | None,
     call: Mapping[str, object],
     as_json: bool,
 ) -> None:
@@ -46,6 +47,7 @@ def select(
         seed: As above.
         batch_size: As above.
         pipeline_dtype: Name of the pipeline's number type; None for float32.
+        prune: As in `best_of_n`.
         call: For the pipeline's call.
         as_json: Print JSON in place of lines.
 
@@ -62,6 +64,7 @@ def select(
         "batch_size": batch_size,
         "seed": seed,
         "views": options.views,
+        "prune": prune,
         "out": out,
         **call,
     }

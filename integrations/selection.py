@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from PIL import Image
-from stablepref.integrations.contact_sheet import contact_sheet
+from stablepref.integrations.contact_sheet import SIDE, contact_sheet, fitted
 
 from stablepref.durable import replacing
 from stablepref.items import Outcome
@@ -97,17 +97,24 @@ class Selection:
         they were written to disk, at most 400, else of those kept; `selection.json`, all scores
         and seeds.
 
+        Best images of an earlier selection in the folder are removed.
+
         Raises:
             OSError: The folder cannot be written, or a candidate's file is gone.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for place, (image, index) in enumerate(zip(self.images, self.kept, strict=True), start=1):
-            name = f"best-{place:02d}-seed-{self.candidates[index].seed}.png"
+        names = [
+            f"best-{place:02d}-seed-{self.candidates[index].seed}.png"
+            for place, index in enumerate(self.kept, start=1)
+        ]
+        for image, name in zip(self.images, names, strict=True):
             _write_picture(image, folder / name)
+        for older in set(folder.glob("best-*-seed-*.png")) - {folder / name for name in names}:
+            older.unlink()  # of the same folder with fewer candidates
         shown = self._shown()
         sheet = contact_sheet(
-            [self.picture(candidate) for candidate in shown],
+            [fitted(self.picture(candidate), SIDE) for candidate in shown],
             [
                 f"{place} · {candidate.score:.3f} · seed {candidate.seed}"
                 for place, candidate in enumerate(shown, start=1)
@@ -145,7 +152,9 @@ class Selection:
         return in_order(scored)[:SHOWN]
 
     def _outcome(self, candidate: Candidate) -> Outcome:
-        picture = None if candidate.fault else self.picture(candidate)
+        picture: object = None
+        if not candidate.fault:  # a file is read when its card is drawn
+            picture = self.pictures.get(candidate.index) or self.picture(candidate)
         item = Item(f"seed {candidate.seed}", picture, self.prompt)
         return Outcome(candidate.index, item, candidate.score, None, candidate.fault)
 

@@ -66,6 +66,13 @@ def select(  # noqa: PLR0913, PLR0917 (the arguments of a command are its option
     views: Annotated[
         int, typer.Option(min=0, help="Average each score over so many weak views.")
     ] = 0,
+    prune: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="AT:KEEP, such as 0.4:0.5: after 40 % of the steps go on with the half of each "
+            "batch whose predicted pictures score higher; may be repeated."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Generate many candidates for a prompt with a diffusers pipeline and keep the best."""
@@ -87,6 +94,21 @@ def select(  # noqa: PLR0913, PLR0917 (the arguments of a command are its option
         seed=seed,
         batch_size=batch_size,
         pipeline_dtype=pipeline_dtype,
+        prune=_shares(prune),
         call=call,
         as_json=as_json,
     )
+
+
+def _shares(given: list[str] | None) -> dict[float, float] | None:
+    """`AT:KEEP` as numbers, in the order of the steps.
+
+    Raises:
+        ValueError: One is not two numbers.
+    """
+    try:
+        pairs = [tuple(map(float, one.split(":"))) for one in given or ()]
+        return dict(sorted((at, keep) for at, keep in pairs)) or None
+    except ValueError as error:
+        msg = f"--prune {' '.join(given or ())} is not AT:KEEP, such as 0.4:0.5"
+        raise ValueError(msg) from error

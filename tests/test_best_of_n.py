@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from brightness import Brightness
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from stablepref.integrations import candidates
 from stablepref.integrations.best_of_n import best_of_n
@@ -236,6 +236,7 @@ def test_blanked_candidates_are_left_out_and_told(
         ({"prompt": []}, ValueError, "list of prompts is empty"),
         ({"prompt": 5}, TypeError, "prompts must be"),
         ({"pipe": "sd"}, TypeError, "pipe is a str"),
+        ({"prune": {0.5: 0.5}, "batch_size": 1}, ValueError, "batch_size is 1: make it larger"),
         ({"steps": 4}, ValueError, "no argument 'steps'"),
         ({"scorer": "no-such-model"}, ValueError, "unknown model"),
     ],
@@ -245,3 +246,30 @@ def test_wrong_use(sd: Built, change: dict[str, object], error: type[Exception],
     call = {"pipe": pipe, "prompt": PROMPT, "scorer": Brightness(), "n": 2, **arguments}
     with pytest.raises(error, match=says):
         best_of_n(**{**call, **change})  # type: ignore[call-overload] # wrong ones
+
+
+def test_noise_that_cannot_be_seeded_is_refused() -> None:
+    pipe, arguments = build("sd3")
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
+    with pytest.raises(ValueError, match="no candidate could be made again"):
+        best_of_n(pipe, PROMPT, Brightness(), 2, **arguments)
+
+
+def test_fewer_candidates_leave_no_best_ones_behind(sd: Built, tmp_path: Path) -> None:
+    pipe, arguments = sd
+    for n in (1, 6):
+        selection = best_of_n(pipe, PROMPT, Brightness(), n, seed=3, out=tmp_path, **arguments)
+        (best,) = tmp_path.glob("best-*.png")
+        assert best.name == f"best-01-seed-{selection.seed}.png"
+    assert selection.seed != 3  # so that another one was there before
+
+
+def test_a_folder_of_another_schedulers_settings_is_refused(sd: Built, tmp_path: Path) -> None:
+    pipe, arguments = sd
+    best_of_n(pipe, PROMPT, Brightness(), 1, out=tmp_path, **arguments)
+    changed, _ = build("sd")
+    changed.scheduler = type(pipe.scheduler).from_config(
+        pipe.scheduler.config, timestep_spacing="trailing"
+    )
+    with pytest.raises(ResumeError, match="scheduler"):
+        best_of_n(changed, PROMPT, Brightness(), 2, out=tmp_path, **arguments)

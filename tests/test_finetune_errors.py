@@ -11,7 +11,9 @@ from brightness import Brightness
 from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 from stablepref.integrations import finetune_run
 from stablepref.integrations.finetune import finetune
+from stablepref.integrations.lora import remove_lora
 from stablepref.integrations.reward import DifferentiableReward
+from tiny import tiny_clip
 from tiny_finetune import PROMPTS, bright, pipeline, quick
 from torch import Tensor
 
@@ -79,7 +81,7 @@ def test_one_string_is_no_list_of_prompts(tmp_path: Path) -> None:
 def test_the_reward_is_not_its_own_judge(tmp_path: Path) -> None:
     pipe = pipeline()
     reward = bright(pipe)
-    with pytest.raises(ValueError, match="held_out is the reward itself"):
+    with pytest.raises(ValueError, match="held_out bright is optimised as well"):
         finetune(pipe, PROMPTS, reward, quick(), out=tmp_path, held_out=reward.scorer)
 
 
@@ -155,3 +157,14 @@ def test_many_prompts_are_named_in_part(tmp_path: Path) -> None:
     prompts = [f"prompt {i}" for i in range(14)]
     with pytest.raises(ValueError, match=f" and {14 - finetune_run.NAMED} more"):
         finetune(pipe, prompts, reward, quick(batch_size=14), out=tmp_path, progress=False)
+
+
+def test_another_held_out_scorer_is_refused_when_going_on(tmp_path: Path) -> None:
+    """Its scores do not compare with those of the first report."""
+    pipe = pipeline()
+    call = {"out": tmp_path, "progress": False}
+    finetune(pipe, PROMPTS, bright(pipe), quick(steps=1), held_out=tiny_clip(), **call)
+    remove_lora(pipe)
+    with pytest.raises(ValueError, match="held_out"):
+        finetune(pipe, PROMPTS, bright(pipe), quick(steps=2), **call)
+    finetune(pipe, PROMPTS, bright(pipe), quick(steps=2), held_out=tiny_clip(), **call)

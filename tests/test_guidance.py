@@ -1,5 +1,6 @@
 """Reward guidance: what it gains, what it costs, and whom it moves how far."""
 
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -16,6 +17,8 @@ from stablepref.integrations.x0_prediction import SCHEDULERS
 from tiny import tiny_clip
 from tiny_pipelines import build
 from torch import Tensor
+
+from stablepref.partial import ResumeError
 
 PROMPT = "a red circle"
 FLOW = "FlowMatchEulerDiscreteScheduler"
@@ -214,6 +217,26 @@ def test_candidates_of_best_of_n_are_guided() -> None:
     guidance = RewardGuidance(pipe, PROMPT, scorer, scale=0.1)
     (guided,) = best_of_n(pipe, scorer=scorer, n=3, batch_size=2, **guidance.arguments, **arguments)
     assert all(a > b for a, b in zip(guided.scores, plain.scores, strict=True))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"scale": 0.3}, {"views": 1}, {"steps": (0.0, 0.5)}, {"normalise": False}, {"reduce": "min"}],
+)
+def test_a_folder_takes_no_candidates_of_another_guidance(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    pipe, arguments = prepared("sd")
+    scorer = Brightness()
+    for settings, n in (({}, 1), ({}, 2), (change, 3)):
+        given: dict[str, Any] = {"scale": 0.1, **settings}
+        guidance = RewardGuidance(pipe, PROMPT, scorer, **given)
+        call = {"n": n, "out": tmp_path, **guidance.arguments, **arguments}
+        if not settings:
+            best_of_n(pipe, scorer=scorer, **call)
+            continue
+        with pytest.raises(ResumeError, match="callback_on_step_end"):
+            best_of_n(pipe, scorer=scorer, **call)
 
 
 @pytest.mark.parametrize(

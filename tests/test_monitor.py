@@ -5,6 +5,7 @@ import pytest
 import torch
 from brightness import Brightness
 from PIL import Image
+from stablepref.integrations.ensemble import Ensemble
 from stablepref.integrations.monitor import RewardMonitor, diversity
 from stablepref.integrations.reward import DifferentiableReward
 from tiny import tiny_clip
@@ -96,7 +97,7 @@ def test_wrong_use() -> None:
     scorer = Brightness()
     with pytest.raises(ValueError, match="views must be 1 or more"):
         RewardMonitor(scorer, views=0)
-    with pytest.raises(ValueError, match="held_out is the reward itself"):
+    with pytest.raises(ValueError, match="held_out bright is optimised as well"):
         RewardMonitor(scorer, held_out=scorer)
     monitor = RewardMonitor(scorer)
     with pytest.raises(ValueError, match="at least two"):
@@ -105,3 +106,12 @@ def test_wrong_use() -> None:
         monitor.report(noise(2, seed=0), ["a"])
     with pytest.raises(ImageError, match="no such file"):
         monitor.report(["gone.png", "gone.png"], ["a", "a"])
+
+
+def test_a_scorer_that_is_optimised_in_an_ensemble_or_as_a_copy_is_not_held_out() -> None:
+    first, second = tiny_clip(name="first"), Brightness()
+    both = Ensemble([first, second], normalise=[(0, 1), (0, 1)])
+    for scorer, held_out in ((both, first), (first, both), (first, tiny_clip(name="copy"))):
+        with pytest.raises(ValueError, match="is optimised as well; pass another scorer"):
+            RewardMonitor(scorer, held_out=held_out)
+    assert RewardMonitor(second, held_out=first).held_out is first

@@ -242,6 +242,10 @@ def test_wrong_arguments(change: dict[str, object], says: str) -> None:
     ("change", "says"),
     [
         (lambda pipe: setattr(pipe, "vae", None), "has no VAE"),
+        (
+            lambda pipe: pipe.register_modules(safety_checker=torch.nn.Identity()),
+            "has a safety checker, which would blank pictures",
+        ),
         (offloaded, "the pipeline's unet is offloaded"),
     ],
 )

@@ -1,6 +1,7 @@
 """`stablepref select`, with a tiny pipeline in a folder."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,17 @@ def test_select_is_best_of_n(pipeline: Path, model: Path, tmp_path: Path) -> Non
     done = run(
         *("select", pipeline, "-p", PROMPT, "-m", model, "-n", 4, "--keep", 2, "--seed", 9),
         *("--out", tmp_path / "out", "--json", "--guidance", 3, *SMALL),
-        *("--dtype", "float32"),
+        *("--dtype", "float32", "--batch-size", 4, "--prune", "0.5:0.5"),
     )
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
     pipe, _ = build("sd")
-    expected = best_of_n(pipe, PROMPT, tiny_clip(), 4, keep=2, seed=9, guidance_scale=3.0, **SHORT)
-    scores = [candidate["score"] for candidate in row["candidates"]]
-    assert scores == pytest.approx(expected.scores, abs=1e-3)
+    expected = best_of_n(
+        pipe, PROMPT, tiny_clip(), 4, keep=2, seed=9, guidance_scale=3.0, prune={0.5: 0.5}, **SHORT
+    )
+    scores = [candidate["score"] or math.nan for candidate in row["candidates"]]
+    assert scores == pytest.approx(expected.scores, abs=1e-3, nan_ok=True)
+    assert sum(map(math.isnan, scores)) == 2
     assert [c["seed"] for c in row["kept"]] == [9 + i for i in expected.kept]
     assert row["folder"] == str(tmp_path / "out")
     assert (tmp_path / "out" / "candidates.html").is_file()
@@ -53,6 +57,8 @@ def test_it_prints_the_best_and_the_margin(pipeline: Path, model: Path, tmp_path
     [
         (["--pipeline-dtype", "float99"], "expected float32, bfloat16 or float16"),
         (["--keep", "5"], "keep must be from 1 to n"),
+        (["--prune", "0.5"], "is not AT:KEEP, such as 0.4:0.5"),
+        (["--prune", "0.5:half"], "is not AT:KEEP, such as 0.4:0.5"),
         (["-m", "no-such-model"], "unknown model"),
     ],
 )
