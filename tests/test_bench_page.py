@@ -51,4 +51,4 @@ def test_the_page_tells_of_failures_in_a_row_as_the_code_has_it() -> None:
     from stablepref.benchmarks.bench.generate import IN_A_ROW  # noqa: PLC0415 (heavy)
 
     assert IN_A_ROW == 3
-    assert "or four in a row" in PAGE
+    assert "four prompts in a row" in PAGE

@@ -43,5 +43,7 @@ def draw_finetune_study(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     right.set_ylabel("reward minus its mean over weak views")
     for axes in (left, right):
         axes.set_xlabel("gain of the plain reward, held-out prompts")
-        axes.legend(title="trained with; one line a seed", fontsize="small")
+    handles, labels = left.get_legend_handles_labels()
+    titled = [f"trained with the {label} reward" for label in labels]
+    figure.legend(handles, titled, loc="outside upper center", ncols=len(titled), fontsize="small")
     save_figure(figure, path)
