@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import FormatStrFormatter
 
 from stablepref.figures import save_figure
 
@@ -44,7 +44,7 @@ def draw_selection(
     right.set_ylim(bottom=0)
     for axes in (left, right):
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes.set_xlabel("candidates")
     right.legend(title="chosen by", fontsize="small")
     save_figure(figure, path)
