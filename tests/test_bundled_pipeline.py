@@ -8,6 +8,7 @@ from stablepref.benchmarks.bench.contestants import parse_contestant
 from stablepref.benchmarks.shapes.pipeline_grade import correct_shares
 from stablepref.benchmarks.shapes.pipeline_sampling import sample_prompts
 from stablepref.benchmarks.shapes.prompt_set import lab_prompts
+from stablepref.integrations.best_of_n import best_of_n
 from stablepref.integrations.select import load_pipeline
 
 from stablepref.assets import PIPELINES
@@ -60,3 +61,17 @@ def test_equal_seeds_draw_equal_pictures(pipe: StableDiffusionPipeline) -> None:
         for _ in range(2)
     )  # fmt: skip
     assert np.array_equal(one, two)
+
+
+def test_each_candidate_can_be_made_again_alone(pipe: StableDiffusionPipeline) -> None:
+    call = {"scorer": "shapes", "num_inference_steps": 5, "progress": False}
+    together = best_of_n(pipe, "a red circle", n=4, keep=4, batch_size=4, **call)
+    images = dict(zip(together.kept, together.images, strict=True))
+    for index in (0, 3):
+        alone = best_of_n(pipe, "a red circle", n=1, seed=together.seeds[index], **call)
+        apart = np.asarray(alone.image, int) - np.asarray(images[index], int)
+        assert np.abs(apart).max() <= 1
+    again = best_of_n(pipe, "a red circle", n=4, keep=4, batch_size=4, **call)
+    assert again.scores == together.scores
+    for one, other in zip(again.images, together.images, strict=True):
+        assert np.array_equal(one, other)
