@@ -6,10 +6,11 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from stablepref.integrations.gradient_state import refuse_safety_checker
 from stablepref.integrations.lora import check_no_adapters
 from stablepref.integrations.policy_gradient import check_policy
 
-from stablepref.fingerprint import part_digests, weights_digest
+from stablepref.fingerprint import part_digests, scheduler_digest, weights_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +28,7 @@ def check_trainable(pipe: Any, config: FinetuneConfig) -> None:  # noqa: ANN401 
         ValueError: It has a safety checker or adapters, or a scheduler without policy for ddpo.
     """
     check_no_adapters(pipe)
-    if getattr(pipe, "safety_checker", None) is not None:
-        msg = (
-            "the pipeline has a safety checker, which would blank pictures that the reward sees: "
-            "load it with safety_checker=None, or set pipe.safety_checker = None; the trained "
-            "weights work in a pipeline with one"
-        )
-        raise ValueError(msg)
+    refuse_safety_checker(pipe)
     if config.method == "ddpo":
         check_policy(pipe.scheduler)
 
@@ -72,14 +67,11 @@ def described_finetuning(
 
 def _pipeline(pipe: Any) -> dict[str, object]:  # noqa: ANN401 (as above)
     """What pictures of a pipeline depend on, plain JSON values."""
-    # Names with a line below them are diffusers' own notes, in no fixed order.
-    config = sorted((k, repr(v)) for k, v in pipe.scheduler.config.items() if k[0] != "_")
     return {
         "pipeline": type(pipe).__name__,
         "pipeline_dtype": str(pipe.dtype).removeprefix("torch."),
         "pipeline_weights": " ".join(part_digests(pipe.components).values()),
-        "scheduler": type(pipe.scheduler).__name__,
-        "scheduler_settings": hashlib.blake2b(repr(config).encode(), digest_size=8).hexdigest(),
+        "scheduler": scheduler_digest(pipe.scheduler),
     }
 
 

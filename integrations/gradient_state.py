@@ -30,6 +30,21 @@ def refuse_offloading(pipe: Pipeline) -> None:
                 raise ValueError(msg)
 
 
+def refuse_safety_checker(pipe: Pipeline) -> None:
+    """Refuse a pipeline that would blank what the reward sees.
+
+    Raises:
+        ValueError: It has a safety checker.
+    """
+    if pipe.components.get("safety_checker") is not None:
+        msg = (
+            "the pipeline has a safety checker, which would blank pictures that the reward sees: "
+            "load it with safety_checker=None, or set pipe.safety_checker = None; what is found "
+            "works in a pipeline with one"
+        )
+        raise ValueError(msg)
+
+
 def _is_offloaded(module: nn.Module) -> bool:
     hook, hooks = (getattr(module, name, None) for name in ("_hf_hook", "_diffusers_hook"))
     by_accelerate = bool(getattr(hook, "offload", False)) or type(hook).__name__ == "CpuOffload"

@@ -19,6 +19,7 @@ from stablepref.integrations.gradient_state import (
     frozen,
     overflow_advice,
     refuse_offloading,
+    refuse_safety_checker,
 )
 from stablepref.integrations.reward import DifferentiableReward
 from stablepref.integrations.sampled_rewards import as_scorer
@@ -223,12 +224,7 @@ def _check_pipeline(pipe: Pipeline, arguments: Mapping[str, object]) -> None:
     if pipe.components.get("vae") is None:
         msg = f"the {kind} has no VAE: pictures are scored, and latents are none"
         raise ValueError(msg)
-    if pipe.components.get("safety_checker") is not None:
-        msg = (
-            "the pipeline has a safety checker, which would blank pictures that the reward sees: "
-            "load it with safety_checker=None, or set pipe.safety_checker = None"
-        )
-        raise ValueError(msg)
+    refuse_safety_checker(pipe)
     takes = inspect.signature(pipe.__call__).parameters
     for name in arguments:
         if name in _TAKEN or name not in takes:

@@ -18,6 +18,7 @@ import traceback
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from brightness import Brightness
 from diffusers import StableDiffusionPipeline  # noqa: F401 (imported once for all children)
@@ -28,6 +29,7 @@ from stablepref.benchmarks.bench.prompt_files import BenchPrompt
 from stablepref.benchmarks.bench.prompt_sets import PromptSet
 from stablepref.benchmarks.bench.run import bench
 from stablepref.benchmarks.bench.score_table import ScoreTable
+from stablepref.integrations import candidates
 
 WORDS = ["a red circle", "a blue square", "a dog", "a red circle", "two green stars"]
 PROMPTS = PromptSet(
@@ -90,6 +92,19 @@ def run_case(pipeline: Path, pictures: Path, out: Path, *, retry: bool = False) 
         retry=retry,
         progress=False,
     )
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, wrong: set[str]) -> None:
+    """Let the pipeline raise for some prompts."""
+    call = candidates._call
+
+    def sometimes(pipe: object, prompt: str, *rest: object) -> object:
+        if prompt in wrong:
+            msg = f"no {prompt}"
+            raise IndexError(msg)
+        return call(pipe, prompt, *rest)  # type: ignore[arg-type] # handed on
+
+    monkeypatch.setattr(candidates, "_call", sometimes)
 
 
 def rows_of(out: Path) -> list[dict[str, object]]:

@@ -140,7 +140,8 @@ def joined(tables: Sequence[ScoreTable]) -> ScoreTable:
         msg = "no run"
         raise ValueError(msg)
     first = tables[0]
-    shared = [name for name in first.scorers if name not in unshared(tables)]
+    left_out = unshared(tables)
+    shared = [name for name in first.scorers if name not in left_out]
     if not shared:
         told = "; ".join(", ".join(table.scorers) for table in tables)
         msg = f"no scorer is in all of the runs, which have: {told}"

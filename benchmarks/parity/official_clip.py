@@ -153,7 +153,7 @@ def _openai_model(state: Mapping[str, Tensor]) -> tuple[Any, Any, Any]:
     return model.eval(), preprocess, clip
 
 
-def _register_blocks(package: Any, architecture: str, blocks: Blocks, folder: Path) -> None:  # noqa: ANN401
+def _register_blocks(package: Any, architecture: str, blocks: Blocks, folder: Path) -> None:  # noqa: ANN401 (a module)
     """Give an open_clip (or a fork) its own architecture with another number of blocks."""
     config = package.get_model_config(architecture)
     config["vision_cfg"]["layers"], config["text_cfg"]["layers"] = blocks
@@ -174,7 +174,7 @@ def _transformers_tower(width: int, layers: int) -> dict[str, Any]:
     }
 
 
-def _transformers_tokenizer(transformers: Any) -> Any:  # noqa: ANN401
+def _transformers_tokenizer(transformers: Any) -> Any:  # noqa: ANN401 (a module)
     """CLIP's tokenizer with the vocabulary that open_clip carries (the hub's is the same)."""
     vocabulary = importlib.import_module("open_clip").SimpleTokenizer()
     names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
