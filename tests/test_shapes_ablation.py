@@ -92,6 +92,28 @@ def test_a_killed_run_goes_on_to_the_same_results(
     assert not list(tmp_path.rglob("*.writing"))
 
 
+def test_trainings_side_by_side_have_the_same_results(
+    whole: Path, models: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    trained = counting(monkeypatch)
+    try:
+        main(out=tmp_path, only=FEW, jobs=2, **models, **SIZES)
+        # Killed processes leave nothing half done either: what is missing is trained again.
+        gone = sorted((tmp_path / "cells").iterdir())[::4]
+        for path in gone:
+            path.unlink()
+        main(out=tmp_path, only=FEW, jobs=2, **models, **SIZES)
+    finally:
+        torch.set_num_threads(before)
+    assert gone
+    assert not trained, "in this process"
+    assert results(tmp_path) == results(whole)
+    pages = [(out / "page" / "results.inc").read_text() for out in (tmp_path, whole)]
+    assert "2 x 1 threads" in pages[0]
+    assert pages[0].partition("threads")[2] == pages[1].partition("threads")[2]
+
+
 def test_a_finished_run_trains_nothing_and_a_changed_one_what_changed(
     whole: Path, models: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,27 +190,28 @@ def test_results_are_kept_by_what_decides_them(tmp_path: Path) -> None:
     )  # fmt: skip
     cell = Cell("small", "hpdv2", config, tested=(4,))
     store = Store(tmp_path, SUITE, {"small": "a", "large": "b"})
-    assert store.read(cell) is None
+    assert not store.has(cell)
+    with pytest.raises(FileNotFoundError):
+        store.read(cell)
     store.write(cell, {"watched": [], "tested": {"4": {"fit": {"sums": [3], "counts": [4]}}}})
     found = store.read(cell)
-    assert found is not None
     mean = found.tested(4, "fit")
     assert mean is not None
     assert mean.value == 0.75
     assert found.tested(2, "fit") is None
-    assert store.read(Cell("small", "hpdv2", replace(config, name="another"), tested=(4,)))
+    assert store.has(Cell("small", "hpdv2", replace(config, name="another"), tested=(4,)))
     for other in (
         Cell("large", "hpdv2", config, tested=(4,)),
         Cell("small", "imagereward", config, tested=(4,)),
         Cell("small", "hpdv2", replace(config, seed=1), tested=(4,)),
         Cell("small", "hpdv2", config, tested=(2, 4)),
     ):
-        assert store.read(other) is None
+        assert not store.has(other)
     more = Store(tmp_path, replace(SUITE, groups=300), store.weights)
-    assert more.read(cell) is None
+    assert not more.has(cell)
     # Seeds and rates are no part of a single training's result.
-    assert Store(tmp_path, replace(SUITE, seeds=9, rates=(1e-6,)), store.weights).read(cell)
-    assert Store(tmp_path, SUITE, {"small": "other", "large": "b"}).read(cell) is None
+    assert Store(tmp_path, replace(SUITE, seeds=9, rates=(1e-6,)), store.weights).has(cell)
+    assert not Store(tmp_path, SUITE, {"small": "other", "large": "b"}).has(cell)
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
 
 

@@ -9,7 +9,11 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from stablepref.benchmarks.shapes.drawing import render
-from stablepref.benchmarks.shapes.errors import ERROR_KINDS, error_kinds, single_error
+from stablepref.benchmarks.shapes.errors import (
+    GENERATOR_ERRORS,
+    error_kinds,
+    single_error,
+)
 from stablepref.benchmarks.shapes.language import parse
 from stablepref.benchmarks.shapes.oracle import (
     Seen,
@@ -98,11 +102,11 @@ def test_drawn_scenes_are_graded_right_and_single_errors_wrong() -> None:
     sized = parse("a large red heart and a small red star")
     for scene in [sized, *(sample_scene(rng) for _ in range(20))]:
         assert grade(render(scene, seed=rng.getrandbits(32)), scene).correct, scene
-        for kind in error_kinds(scene):
+        for kind in error_kinds(scene, GENERATOR_ERRORS):
             wrong = single_error(scene, kind, rng)
             assert not grade(render(wrong, seed=rng.getrandbits(32)), scene).correct, (scene, wrong)
             kinds.add(kind)
-    assert kinds == set(ERROR_KINDS)
+    assert kinds == set(GENERATOR_ERRORS)
 
 
 def one(name: str, x: float, y: float, radius: float = 0.13) -> SeenObject:

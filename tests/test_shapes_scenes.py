@@ -5,7 +5,12 @@ from collections import Counter
 from dataclasses import astuple, replace
 
 import pytest
-from stablepref.benchmarks.shapes.errors import ERROR_KINDS, error_kinds, single_error
+from stablepref.benchmarks.shapes.errors import (
+    ERROR_KINDS,
+    GENERATOR_ERRORS,
+    error_kinds,
+    single_error,
+)
 from stablepref.benchmarks.shapes.scenes import SPLITS, Group, Scene, sample_scene, split_of
 
 CIRCLE = Group(1, "red", "circle")
@@ -141,19 +146,22 @@ def group_is_one_mistake(scene: Scene, wrong: Scene, kind: str) -> None:
         assert wrong.relation == scene.relation
     else:
         assert (len(before), len(after)) == (1, 1)
-        assert differing(before[0], after[0]) == {kind}
+        assert differing(before[0], after[0]) == {"count" if kind == "repeated" else kind}
         assert wrong.relation == scene.relation
         if scene.relation is not None:
             assert scene.groups.index(before[0]) == wrong.groups.index(after[0])
         if kind == "count":
             assert abs(before[0].count - after[0].count) == 1
+            assert before[0].count > 1
+        if kind == "repeated":
+            assert (before[0].count, after[0].count) == (1, 2)
 
 
 def test_each_error_changes_exactly_what_its_name_says() -> None:
     rng = random.Random(2)
     seen: Counter[str] = Counter()
     for scene in many_scenes():
-        kinds = error_kinds(scene)
+        kinds = error_kinds(scene, GENERATOR_ERRORS)
         assert {"colour", "shape"} <= set(kinds)
         for kind in kinds:
             wrong = single_error(scene, kind, rng)
@@ -162,7 +170,7 @@ def test_each_error_changes_exactly_what_its_name_says() -> None:
             swaps = ("left-right", "above-below", "axis", "background", "binding")
             check = swap_is_one_mistake if kind in swaps else group_is_one_mistake
             check(scene, wrong, kind)
-    assert set(seen) == set(ERROR_KINDS)
+    assert set(seen) == set(GENERATOR_ERRORS)
     assert min(seen.values()) >= 20
 
 
@@ -173,6 +181,24 @@ def test_kinds_follow_from_the_scene() -> None:
     assert "above-below" not in related
     # Exchanging the colours of two circles gives the same picture.
     assert "binding" not in error_kinds(Scene((CIRCLE, Group(1, "blue", "circle"))))
+
+
+def test_what_generators_repeat_was_asked_for_once_and_has_room() -> None:
+    def repeatable(*groups: Group, relation: str | None = None) -> bool:
+        return "repeated" in error_kinds(Scene(groups, relation), GENERATOR_ERRORS)
+
+    assert set(GENERATOR_ERRORS) - set(ERROR_KINDS) == {"repeated"}
+    assert "repeated" not in error_kinds(Scene((CIRCLE,)))
+    assert repeatable(CIRCLE)
+    assert repeatable(CIRCLE, SQUARE, relation="above")
+    assert not repeatable(Group(2, "red", "circle"))
+    heart = Group(1, "white", "heart")
+    assert repeatable(CIRCLE, SQUARE, heart)
+    assert not repeatable(CIRCLE, SQUARE, heart, relation="above")
+    large = Group(1, "red", "circle", "large")
+    assert repeatable(large)
+    assert not repeatable(large, SQUARE)
+    assert not repeatable(Group(4, "red", "star"), heart, SQUARE)
 
 
 def test_errors_that_cannot_be_are_refused() -> None:

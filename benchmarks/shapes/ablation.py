@@ -5,8 +5,8 @@ Run ``python -m stablepref.benchmarks.shapes.ablation --small MODEL --out FOLDER
 and why so, is in docs/ablations.md.
 """
 
-import copy
 import platform
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,19 +14,17 @@ import torch
 import typer
 
 from stablepref.cli_settings import read_setting, with_settings
-from stablepref.clip import CLIPScorer
-from stablepref.optimizer import begin_with_logit_scale
 from stablepref.recipes import MAX_LOGIT_SCALE
-from stablepref.zoo import load
 
 from .ablation_cells import Store
+from .ablation_jobs import start_jobs
 from .ablation_methods import TABLES, Model
 from .ablation_page import write_results
 from .ablation_plan import Experiment
 from .ablation_run import Runner, estimate
 from .ablation_suite import Suite
 from .ablation_work import measured_speed, told_time
-from .ablation_world import World
+from .ablation_world import open_world
 
 MAKE_SMALL = "python -m stablepref.benchmarks.shapes.ablation_small --out runs/shapes-small"
 
@@ -52,7 +50,10 @@ def main(
         Path | None, typer.Option(help="folder for results.inc and figures; OUT/page if left out")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
-    threads: Annotated[int, typer.Option(min=0, help="torch's; 0 for its default")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="trainings side by side")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=0, help="torch's for each of them; 0 shares its default out")
+    ] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="tell what is to do, and stop")] = False,
     **settings: str | None,
 ) -> None:
@@ -65,8 +66,9 @@ def main(
             "give --small runs/shapes-small/model",
             param_hint="--small",
         )
-    if threads:
-        torch.set_num_threads(threads)
+    each = threads or max(1, torch.get_num_threads() // jobs)
+    if threads or jobs > 1:
+        torch.set_num_threads(each)
     names: dict[Model, str] = {"small": str(small), "large": large}
     try:
         given: dict[str, Any] = {
@@ -75,30 +77,34 @@ def main(
             if text is not None
         }
         suite = Suite(**given)
-        scorers = {model: _scorer(name, device, logit_scale) for model, name in names.items()}
-        world = World(out, suite, scorers)
+        opener = partial(open_world, out, suite, names, device=device, logit_scale=logit_scale)
+        world = opener()
         store = Store(out / "cells", suite, world.weights)
         expected = estimate(world, store, tables)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    speed = measured_speed(scorers["large"])
+    speed = jobs * measured_speed(world.scorers["large"])
+    where = f"{jobs} x {each} threads" if jobs > 1 else f"{each} threads"
     typer.echo(
         f"{expected.trainings} trainings, {expected.trainings - expected.missing} of them done; "
         f"about {told_time(expected.work / speed)} at the {speed / 1e9:.0f} GFLOP/s measured now "
-        f"with {torch.get_num_threads()} threads on {device}; {expected.size / 1e9:.1f} GB to "
+        f"with {where} on {device}; {expected.size / 1e9:.1f} GB to "
         f"write in {out / 'features'}"
     )
     if plan:
         return
-    with Runner(world, store, expected, speed=speed) as run:
+    pool = start_jobs(opener, jobs=jobs, threads=each) if jobs > 1 else None
+    with Runner(world, store, expected, speed=speed, pool=pool) as run:
         experiment = Experiment(suite, world.batch_size, run)
         experiment.everything(tables)
-        scales = ", ".join(f"{name} {each.logit_scale:.1f}" for name, each in scorers.items())
+        scales = ", ".join(
+            f"{name} {scorer.logit_scale:.1f}" for name, scorer in world.scorers.items()
+        )
         told = (
             f"{suite.groups} training, {suite.validation} validation and {suite.test} test groups "
             f"of each kind, {suite.steps} steps of {suite.batch_size} pairs, {suite.seeds} seeds "
             f"in Tables 2 and 5, {suite.other_seeds} elsewhere; on {device}, {platform.machine()}, "
-            f"{torch.get_num_threads()} threads, torch {torch.__version__}. Logit scale at the "
+            f"{where}, torch {torch.__version__}. Logit scale at the "
             f"start: {scales}."
         )
         written = write_results(page or out / "page", experiment, tables, told=told)
@@ -112,18 +118,6 @@ def _chosen(only: list[str] | None) -> list[str]:
             f"{unknown[0]!r} is not one of {', '.join(TABLES)}", param_hint="--only"
         )
     return [name for name in TABLES if not only or name in only]
-
-
-def _scorer(name: str, device: str, logit_scale: float | None) -> CLIPScorer:
-    """The model of a name, its scores in another unit if asked for."""
-    scorer = load(name, device=device, dtype="float32")
-    if not isinstance(scorer, CLIPScorer):
-        raise ValueError(f"{name} is a {type(scorer).__name__}; expected a CLIP of the laboratory")
-    if logit_scale is None:
-        return scorer
-    scorer = copy.deepcopy(scorer)  # `load` gives everyone the same one
-    begin_with_logit_scale(scorer, logit_scale)
-    return scorer
 
 
 if __name__ == "__main__":

@@ -114,14 +114,19 @@ class Store:
         digest = hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
         return self.folder / f"{cell.model}-{cell.setting}-{digest}.json"
 
-    def read(self, cell: Cell) -> Result | None:
-        """The cell's result, if it is there."""
-        path = self.path(cell)
-        if not path.exists():
-            return None
-        return Result(cell, json.loads(path.read_text(encoding="utf-8")))
+    def has(self, cell: Cell) -> bool:
+        """Whether the cell has a result."""
+        return self.path(cell).exists()
 
-    def write(self, cell: Cell, found: Mapping[str, object]) -> Result:
+    def read(self, cell: Cell) -> Result:
+        """The cell's result.
+
+        Raises:
+            FileNotFoundError: It has none yet.
+        """
+        return Result(cell, json.loads(self.path(cell).read_text(encoding="utf-8")))
+
+    def write(self, cell: Cell, found: Mapping[str, object]) -> None:
         """Keep a result.
 
         Raises:
@@ -129,9 +134,6 @@ class Store:
         """
         described = {"cell": cell.described(), **self.suite.described()}
         write_text(self.path(cell), json.dumps(described | dict(found), indent=1) + "\n")
-        result = self.read(cell)
-        assert result is not None
-        return result
 
 
 def write_text(path: Path, text: str) -> None:

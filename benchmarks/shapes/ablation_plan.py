@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stablepref.recipes import TrainConfig
 
     from .ablation_cells import Result
+    from .ablation_methods import Margins
     from .ablation_suite import Suite
 
 START: Final = "start"
@@ -92,15 +93,11 @@ class Experiment:
 
     def surface(self, setting: str, name: str) -> list[Result]:
         """The trainings that a method's rate is chosen from, lowest rate first."""
-        return list(self.run(self._tuning(setting, METHODS[name], self._margins(setting, name))))
+        return list(self.run(self._rate_cells(setting, name)))
 
     def margins(self, setting: str, name: str) -> list[Result]:
         """The trainings that a method's b and τ are chosen from, at its best rate."""
-        best = _best(self.surface(setting, name), self.suite.rates)
-        pairs = product(self.suite.bs, self.suite.taus)
-        return list(
-            self.run([self._tuned(setting, METHODS[name], best.rate, pair) for pair in pairs])
-        )
+        return list(self.run(self._margin_cells(setting, name)))
 
     def choice(self, setting: str, name: str) -> Choice:
         """What a method trains with on a setting; its tuning is run where it was not."""
@@ -113,34 +110,65 @@ class Experiment:
 
     def rows(self, table: str, model: Model, setting: str) -> list[Row]:
         """The rows of a table for one model and one setting, the untrained model first."""
-        asked = TABLES[table]
         rows = [Row(START, None, self.run([self._start(model, setting)]), 0)]
-        for name in asked.methods:
+        for name in TABLES[table].methods:
             choice = self.choice(setting, name)
-            seeds = self.suite.seeds if asked.seeds == "many" else self.suite.other_seeds
-            cells = [self._final(asked, model, setting, name, seed) for seed in range(seeds)]
+            cells = self._final_cells(table, model, setting, name)
             rows.append(Row(name, choice, self.run(cells), choice.stop))
         return rows
 
     def everything(self, tables: Sequence[str]) -> Mapping[tuple[str, Model, str], list[Row]]:
-        """All rows of some tables, by table, model and setting; tunings come first."""
-        for table in tables:
-            for setting, name in product(TABLES[table].settings, TABLES[table].methods):
-                self.choice(setting, name)
+        """All rows of some tables, by table, model and setting.
+
+        Trainings that do not depend on each other are asked for together.
+        """
+        self._tune(tables)
+        self.run(
+            [
+                cell
+                for table in tables
+                for model, setting in product(TABLES[table].models, TABLES[table].settings)
+                for name in TABLES[table].methods
+                for cell in self._final_cells(table, model, setting, name)
+            ]
+        )
         return {
             (table, model, setting): self.rows(table, model, setting)
             for table in tables
             for model, setting in product(TABLES[table].models, TABLES[table].settings)
         }
 
-    def _margins(self, setting: str, name: str) -> tuple[float, float]:
-        """At which b and τ a method's rate is tuned."""
-        return (
-            self.choice(setting, "sp").margins if METHODS[name].margins == "sp" else PAPER_MARGINS
-        )
+    def _tune(self, tables: Sequence[str]) -> None:
+        """Rates first, then b and τ, then the rates of the methods that take those."""
+        asked = {
+            place: METHODS[place[1]].margins
+            for table in tables
+            for place in product(TABLES[table].settings, TABLES[table].methods)
+        }
+        asked |= {(s, "sp"): "own" for (s, _), margins in asked.items() if margins == "sp"}
 
-    def _tuning(self, setting: str, method: Method, margins: tuple[float, float]) -> list[Cell]:
+        def places(*kinds: Margins) -> list[tuple[str, str]]:
+            return [place for place, margins in asked.items() if margins in kinds]
+
+        self.run([c for place in places("none", "own", "fixed") for c in self._rate_cells(*place)])
+        self.run([c for place in places("own") for c in self._margin_cells(*place)])
+        self.run([c for place in places("sp") for c in self._rate_cells(*place)])
+
+    def _rate_cells(self, setting: str, name: str) -> list[Cell]:
+        method = METHODS[name]
+        taken = method.margins == "sp"
+        margins = self.choice(setting, "sp").margins if taken else PAPER_MARGINS
         return [self._tuned(setting, method, rate, margins) for rate in self.suite.rates]
+
+    def _margin_cells(self, setting: str, name: str) -> list[Cell]:
+        best = _best(self.surface(setting, name), self.suite.rates)
+        pairs = product(self.suite.bs, self.suite.taus)
+        return [self._tuned(setting, METHODS[name], best.rate, pair) for pair in pairs]
+
+    def _final_cells(self, table: str, model: Model, setting: str, name: str) -> list[Cell]:
+        asked = TABLES[table]
+        seeds = self.suite.seeds if asked.seeds == "many" else self.suite.other_seeds
+        return [self._final(asked, model, setting, name, seed) for seed in range(seeds)]
 
     def _tuned(
         self, setting: str, method: Method, rate: float, margins: tuple[float, float]

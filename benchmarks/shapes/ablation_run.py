@@ -11,17 +11,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from stablepref.durable import remove_leftovers
 
 from .ablation_cells import Result
+from .ablation_jobs import train_beside
 from .ablation_plan import Experiment
 from .ablation_train import train_cell
 from .ablation_work import BACKWARD, cell_work, told_time, tower_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from concurrent.futures import ProcessPoolExecutor
     from pathlib import Path
     from types import TracebackType
 
     from .ablation_cells import Cell, Store
-    from .ablation_measure import Data
     from .ablation_methods import Model
     from .ablation_world import World
 
@@ -54,7 +55,7 @@ def estimate(world: World, store: Store, tables: Sequence[str]) -> Estimate:
 
     def counted(wanted: Sequence[Cell]) -> list[Result]:
         cells.update({store.path(cell): cell for cell in wanted})
-        return [store.read(cell) or _supposed(cell) for cell in wanted]
+        return [store.read(cell) if store.has(cell) else _supposed(cell) for cell in wanted]
 
     Experiment(world.suite, world.batch_size, counted).everything(tables)
     for cell in cells.values():
@@ -63,7 +64,7 @@ def estimate(world: World, store: Store, tables: Sequence[str]) -> Estimate:
                 f"pool is {world.suite.pool}, but {cell.config.name} shows {cell.config.views} "
                 "weak views of an image at once; expected no fewer"
             )
-    missing = [cell for path, cell in cells.items() if not path.exists()]
+    missing = [cell for cell in cells.values() if not store.has(cell)]
     settings: dict[Model, set[str]] = {}
     for cell in missing:
         settings.setdefault(cell.model, set()).add(cell.setting)
@@ -93,15 +94,23 @@ class Runner:
         store: Results.
         estimated: Of all that will be asked for.
         speed: Floating-point operations a second, until trainings have shown their own.
+        pool: Processes from `start_jobs` that train side by side; None trains in this one. It is
+            shut down with the runner.
         show: Whether to show the bar and the lines.
     """
 
     def __init__(
-        self, world: World, store: Store, estimated: Estimate, *, speed: float, show: bool = True
+        self,
+        world: World,
+        store: Store,
+        estimated: Estimate,
+        *,
+        speed: float,
+        pool: ProcessPoolExecutor | None = None,
+        show: bool = True,
     ) -> None:
-        self._world, self._store = world, store
+        self._world, self._store, self._pool = world, store, pool
         self._estimated, self._speed = estimated, speed
-        self._data: dict[tuple[Model, str], Data] = {}
         self._began, self._worked, self._trained = time.monotonic(), 0.0, 0
         self._bar = Progress(
             TextColumn("ablations"),
@@ -129,31 +138,46 @@ class Runner:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop the bar."""
+        """Stop the bar and the processes."""
         self._bar.stop()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def __call__(self, cells: Sequence[Cell]) -> list[Result]:
         """Results of all cells, in their order."""
-        return [self._store.read(cell) or self._train(cell) for cell in cells]
-
-    def _train(self, cell: Cell) -> Result:
-        scorer = self._world.scorers[cell.model]
-        tower = tower_of(scorer)
-        trained = self._world.suite.image_blocks * tower.per_block()
-        frozen = (tower.blocks - self._world.suite.image_blocks) * tower.per_block()
-        place = cell.model, cell.setting
-        if place not in self._data:
-            self._data[place] = self._world.data(
-                *place, advance=lambda count: self._advance(frozen * count)
+        missing = {self._store.path(cell): cell for cell in cells if not self._store.has(cell)}
+        wanted = list(missing.values())
+        for model, setting in dict.fromkeys((cell.model, cell.setting) for cell in wanted):
+            frozen = self._per_image(model, trained=False)
+            self._world.data(
+                model, setting, advance=lambda count, each=frozen: self._advance(each * count)
             )
+        if self._pool is None:
+            for cell in wanted:
+                self._keep(cell, self._train(cell))
+        else:
+            for cell, found in train_beside(self._pool, wanted):
+                self._advance(cell_work(self._world, cell))
+                self._keep(cell, found)
+        return [self._store.read(cell) for cell in cells]
+
+    def _train(self, cell: Cell) -> dict[str, object]:
+        trained = self._per_image(cell.model, trained=True)
         passes = {"trained": BACKWARD, "measured": 1}
-        found = train_cell(
+        return train_cell(
             cell,
-            scorer,
-            self._data[place],
+            self._world.scorers[cell.model],
+            self._world.data(cell.model, cell.setting),
             advance=lambda kind, count: self._advance(trained * passes[kind] * count),
         )
-        result = self._store.write(cell, found)
+
+    def _per_image(self, model: Model, *, trained: bool) -> int:
+        """Operations of the trained or the frozen image blocks on an image."""
+        tower, last = tower_of(self._world.scorers[model]), self._world.suite.image_blocks
+        return tower.per_block() * (last if trained else tower.blocks - last)
+
+    def _keep(self, cell: Cell, found: dict[str, object]) -> None:
+        self._store.write(cell, found)
         self._trained += 1
         config = cell.config
         line = (
@@ -163,7 +187,6 @@ class Runner:
         )
         if self._show:
             self._bar.console.print(line, highlight=False, soft_wrap=True, markup=False)
-        return result
 
     def _advance(self, work: float) -> None:
         self._worked += work

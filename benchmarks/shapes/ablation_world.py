@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from typing import TYPE_CHECKING, Final, final
 
 from stablepref.batches import PairBatches
+from stablepref.clip import CLIPScorer
 from stablepref.fingerprint import weights_digest
+from stablepref.optimizer import begin_with_logit_scale
 from stablepref.perturbations import PERTURBATIONS, TABLE_1, UNSEEN
 from stablepref.readers import read_groups
+from stablepref.zoo import load
 
 from .ablation_features import CROP_AREA, cache_groups
 from .ablation_measure import Data
@@ -21,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from stablepref.clip import CLIPScorer
     from stablepref.data import RankedGroup
 
     from .ablation_features import Cached
@@ -36,6 +39,41 @@ assert set(DISTURBANCES) <= set(PERTURBATIONS)
 
 _DIGITS = 12
 _SAMPLED_STEPS = 20
+
+
+def open_world(
+    folder: Path,
+    suite: Suite,
+    names: Mapping[Model, str],
+    *,
+    device: str,
+    logit_scale: float | None,
+) -> World:
+    """Load the models and open the folder.
+
+    Args:
+        folder: As for `World`.
+        suite: Likewise.
+        names: A zoo name or a folder of each model.
+        device: Where to train.
+        logit_scale: That both models begin with; None leaves them their own.
+
+    Raises:
+        ValueError: As `World` says, or a model is no CLIP of the laboratory.
+    """
+    scorers = {model: _scorer(name, device, logit_scale) for model, name in names.items()}
+    return World(folder, suite, scorers)
+
+
+def _scorer(name: str, device: str, logit_scale: float | None) -> CLIPScorer:
+    scorer = load(name, device=device, dtype="float32")
+    if not isinstance(scorer, CLIPScorer):
+        raise ValueError(f"{name} is a {type(scorer).__name__}; expected a CLIP of the laboratory")
+    if logit_scale is None:
+        return scorer
+    scorer = copy.deepcopy(scorer)  # `load` gives everyone the same one
+    begin_with_logit_scale(scorer, logit_scale)
+    return scorer
 
 
 @final
@@ -60,6 +98,7 @@ class World:
         self.scorers = scorers
         self.weights = {name: weights_digest(scorer) for name, scorer in scorers.items()}
         self._groups: dict[tuple[str, Split], list[RankedGroup]] = {}
+        self._data: dict[tuple[Model, str], Data] = {}
         self._images: dict[tuple[str, int, str], float] = {}
 
     def groups(self, setting: str, split: Split) -> list[RankedGroup]:
@@ -83,13 +122,17 @@ class World:
 
         Disturbances are cached for the large model alone.
         """
-        wanted = DISTURBANCES if model == "large" else ()
-        return Data(
-            train=self._cached(model, setting, "train", (), advance),
-            validation=self._cached(model, setting, "validation", (), advance),
-            tests={name: self._cached(model, name, "test", wanted, advance) for name in SETTINGS},
-            perturbations=wanted,
-        )
+        if (model, setting) not in self._data:
+            wanted = DISTURBANCES if model == "large" else ()
+            self._data[model, setting] = Data(
+                train=self._cached(model, setting, "train", (), advance),
+                validation=self._cached(model, setting, "validation", (), advance),
+                tests={
+                    name: self._cached(model, name, "test", wanted, advance) for name in SETTINGS
+                },
+                perturbations=wanted,
+            )
+        return self._data[model, setting]
 
     def batch_size(self, setting: str, method: Method) -> int:
         """Pairs of a batch of the method.

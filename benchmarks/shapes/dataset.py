@@ -24,6 +24,7 @@ from .alignment import MISTAKE_COSTS
 from .annotators import mean_ranks
 from .collect import Collected, collect
 from .drawing import IMAGE_SIZE
+from .errors import GENERATOR_ERRORS
 from .fidelity import FAULT_COSTS
 from .language import describe
 from .scenes import SPLITS, Split
@@ -126,7 +127,13 @@ def write_dataset(
         )
         for split, number in groups.items()
     }
-    recipe = {"setting": asdict(setting), "seed": seed, "size": size, "annotators": annotators}
+    recipe = {
+        "setting": asdict(setting),
+        "seed": seed,
+        "size": size,
+        "annotators": annotators,
+        "errors": GENERATOR_ERRORS,
+    }
     _claim(out, json.loads(json.dumps(recipe)))
     for split, number in groups.items():
         path = out / f"{split}.jsonl"

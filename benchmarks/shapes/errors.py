@@ -11,6 +11,7 @@ from .scenes import (
     MAX_COUNT,
     MAX_GROUPS,
     MAX_OBJECTS,
+    MAX_SIZED_OBJECTS,
     SHAPES,
     SIZES,
     Group,
@@ -23,24 +24,25 @@ def single_error(scene: Scene, kind: str, rng: random.Random) -> Scene:
 
     Args:
         scene: the correct scene.
-        kind: one of `ERROR_KINDS`.
+        kind: one of `GENERATOR_ERRORS`.
         rng: chooses among the mistakes of that kind.
 
     Raises:
         ValueError: the kind is unknown, or this scene cannot have such a mistake
             (`error_kinds` lists those that it can have).
     """
-    if kind not in ERROR_KINDS:
-        raise ValueError(f"{kind!r} is not one of the errors {', '.join(ERROR_KINDS)}")
+    if kind not in GENERATOR_ERRORS:
+        raise ValueError(f"{kind!r} is not one of the errors {', '.join(GENERATOR_ERRORS)}")
     candidates = _CANDIDATES[kind](scene)
     if not candidates:
         raise ValueError(f"the error {kind!r} does not apply to {scene}")
     return rng.choice(candidates)
 
 
-def error_kinds(scene: Scene) -> tuple[str, ...]:
-    """The kinds of mistake that this scene can have."""
-    return tuple(kind for kind in ERROR_KINDS if _CANDIDATES[kind](scene))
+def error_kinds(scene: Scene, kinds: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """The kinds of mistake, out of ``kinds`` or `ERROR_KINDS`, that this scene can have."""
+    among = ERROR_KINDS if kinds is None else kinds
+    return tuple(kind for kind in among if _CANDIDATES[kind](scene))
 
 
 def _changed(scene: Scene, position: int, group: Group | None) -> Scene | None:
@@ -52,6 +54,10 @@ def _changed(scene: Scene, position: int, group: Group | None) -> Scene | None:
         groups.insert(position, group)
     relation = scene.relation if len(groups) > 1 else None
     return replace(scene, groups=tuple(groups), relation=relation)
+
+
+def _sized(scene: Scene) -> bool:
+    return any(group.size for group in scene.groups)
 
 
 def _replaced(scene: Scene, attribute: str, values: tuple[str, ...]) -> list[Scene]:
@@ -92,6 +98,19 @@ def _count(scene: Scene) -> list[Scene]:
     return candidates
 
 
+def _repeated(scene: Scene) -> list[Scene]:
+    """An object that was asked for once, drawn twice."""
+    fits = scene.objects < (MAX_SIZED_OBJECTS if _sized(scene) else MAX_OBJECTS)
+    if not fits or (scene.relation is not None and len(scene.groups) == MAX_GROUPS):
+        return []
+    changed = (
+        _changed(scene, position, replace(group, count=2))
+        for position, group in enumerate(scene.groups)
+        if group.count == 1
+    )
+    return [candidate for candidate in changed if candidate is not None]
+
+
 def _missing(scene: Scene) -> list[Scene]:
     """A group that is not there at all."""
     if len(scene.groups) == 1:
@@ -102,11 +121,10 @@ def _missing(scene: Scene) -> list[Scene]:
 
 def _extra(scene: Scene) -> list[Scene]:
     """One object that nobody asked for, of another colour and shape than all others."""
-    sized = any(group.size for group in scene.groups)
     row = scene.relation is not None and scene.objects > len(scene.groups)
     if len(scene.groups) == MAX_GROUPS or scene.objects == MAX_OBJECTS or row:
         return []
-    if sized and scene.objects > 1:
+    if _sized(scene) and scene.objects > 1:
         return []
     return [
         replace(scene, groups=(*scene.groups, Group(1, colour, shape)))
@@ -165,5 +183,11 @@ _CANDIDATES: dict[str, Callable[[Scene], list[Scene]]] = {
     "above-below": _above_below,
     "axis": _axis,
     "background": _background,
+    "repeated": _repeated,
 }
-ERROR_KINDS = tuple(_CANDIDATES)
+GENERATOR_ERRORS = tuple(_CANDIDATES)
+"""Mistakes that the laboratory's generators make."""
+
+ERROR_KINDS = tuple(kind for kind in GENERATOR_ERRORS if kind != "repeated")
+"""Those that the bundled CLIP learns from and is tested on. "A red circle" is not plainly wrong of
+a picture of two; people who asked for one like it less."""

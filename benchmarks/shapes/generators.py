@@ -8,7 +8,7 @@ from typing import final
 from stablepref.groupmean import Array
 
 from .drawing import IMAGE_SIZE
-from .errors import error_kinds, single_error
+from .errors import GENERATOR_ERRORS, error_kinds, single_error
 from .fidelity import FAULT_COSTS, Pixels, fault_kinds, render_with_faults
 from .scenes import Scene
 from .utility import utility_terms
@@ -112,7 +112,8 @@ def generate(generator: Generator, scene: Scene, rng: random.Random) -> Picture:
 
 def _with_error(wanted: Scene, shown: Scene, rng: random.Random) -> Scene:
     while True:
-        candidate = single_error(shown, rng.choice(error_kinds(shown)), rng)
+        kind = rng.choice(error_kinds(shown, GENERATOR_ERRORS))
+        candidate = single_error(shown, kind, rng)
         # A group that comes back after one was lost would stand anywhere.
         unrelated = candidate.relation is None and len(candidate.groups) > 1
         if wanted.relation is None or not unrelated:
