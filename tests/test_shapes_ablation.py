@@ -223,7 +223,7 @@ def test_the_small_model_is_made_by_its_command(tmp_path: Path) -> None:
     train_small(out=tmp_path, steps=1, batch_size=4, workers=0)
     model = stablepref.load(tmp_path / "model", dtype="float32")
     assert isinstance(model, CLIPScorer)
-    large = stablepref.load("shapes", dtype="float32")
+    large = stablepref.load("shapes-clip", dtype="float32")
     sizes = [sum(p.numel() for p in each.parameters()) for each in (model, large)]
     assert sizes[0] < 0.4 * sizes[1]
     assert len(model.model.visual.transformer.resblocks) == 4

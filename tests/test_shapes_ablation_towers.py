@@ -20,7 +20,7 @@ PROMPTS = ["a red circle", "a blue square left of a small green star on a grey b
 
 def lab_model() -> CLIPScorer:
     """The bundled architecture, which averages patches; any weights of it will do."""
-    model = stablepref.load("shapes", dtype="float32")
+    model = stablepref.load("shapes-clip", dtype="float32")
     assert isinstance(model, CLIPScorer)
     return model
 

@@ -15,7 +15,7 @@ from stablepref.official import ASSETS
 from stablepref.pretrained import load_folder
 from stablepref.towers import encode_tokens
 
-SHAPES = ASSETS / "shapes"
+SHAPES = ASSETS / "shapes-clip"
 SMALL = {
     "embed_dim": 16,
     "vision_cfg": {"image_size": 64, "patch_size": 16, "layers": 1, "width": 32, "head_width": 16},
@@ -54,7 +54,7 @@ def test_training_lowers_the_loss_and_resumes_to_the_same_weights(tmp_path: Path
     ]
     assert losses[-1] < losses[0]
     saved = load_folder(tmp_path / "whole" / "model")
-    assert saved.name == "shapes"
+    assert saved.name == "shapes-clip"
 
 
 def test_another_configuration_is_refused(tmp_path: Path) -> None:

@@ -87,5 +87,5 @@ def test_the_file_is_the_same_on_every_run_and_bundled(vocabulary: Path, tmp_pat
     again = tmp_path / "again.txt.gz"
     write_vocabulary(again)
     assert again.read_bytes() == vocabulary.read_bytes()
-    bundled = ASSETS / "shapes" / "bpe_shapes.txt.gz"
+    bundled = ASSETS / "shapes-clip" / "bpe_shapes.txt.gz"
     assert gzip.decompress(bundled.read_bytes()) == gzip.decompress(vocabulary.read_bytes())

@@ -24,7 +24,7 @@ def test_training_on_noisy_rankings_lifts_agreement_with_the_truth(
     def scores(model: Scorer) -> list[list[float]]:
         return [model.score(group.images, group.prompt).tolist() for group in held_out]
 
-    before = pairwise_accuracy(scores(stablepref.load("shapes", dtype="float32")), truth)
+    before = pairwise_accuracy(scores(stablepref.load("shapes-clip", dtype="float32")), truth)
     trained = stablepref.train(groups, stablepref.recipe(name), out=tmp_path, progress=False)
     after = pairwise_accuracy(scores(trained), truth)
     gain = after.difference(before)

@@ -36,7 +36,9 @@ def main(
     small: Annotated[
         Path | None, typer.Option(help=f"the small model's folder, made by: {MAKE_SMALL}")
     ] = None,
-    large: Annotated[str, typer.Option(help="the large model: a zoo name or a folder")] = "shapes",
+    large: Annotated[
+        str, typer.Option(help="the large model: a zoo name or a folder")
+    ] = "shapes-clip",
     logit_scale: Annotated[
         float | None,
         typer.Option(

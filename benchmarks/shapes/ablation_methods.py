@@ -171,7 +171,7 @@ def method_config(
     """
     values: dict[str, Any] = {
         "name": method.name,
-        "model": "shapes",
+        "model": "shapes-clip",
         "hflip": False,  # a mirrored picture makes "left of" wrong
         "learning_rate": rate,
         "steps": steps,

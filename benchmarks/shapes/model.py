@@ -93,7 +93,7 @@ def save_model(model: CLIP, config: dict[str, Any], vocabulary: Path, folder: Pa
     scorer = CLIPScorer(
         config,
         preprocess=Preprocess("clip", IMAGE_SIZE, mean=MEAN, std=STD),
-        name="shapes",
+        name="shapes-clip",
         preference_scale=None,
         vocabulary=vocabulary,
     )

@@ -1,0 +1,141 @@
+"""The model card of the bundled preference model: how it came about, and what it is worth."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from stablepref.evalreport import EvaluationReport
+from stablepref.groupmean import GroupMean
+from stablepref.recipes import TrainConfig
+
+from .settings import HPDV2, SETTINGS
+
+_HEAD = """---
+library_name: stablepref
+license: apache-2.0
+tags:
+- reward-model
+- text-to-image
+---
+
+# shapes
+
+A preference model for trying the library and testing pipelines. It begins as `{model}`, a CLIP of
+drawn scenes of coloured shapes, and learns from simulated people who ranked such pictures, by
+*Stable Preference*. It knows nothing of photographs, of art, or of what real people like: never
+judge real pictures by its scores.
+
+## Training
+
+`python -m stablepref.benchmarks.shapes.preference_model --out runs/shapes --groups {groups}
+--held-out {held_out} --seeds {seeds} --recipe {name}`: {groups} groups of nine pictures, each
+ranked by one person, {steps} steps of {batch} pairs, of them {order} in step 1, a peak learning
+rate of {rate:g}, b = {b:g}, tau = {tau:g}, {views} weak view(s) of each picture (crops, never
+mirrored), all blocks of both towers, and a logit scale that begins at {scale:g}. Of each training
+the checkpoint is taken that agrees best with the annotators of {held_out} validation groups, and of
+the seeds the training that does:
+
+"""
+
+
+class Judged(NamedTuple):
+    """A model on test groups.
+
+    Attributes:
+        people: By setting, agreement with the annotators' mean ranks.
+        oracle: By setting, the report against the true utility.
+    """
+
+    people: Mapping[str, GroupMean]
+    oracle: Mapping[str, EvaluationReport]
+
+
+def preference_card(
+    config: TrainConfig,
+    groups: int,
+    held_out: int,
+    *,
+    chosen_by: Mapping[int, float],
+    chosen: int,
+    start: Judged,
+    finals: Mapping[int, Judged],
+) -> str:
+    """Write the card, in Markdown.
+
+    Args:
+        config: Of the trainings, but for their seeds.
+        groups: Training groups.
+        held_out: Validation groups, and test groups of each setting.
+        chosen_by: Agreement with the annotators of the validation groups, by seed.
+        chosen: Seed of the model that the card is for.
+        start: The model that the trainings began from, on test groups.
+        finals: The trained models, by seed.
+    """
+    head = _HEAD.format(
+        model=config.model, groups=groups, held_out=held_out, seeds=len(finals), name=config.name,
+        steps=config.steps, batch=config.batch_size, order=config.order_steps,
+        rate=config.learning_rate, b=config.b, tau=config.tau, views=config.views,
+        scale=config.logit_scale or float("nan"),
+    )  # fmt: skip
+    validation = [
+        [f"**{seed}**" if seed == chosen else str(seed), f"{value:.2%}"]
+        for seed, value in chosen_by.items()
+    ]
+    return (
+        head
+        + _table(["seed", "agreement on validation groups"], validation)
+        + f"\n## Agreement\n\nOn {held_out} test groups of each kind of data, with 95 % bootstrap "
+        "intervals over prompts; the last column is the mean and standard deviation over the "
+        "seeds.\n\n"
+        + _table(["with", config.model, "shapes", "all seeds"], _agreement(chosen, start, finals))
+        + "\n## Under disturbances\n\nAgreement with the truth on the test groups of "
+        f"`{HPDV2.name}`, and the pairs whose order changes.\n\n"
+        + _table(
+            ["disturbance", config.model, "shapes", f"{config.model} flips", "shapes flips"],
+            _disturbed(start.oracle[HPDV2.name], finals[chosen].oracle[HPDV2.name]),
+        )
+    )
+
+
+def _agreement(chosen: int, start: Judged, finals: Mapping[int, Judged]) -> list[list[str]]:
+    rows = []
+    for setting in SETTINGS:
+        for title, value in (
+            (f"the truth, `{setting}`", lambda each, s=setting: each.oracle[s].pairwise),
+            (f"ten annotators' mean, `{setting}`", lambda each, s=setting: each.people[s]),
+        ):
+            values = [value(each).value for each in finals.values()]
+            rows.append(
+                [
+                    title,
+                    _with_interval(value(start)),
+                    _with_interval(value(finals[chosen])),
+                    _spread(values),
+                ]
+            )
+    return rows
+
+
+def _disturbed(start: EvaluationReport, final: EvaluationReport) -> list[list[str]]:
+    rows = [["none", f"{start.accuracy:.2%}", f"{final.accuracy:.2%}", "", ""]]
+    for before, after in zip(start.disturbed, final.disturbed, strict=True):
+        values = (before.accuracy, after.accuracy, before.flips, after.flips)
+        rows.append([before.name, *(f"{each.value:.2%}" for each in values)])
+    return rows
+
+
+def _with_interval(mean: GroupMean) -> str:
+    value, low, high = mean.interval()
+    return f"{value:.2%} ({100 * low:.2f} to {100 * high:.2f})"
+
+
+def _spread(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.2%}"
+    return f"{np.mean(values):.2%}, SD {100 * np.std(values, ddof=1):.2f}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
