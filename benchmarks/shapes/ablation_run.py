@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from rich.console import Console
@@ -147,11 +148,8 @@ class Runner:
         """Results of all cells, in their order."""
         missing = {self._store.path(cell): cell for cell in cells if not self._store.has(cell)}
         wanted = list(missing.values())
-        for model, setting in dict.fromkeys((cell.model, cell.setting) for cell in wanted):
-            frozen = self._per_image(model, trained=False)
-            self._world.data(
-                model, setting, advance=lambda count, each=frozen: self._advance(each * count)
-            )
+        for place in dict.fromkeys((cell.model, cell.setting) for cell in wanted):
+            self._world.data(*place, advance=partial(self._cached, place[0]))
         if self._pool is None:
             for cell in wanted:
                 self._keep(cell, self._train(cell))
@@ -170,6 +168,9 @@ class Runner:
             self._world.data(cell.model, cell.setting),
             advance=lambda kind, count: self._advance(trained * passes[kind] * count),
         )
+
+    def _cached(self, model: Model, count: int) -> None:
+        self._advance(count * self._per_image(model, trained=False))
 
     def _per_image(self, model: Model, *, trained: bool) -> int:
         """Operations of the trained or the frozen image blocks on an image."""

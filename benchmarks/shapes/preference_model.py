@@ -45,8 +45,9 @@ def main(
 ) -> None:
     """Train with several seeds, choose by validation, measure on test; OUT/model is the model."""
     counts: dict[Split, int] = {"train": groups, "validation": held_out, "test": held_out}
+    tested: dict[Split, int] = {"test": held_out}
     for setting in SETTINGS.values():
-        wanted = counts if setting is HPDV2 else {"test": held_out}
+        wanted = counts if setting is HPDV2 else tested
         write_dataset(out / "data" / setting.name, setting, wanted)
     data = out / "data" / HPDV2.name
     config = recipe(name)
