@@ -64,7 +64,7 @@ SEEDED = {
 }
 """Short names of the models with seeded weights, and their names in the zoo."""
 
-SHAPES = "shapes"
+SHAPES = "shapes-clip"
 SCENES = 40
 
 

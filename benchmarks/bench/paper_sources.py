@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stablepref.benchmarks.bench.paper_layouts import Layout
     from stablepref.benchmarks.bench.paper_methods import Method
 
-_BUNDLED: Final = {"clip-h": "shapes"}
+_BUNDLED: Final = {"clip-h": "shapes-clip"}
 """Models of the laboratory that are there without being made first."""
 
 

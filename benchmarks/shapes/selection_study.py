@@ -92,7 +92,7 @@ def main(
     known = known_split(split)
     if threads is not None:
         torch.set_num_threads(threads)
-    named = dict(_named(one) for one in scorer or ["shapes=shapes"])
+    named = dict(_named(one) for one in scorer or ["shapes-clip=shapes-clip"])
     if RANDOM in named:
         raise typer.BadParameter(f"the name {RANDOM!r} is taken", param_hint="--scorer")
     rows = list(
