@@ -1,20 +1,24 @@
 """The bundled preference model: one command, a choice by validation alone, and its card."""
 
+import copy
 import re
 from pathlib import Path
 
 import pytest
 import torch
-from stablepref.benchmarks.shapes import preference_model
+from safetensors.torch import load_file
 from stablepref.benchmarks.shapes.dataset import oracle_groups
-from stablepref.benchmarks.shapes.preference_model import main
+from stablepref.benchmarks.shapes.preference_model import RECIPE, lengthened, main
 
 import stablepref
 from stablepref.agreement import pairwise_accuracy
+from stablepref.assets import ASSETS
 from stablepref.pretrained import WEIGHTS_FILE
 from stablepref.scorer import Scorer
 
-SIZES = {"groups": 4, "held_out": 3, "seeds": 2, "name": "sp-shapes", "steps": 2}
+SHARE = 0.6
+SIZES = {"groups": 4, "held_out": 3, "seeds": 2, "steps": 2, "share": SHARE}
+MODEL = "share-0.6"
 
 
 @pytest.fixture(scope="module")
@@ -37,67 +41,79 @@ def cells(card: str, first: str) -> list[list[str]]:
     return [rest for head, *rest in rows if head.strip("*") == first]
 
 
-def test_the_seed_that_agrees_best_with_validation_annotators_is_taken(made: Path) -> None:
-    card = (made / "model" / "README.md").read_text()
-    validation = made / "data" / "hpdv2" / "validation.jsonl"
-    found = {
-        seed: accuracy(
-            stablepref.load(made / f"seed-{seed}" / "best", dtype="float32"),
-            validation,
-            truth=False,
-        )
-        for seed in range(2)
+def between(made: Path, seed: int) -> Scorer:
+    """The average of the weights, from the files alone."""
+    model = stablepref.load(made / f"seed-{seed}" / "last", dtype="float32")
+    model = copy.deepcopy(model)
+    before = load_file(ASSETS / "shapes-clip" / WEIGHTS_FILE)
+    after = load_file(made / f"seed-{seed}" / "last" / WEIGHTS_FILE)
+    mixed = {
+        name: value.float()
+        if name.endswith("logit_scale")
+        else (1 - SHARE) * before[name].float() + SHARE * value.float()
+        for name, value in after.items()
     }
+    model.load_state_dict(mixed)
+    return model
+
+
+def test_the_seed_that_agrees_best_with_validation_annotators_is_taken(made: Path) -> None:
+    card = (made / MODEL / "README.md").read_text()
+    validation = made / "data" / "hpdv2" / "validation.jsonl"
+    found = {seed: accuracy(between(made, seed), validation, truth=False) for seed in range(2)}
     for seed, value in found.items():
         assert cells(card, str(seed)) == [[f"{value:.2%}"]]
     chosen = max(found, key=lambda seed: found[seed])
     assert f"| **{chosen}** |" in card
-    model = stablepref.load(made / "model", dtype="float32")
+    model = stablepref.load(made / MODEL, dtype="float32")
     assert model.name == "shapes"
     assert model.preference_scale == 1.0
-    best = stablepref.load(made / f"seed-{chosen}" / "best", dtype="float32")
-    weights = best.state_dict()
+    weights = between(made, chosen).state_dict()
     for name, ours in model.state_dict().items():  # in half precision
-        torch.testing.assert_close(ours, weights[name], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(ours, weights[name], rtol=1e-3, atol=1e-4)
 
 
 def test_the_card_tells_what_a_user_would_measure(made: Path) -> None:
-    card = (made / "model" / "README.md").read_text()
+    card = (made / MODEL / "README.md").read_text()
     chosen = re.search(r"\*\*(\d)\*\*", card)
     assert chosen
-    best = stablepref.load(made / f"seed-{chosen[1]}" / "best", dtype="float32")
+    final = between(made, int(chosen[1]))
     start = stablepref.load("shapes-clip", dtype="float32")
     for setting in ("hpdv2", "imagereward"):
         test = made / "data" / setting / "test.jsonl"
         for title, truth in (("the truth", True), ("ten annotators' mean", False)):
             ((before, after, _),) = cells(card, f"{title}, `{setting}`")
             assert before.startswith(f"{accuracy(start, test, truth=truth):.2%} (")
-            assert after.startswith(f"{accuracy(best, test, truth=truth):.2%} (")
+            assert after.startswith(f"{accuracy(final, test, truth=truth):.2%} (")
     assert [len(cells(card, name)) for name in ("none", "crop-0.9", "jpeg-50")] == [1, 1, 1]
     assert "hflip" not in card
     assert "nan" not in card
-    assert "2 steps of 128 pairs, of them 2 in step 1" in card
+    told = " ".join(card.split())
+    assert "2 steps of 128 pairs, of them 2 in step 1" in told
+    assert "60% are taken and the rest of `shapes-clip`" in told
 
 
-def test_the_same_command_goes_on_and_writes_the_same(
-    made: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_share_needs_no_other_training(made: Path) -> None:
     def files() -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in (made / "model").iterdir()}
+        return {path.name: path.read_bytes() for path in (made / MODEL).iterdir()}
 
     before = files()
     assert {WEIGHTS_FILE, "README.md", "config.json"} <= before.keys()
-    steps: list[int] = []
-    original = preference_model.train
-
-    def counted(*arguments: object, **options: object) -> Scorer:
-        log = made / "seed-0" / "metrics.jsonl"
-        size = log.stat().st_size
-        model = original(*arguments, **options)  # type: ignore[arg-type] # handed on
-        steps.append(log.stat().st_size - size)
-        return model
-
-    monkeypatch.setattr(preference_model, "train", counted)
+    logs = [made / f"seed-{seed}" / "metrics.jsonl" for seed in range(2)]
+    lines = [log.read_text() for log in logs]
     main(out=made, **SIZES)  # type: ignore[arg-type] # options of several types
-    assert steps == [0, 0], "nothing is trained again"
     assert files() == before
+    main(out=made, **(SIZES | {"share": 0}))  # type: ignore[arg-type] # options of several types
+    assert [log.read_text() for log in logs] == lines
+    start = stablepref.load("shapes-clip", dtype="float32")
+    none = stablepref.load(made / "share-0", dtype="float32")
+    group = next(iter(stablepref.read_groups(made / "data" / "hpdv2" / "test.jsonl")))
+    scales = [float(model.logit_scale.detach()) for model in (start, none)]
+    scores = [model.score(group.images, group.prompt) for model in (start, none)]
+    torch.testing.assert_close(scores[1] / scales[1], scores[0] / scales[0], rtol=1e-3, atol=1e-4)
+
+
+def test_recipes_are_lengthened_in_their_parts() -> None:
+    longer = lengthened(RECIPE, 900)
+    assert (longer.steps, longer.order_steps, longer.warmup_steps) == (900, 810, 60)
+    assert longer.learning_rate == RECIPE.learning_rate

@@ -29,12 +29,14 @@ judge real pictures by its scores.
 ## Training
 
 `python -m stablepref.benchmarks.shapes.preference_model --out runs/shapes --groups {groups}
---held-out {held_out} --seeds {seeds} --recipe {name}`: {groups} groups of nine pictures, each
-ranked by one person, {steps} steps of {batch} pairs, of them {order} in step 1, a peak learning
-rate of {rate:g}, b = {b:g}, tau = {tau:g}, {views} weak view(s) of each picture (crops, never
-mirrored), all blocks of both towers, and a logit scale that begins at {scale:g}. Of each training
-the checkpoint is taken that agrees best with the annotators of {held_out} validation groups, and of
-the seeds the training that does:
+--held-out {held_out} --seeds {seeds} --steps {steps} --share {share:g}`: {groups} groups of nine
+pictures, each ranked by one person, {steps} steps of {batch} pairs, of them {order} in step 1, a
+peak learning rate of {rate:g}, b = {b:g}, tau = {tau:g}, {views} weak view(s) of each picture
+(crops, never mirrored), all blocks of both towers, and a logit scale that begins at {scale:g}. Of
+the weights after the last step {share:.0%} are taken and the rest of `{model}`, as in WiSE-FT
+(Wortsman et al. 2022), because what was learnt from annotators costs some of what it knew of
+prompts. Of the seeds the one is bundled that agrees best with the annotators of {held_out}
+validation groups:
 
 """
 
@@ -56,7 +58,8 @@ def preference_card(
     groups: int,
     held_out: int,
     *,
-    chosen_by: Mapping[int, float],
+    share: float,
+    agreement: Mapping[int, float],
     chosen: int,
     start: Judged,
     finals: Mapping[int, Judged],
@@ -67,20 +70,21 @@ def preference_card(
         config: Of the trainings, but for their seeds.
         groups: Training groups.
         held_out: Validation groups, and test groups of each setting.
-        chosen_by: Agreement with the annotators of the validation groups, by seed.
+        share: Of the trained weights.
+        agreement: With the annotators of the validation groups, by seed.
         chosen: Seed of the model that the card is for.
         start: The model that the trainings began from, on test groups.
         finals: The trained models, by seed.
     """
     head = _HEAD.format(
-        model=config.model, groups=groups, held_out=held_out, seeds=len(finals), name=config.name,
+        model=config.model, groups=groups, held_out=held_out, seeds=len(finals), share=share,
         steps=config.steps, batch=config.batch_size, order=config.order_steps,
         rate=config.learning_rate, b=config.b, tau=config.tau, views=config.views,
         scale=config.logit_scale or float("nan"),
     )  # fmt: skip
     validation = [
         [f"**{seed}**" if seed == chosen else str(seed), f"{value:.2%}"]
-        for seed, value in chosen_by.items()
+        for seed, value in agreement.items()
     ]
     return (
         head

@@ -1,7 +1,7 @@
 """Trains the bundled preference model `shapes`: the laboratory's CLIP, taught by its annotators.
 
 Run ``python -m stablepref.benchmarks.shapes.preference_model --out runs/shapes``. Run it again with
-the same options and it continues.
+the same options and it continues; another share of the trained weights needs no other training.
 """
 
 import copy
@@ -9,15 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import torch
 import typer
 
 from stablepref.durable import replacing
 from stablepref.evaluation import evaluate
 from stablepref.pretrained import save_folder
 from stablepref.readers import read_groups
-from stablepref.recipes import recipe
+from stablepref.recipes import TrainConfig, recipe
 from stablepref.scorer import Scorer
-from stablepref.trainer import BEST, train
+from stablepref.trained import CARD_FILE
+from stablepref.trainer import train
 from stablepref.zoo import load
 
 from .ablation_world import DISTURBANCES
@@ -29,58 +31,87 @@ if TYPE_CHECKING:
     from .scenes import Split
 
 NAME = "shapes"
-RECIPE = "sp-shapes"
-CARD_FILE = "README.md"
+RECIPE = recipe("sp-shapes", learning_rate=5e-5)
 
 
 def main(
     out: Annotated[Path, typer.Option(help="folder for data, trainings and the model")],
-    groups: Annotated[int, typer.Option(min=1, help="training groups of nine pictures")] = 1000,
+    groups: Annotated[int, typer.Option(min=1, help="training groups of nine pictures")] = 4000,
     held_out: Annotated[int, typer.Option(min=1, help="validation groups, and test groups")] = 300,
     seeds: Annotated[int, typer.Option(min=1, help="trainings to choose from")] = 3,
-    name: Annotated[str, typer.Option("--recipe", help="of the trainings")] = RECIPE,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="of each; the recipe's if left out")
-    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="of each training")] = 900,
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="of the trained weights; the rest are the start's")
+    ] = 0.7,
 ) -> None:
-    """Train with several seeds, choose by validation, measure on test; OUT/model is the model."""
+    """Train with several seeds, choose by validation, measure on test; print the model's folder."""
     counts: dict[Split, int] = {"train": groups, "validation": held_out, "test": held_out}
     tested: dict[Split, int] = {"test": held_out}
     for setting in SETTINGS.values():
         wanted = counts if setting is HPDV2 else tested
         write_dataset(out / "data" / setting.name, setting, wanted)
-    data = out / "data" / HPDV2.name
-    config = recipe(name)
-    if steps is not None:
-        share = steps / config.steps
-        order, warmup = round(share * config.order_steps), round(share * config.warmup_steps)
-        config = replace(config, steps=steps, order_steps=order, warmup_steps=warmup)
-    trained: dict[int, Scorer] = {}
-    chosen_by: dict[int, float] = {}
-    validation = list(read_groups(data / "validation.jsonl"))
-    for seed in range(seeds):
-        folder = out / f"seed-{seed}"
-        train(
-            list(read_groups(data / "train.jsonl")),
-            replace(config, seed=seed),
-            out=folder,
-            validation=validation,
-            resume=True,
-        )
-        trained[seed] = load(folder / BEST, dtype="float32")
-        chosen_by[seed] = evaluate(trained[seed], validation, perturbations=()).accuracy
-    chosen = max(chosen_by, key=lambda seed: chosen_by[seed])
-    start = judged(load(config.model, dtype="float32"), out / "data")
-    finals = {seed: judged(scorer, out / "data") for seed, scorer in trained.items()}
-    model = copy.deepcopy(trained[chosen]).half()
+    config = lengthened(RECIPE, steps)
+    start = load(config.model, dtype="float32")
+    models = {
+        seed: averaged(start, trained(config, seed, out), share=share) for seed in range(seeds)
+    }
+    validation = list(read_groups(out / "data" / HPDV2.name / "validation.jsonl"))
+    agreement = {
+        seed: evaluate(model, validation, perturbations=()).accuracy
+        for seed, model in models.items()
+    }
+    chosen = max(agreement, key=lambda seed: agreement[seed])
+    card = preference_card(
+        config,
+        groups,
+        held_out,
+        share=share,
+        agreement=agreement,
+        chosen=chosen,
+        start=judged(start, out / "data"),
+        finals={seed: judged(model, out / "data") for seed, model in models.items()},
+    )
+    folder = out / f"share-{share:g}"
+    save_folder(models[chosen].half(), folder)
+    with replacing(folder / CARD_FILE) as staging:
+        staging.write_text(card, encoding="utf-8")
+    typer.echo(folder)
+
+
+def lengthened(config: TrainConfig, steps: int) -> TrainConfig:
+    """The recipe with other steps, of which step 1 and the warm-up have the same shares."""
+    order, warmup = (
+        round(part * steps / config.steps) for part in (config.order_steps, config.warmup_steps)
+    )
+    return replace(config, steps=steps, order_steps=order, warmup_steps=warmup)
+
+
+def trained(config: TrainConfig, seed: int, out: Path) -> Scorer:
+    """The model after the last step; a training that is there goes on, or is only read."""
+    return train(
+        list(read_groups(out / "data" / HPDV2.name / "train.jsonl")),
+        replace(config, seed=seed),
+        out=out / f"seed-{seed}",
+        resume=True,
+    )
+
+
+def averaged(start: Scorer, end: Scorer, *, share: float) -> Scorer:
+    """A model whose weights lie between two: WiSE-FT (Wortsman et al. 2022, equation 1).
+
+    Args:
+        start: Gives ``1 - share`` of every weight that a score's direction depends on.
+        end: Gives the rest, and the unit of the score.
+        share: From 0 to 1.
+    """
+    model = copy.deepcopy(end)
     model.name = NAME
-    save_folder(model, out / "model")
-    with replacing(out / "model" / CARD_FILE) as staging:
-        text = preference_card(
-            config, groups, held_out, chosen_by=chosen_by, chosen=chosen, start=start, finals=finals
-        )
-        staging.write_text(text, encoding="utf-8")
-    typer.echo(out / "model")
+    weights = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, before in start.named_parameters():
+            if not name.endswith("logit_scale"):
+                weights[name].copy_(torch.lerp(before, weights[name], share))
+    return model
 
 
 def judged(scorer: Scorer, data: Path) -> Judged:
