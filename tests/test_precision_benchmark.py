@@ -87,7 +87,7 @@ def test_float32_norms_keep_their_exact_weights() -> None:
 
 def test_the_bundled_model_keeps_order_where_it_is_sure() -> None:
     images, prompts = precision.shape_scenes(6)
-    scorer = build(BY_NAME["shapes"], []).float()
+    scorer = build(BY_NAME["shapes-clip"], []).float()
     report = precision.compare(scorer, images, prompts, ["bfloat16"])
     found = report.candidates["bfloat16"]
     assert found.kept[-1] == 1.0  # margins of a point and more
@@ -103,5 +103,5 @@ def test_scenes_repeat_and_hold_errors() -> None:
 
 
 def test_main_refuses_unknown_names(tmp_path: Path) -> None:
-    with pytest.raises(precision.typer.BadParameter, match="'nobody' is not one of 'shapes'"):
+    with pytest.raises(precision.typer.BadParameter, match="'nobody' is not one of 'shapes-clip'"):
         precision.main(tmp_path, models=["nobody"])
