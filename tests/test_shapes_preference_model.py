@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from stablepref.benchmarks.shapes.dataset import oracle_groups
+from stablepref.benchmarks.shapes.dataset import lab_groups, oracle_groups
 from stablepref.benchmarks.shapes.preference_model import RECIPE, lengthened, main
+from stablepref.benchmarks.shapes.settings import HPDV2
 
 import stablepref
 from stablepref.agreement import pairwise_accuracy
@@ -117,3 +118,19 @@ def test_recipes_are_lengthened_in_their_parts() -> None:
     longer = lengthened(RECIPE, 900)
     assert (longer.steps, longer.order_steps, longer.warmup_steps) == (900, 810, 60)
     assert longer.learning_rate == RECIPE.learning_rate
+
+
+def test_the_bundled_model_agrees_better_than_the_one_it_began_as() -> None:
+    folder = ASSETS / "shapes"
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 8_000_000
+    card = (folder / "README.md").read_text()
+    for told in ("by *Stable Preference*", "| seed |", "the truth, `hpdv2`", "| crop-0.9 |"):
+        assert told in " ".join(card.split())
+    groups = list(lab_groups(HPDV2, split="validation", groups=60))
+    truth = [group.ranks for group in oracle_groups(groups)]
+    start, final = (
+        pairwise_accuracy([model.score(g.images, g.prompt) for g in groups], truth)
+        for model in (stablepref.load(name, dtype="float32") for name in ("shapes-clip", "shapes"))
+    )
+    assert stablepref.load("shapes").preference_scale == 1.0
+    assert final.difference(start).low > 0
