@@ -154,7 +154,7 @@ def _decision(margin: float) -> float:
 
 def main(
     folder: Annotated[
-        Path, typer.Argument(help="model folder; the bundled one if left out")
+        Path, typer.Argument(help="model folder; the bundled CLIP if left out")
     ] = ASSETS / "shapes-clip",
     prompts: Annotated[int, typer.Option(help="prompts for the pairs")] = 2000,
     rounds: Annotated[int, typer.Option(help="retrieval rounds of 100 prompts")] = 10,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 import typer
 
+from stablepref.agreement import pairwise_accuracy
 from stablepref.durable import replacing
 from stablepref.evaluation import evaluate
 from stablepref.pretrained import save_folder
@@ -119,9 +120,12 @@ def judged(scorer: Scorer, data: Path) -> Judged:
     people, oracle = {}, {}
     for setting in SETTINGS:
         groups = list(read_groups(data / setting / "test.jsonl"))
-        people[setting] = evaluate(scorer, groups, perturbations=()).pairwise
         disturbances = DISTURBANCES if setting == HPDV2.name else ()
-        oracle[setting] = evaluate(scorer, oracle_groups(groups), perturbations=disturbances)
+        report = evaluate(scorer, oracle_groups(groups), perturbations=disturbances)
+        oracle[setting] = report
+        people[setting] = pairwise_accuracy(
+            [group.scores[0] for group in report.scored], [group.ranks for group in groups]
+        )
     return Judged(people, oracle)
 
 
