@@ -41,11 +41,11 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         [*small, "--steps", "1", "--batch-size", "4", "--workers", "0"]
     )
     told = invoke([*plan, *FEW])
-    assert re.search(r"4 trainings, 0 of them done; about .+ GB to write", told)
+    assert re.search(r"10 trainings, 0 of them done; about .+ GB to write", told)
     written = tmp_path / "docs" / FIGURES
     assert "docs/assets/ablations/results.inc" in invoke([*run, *FEW])
     assert (written / RESULTS_FILE).read_text().startswith("2 training")
-    assert "4 trainings, 4 of them done; about 0 s" in invoke([*plan, *FEW])
+    assert "10 trainings, 10 of them done; about 0 s" in invoke([*plan, *FEW])
 
 
 def test_the_page_includes_what_the_command_writes() -> None:

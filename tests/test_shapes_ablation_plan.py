@@ -65,16 +65,20 @@ def test_every_method_is_tuned_over_the_same_rates_on_the_small_model_with_one_s
         for setting in table.settings
         for name in table.methods
     }
-    assert all(found == set(SUITE.rates) for found in rates.values())
+    for (_, name), found in rates.items():
+        # In the made-up results every method is best at 3e-5.
+        assert found == ({3e-5} if name == "sp-at-ce-rate" else set(SUITE.rates))
     assert {cell.watched for cell in tuned} == {watch_steps(400)}
 
 
 def test_validation_chooses_rate_and_step_and_ties_take_the_least_training() -> None:
-    run = Recorder({"ce": (1e-5, 50), "sp": (3e-4, 400)})
+    run = Recorder({"ce": (1e-4, 25), "sp": (1e-3, 400), "sp-through": (1e-5, 25)})
     plan = experiment(run)
-    ce, sp = plan.choice("hpdv2", "ce"), plan.choice("hpdv2", "sp")
-    assert (ce.rate, ce.stop, ce.edge) == (1e-5, 50, False)
-    assert (sp.rate, sp.stop, sp.edge) == (3e-4, 400, True)
+    ce, sp, through = (plan.choice("hpdv2", name) for name in ("ce", "sp", "sp-through"))
+    assert (ce.rate, ce.stop, ce.edge, ce.early) == (1e-4, 25, False, False)
+    assert (sp.rate, sp.stop, sp.edge, sp.early) == (1e-3, 400, True, False)
+    # Of 400 steps 40 are step 1.
+    assert (through.rate, through.stop, through.edge, through.early) == (1e-5, 25, True, True)
     assert ce.people == pytest.approx(0.85)
 
     class Flat(Recorder):
@@ -105,9 +109,23 @@ def test_margins_are_tuned_at_the_best_rate_and_handed_to_variants() -> None:
     }
     assert grid == {(b, tau) for b in SUITE.bs for tau in SUITE.taus}
     others = [c for c in run.cells if c.config.learning_rate != 1e-4]
-    assert {(c.config.b, c.config.tau) for c in others} == {PAPER_MARGINS}
+    assert {(c.config.b, c.config.tau) for c in others} == {PAPER_MARGINS, (1.0, 0.7)}
+    # The rate is tuned again at what was chosen, as that of the variants is.
+    surface = plan.surface("hpdv2", "sp")
+    assert [result.cell.config.learning_rate for result in surface] == list(SUITE.rates)
+    assert {(r.cell.config.b, r.cell.config.tau) for r in surface} == {(1.0, 0.7)}
     assert plan.choice("hpdv2", "sp-through").margins == (1.0, 0.7)
     assert plan.choice("hpdv2", "sp-figure4").margins == (0.1, 0.05)
+
+
+def test_a_method_may_take_anothers_rate() -> None:
+    run = Recorder({"ce": (1e-4, 25), "sp": (1e-5, 400)})
+    plan = experiment(run)
+    taken = plan.choice("hpdv2", "sp-at-ce-rate")
+    assert (taken.rate, taken.margins) == (1e-4, plan.choice("hpdv2", "sp").margins)
+    rows = plan.everything(["overfitting"])["overfitting", "small", "hpdv2"]
+    rates = {row.method: {r.cell.config.learning_rate for r in row.results} for row in rows[1:]}
+    assert rates == {"ce": {1e-4}, "sp": {1e-5}, "sp-at-ce-rate": {1e-4}}
 
 
 def test_tables_have_equal_budgets_and_as_many_seeds_as_asked() -> None:
@@ -146,6 +164,7 @@ def test_tables_have_equal_budgets_and_as_many_seeds_as_asked() -> None:
     assert shared[0]["sp"] == shared[1]["sp"] == shared[2]["sp"]
     untrained = rows["table2", "large", "hpdv2"][0]
     assert untrained.results[0].cell.last == 0
+    assert experiment(run).before("hpdv2").watched[0]["step"] == 0
 
 
 def test_every_training_diverging_is_an_error() -> None:

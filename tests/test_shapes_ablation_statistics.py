@@ -58,10 +58,26 @@ def test_a_pair_is_compared_prompt_by_prompt() -> None:
     assert (swapped.higher, swapped.verdict) == (0, "the opposite")
 
 
-def test_equal_methods_are_not_decided() -> None:
+def test_equal_methods_do_not_differ() -> None:
     found = paired([drawn(0)], [drawn(0)])
     assert found == Paired(0.0, 0.0, 0.0, 1.0, 0, 1)
-    assert found.verdict == "not decided"
+    assert found.verdict == "no difference"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "higher", "verdict"),
+    [
+        (0.1, 0.3, 3, "held"),
+        (0.1, 0.3, 2, "not decided"),  # a seed says otherwise
+        (-0.1, 0.3, 3, "not decided"),
+        (-0.3, -0.1, 0, "the opposite"),
+        (-0.3, -0.1, 1, "not decided"),
+    ],
+)
+def test_a_claim_holds_if_interval_and_all_seeds_say_so(
+    low: float, high: float, higher: int, verdict: str
+) -> None:
+    assert Paired((low + high) / 2, low, high, 0.01, higher, 3).verdict == verdict
 
 
 def test_seeds_that_one_side_lacks_do_not_count() -> None:

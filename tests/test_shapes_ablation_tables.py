@@ -10,21 +10,20 @@ from stablepref.benchmarks.shapes.ablation_claims import claims, claims_table, o
 from stablepref.benchmarks.shapes.ablation_methods import METHODS, TABLES, method_config
 from stablepref.benchmarks.shapes.ablation_plan import START, Choice, Row
 from stablepref.benchmarks.shapes.ablation_plots import draw_overfitting, draw_surfaces
-from stablepref.benchmarks.shapes.ablation_tables import (
+from stablepref.benchmarks.shapes.ablation_surfaces import (
+    by_rate,
     choices,
-    comparison,
-    disturbances,
     margin_grid,
-    near_best,
-    overfitting,
+    range_of_settings,
     surface,
 )
+from stablepref.benchmarks.shapes.ablation_tables import comparison, disturbances, overfitting
 from stablepref.benchmarks.shapes.ablation_world import CROPS, DISTURBANCES
 
 from stablepref.groupmean import GroupMean
 from stablepref.perturbations import UNSEEN
 
-CHOICE = Choice(1e-4, (0.3, 0.2), 100, 0.812, edge=True)
+CHOICE = Choice(1e-4, (0.3, 0.2), 100, 0.812, edge=True, early=False)
 PROMPTS = 8
 
 
@@ -125,15 +124,31 @@ def test_a_surface_has_rates_steps_and_norms() -> None:
     ]
 
 
-def test_how_much_is_near_the_best() -> None:
+def test_how_wide_the_range_of_settings_is() -> None:
+    before = Result(cell(START), {"watched": [{"step": 0, "people": 0.6, "oracle": 0.70}]})
     surfaces = {
-        "ce": [watched("ce", [0.70, 0.795]), watched("ce", [0.80, 0.78])],
-        "sp": [watched("sp", [0.81, 0.805]), watched("sp", [0.802])],
+        "ce": [watched("ce", [0.70, 0.725]), watched("ce", [0.74, 0.68])],
+        "sp": [watched("sp", [0.76, 0.735]), watched("sp", [0.695])],
     }
-    _, _, ce, sp = cells_of(near_best(surfaces))
-    assert ce == ["cross-entropy", "80.0", "2 of 4", "1 of 4"]
-    # The point that diverged counts as far.
-    assert sp == ["Stable Preference", "81.0", "3 of 4", "3 of 4"]
+    _, _, ce, sp = cells_of(range_of_settings(before, surfaces))
+    # Half of the greatest gain is 3 points, and the point that diverged is worse.
+    assert ce == ["cross-entropy", "+4.0", "1 of 4", "1 of 4"]
+    assert sp == ["Stable Preference", "+6.0", "2 of 4", "1 of 4"]
+    flat = {"ce": [watched("ce", [0.6, 0.695])]}
+    assert cells_of(range_of_settings(before, flat))[2][1:] == ["-0.5", "0 of 2", "1 of 2"]
+
+
+def test_every_rate_has_its_best_and_its_last() -> None:
+    surfaces = {
+        "ce": [watched("ce", [0.8, 0.7], learning_rate=r) for r in (1e-5, 1e-4)],
+        "sp": [watched("sp", [0.75], learning_rate=1e-5), watched("sp", [], learning_rate=1e-4)],
+    }
+    assert cells_of(by_rate(surfaces)) == [
+        ["method", "1e-05", "0.0001"],
+        ["---"] * 3,
+        ["cross-entropy", "80.0; 70.0", "80.0; 70.0"],
+        ["Stable Preference", "diverged", "diverged"],
+    ]
 
 
 def test_margins_are_a_grid() -> None:
@@ -154,9 +169,12 @@ def test_choices_say_where_a_rate_is_at_the_edge() -> None:
     table = cells_of(choices({"ce": inside, "sp": CHOICE}))
     assert table[2] == ["cross-entropy", "0.0001", "", "", "100", "81.2"]
     assert table[3] == ["Stable Preference", "0.0001 (edge)", "0.3", "0.2", "100", "81.2"]
+    early = cells_of(choices({"sp": CHOICE._replace(early=True)}))
+    assert early[2][4] == "100 (in step 1)"
 
 
 def curve(method: str, *values: float) -> Row:
+    """Validation is best after 100 steps, whatever the test says."""
     steps = (0, 100, 200)
     tested = {
         str(step): {
@@ -166,41 +184,58 @@ def curve(method: str, *values: float) -> Row:
         for n, (step, v) in enumerate(zip(steps, values, strict=True))
     }
     one = replace(cell(method), watched=steps, tested=steps)
-    found = {"watched": [], "tested": tested, "disturbed": {}}
+    looked = [{"step": step, "people": 0.7 + 0.1 * (step == 100)} for step in steps]
+    found = {"watched": looked, "tested": tested, "disturbed": {}}
     return Row(method, CHOICE, [Result(one, found)] * 2, CHOICE.stop)
 
 
-def test_overfitting_is_what_is_lost_from_the_peak_to_the_end() -> None:
-    rows = [row(START, 0.6), curve("ce", 0.6, 0.8, 0.7), curve("sp", 0.6, 0.75, 0.74)]
-    _, _, ce, sp = cells_of(overfitting(rows, tested_on="hpdv2"))
-    assert ce[1:] == ["100", "80.0 ± 0.0", "70.0 ± 0.0", "10.0 ± 0.0", "80.0 ± 0.0"]
-    assert sp[4] == "1.0 ± 0.0"
-    found = claims({("overfitting", "large", "hpdv2"): rows})
-    assert [claim.found and round(claim.found.difference, 6) for claim in found] == [0.09, 0.04]
-    assert [claim.found and claim.found.verdict for claim in found] == ["held", "held"]
+def test_overfitting_is_what_is_lost_from_the_best_step_on_validation() -> None:
+    rows = [
+        row(START, 0.6), curve("ce", 0.6, 0.8, 0.7), curve("sp", 0.9, 0.75, 0.74),
+        curve("sp-at-ce-rate", 0.6, 0.7, 0.72),
+    ]  # fmt: skip
+    _, _, ce, sp, same = cells_of(overfitting(rows, tested_on="hpdv2"))
+    assert ce[1:] == ["0.0001", "100", "80.0 ± 0.0", "70.0 ± 0.0", "10.0 ± 0.0", "80.0 ± 0.0"]
+    assert sp[2:6] == ["100", "75.0 ± 0.0", "74.0 ± 0.0", "1.0 ± 0.0"]
+    assert same[5] == "-2.0 ± 0.0"
+    found = claims({("overfitting", "small", "hpdv2"): rows})
+    assert [claim.found and round(claim.found.difference, 6) for claim in found] == [
+        0.09, 0.04, 0.12, 0.02,
+    ]  # fmt: skip
+    assert {claim.found and claim.found.verdict for claim in found} == {"held"}
+    assert "at cross-entropy's rate agrees more" in found[3].says
 
 
 def test_claims_are_judged_in_their_direction() -> None:
     shares = {"ce": 0.7, "ce-ai": 0.72, "sp-no-ai": 0.69, "sp": 0.72}
     rows = [row(START, 0.6), *(row(name, share, share) for name, share in shares.items())]
     found = claims({("table2", "large", "hpdv2"): rows})
+    # Each at its stop, and then after the last step, where all are made to be alike.
     assert [claim.found and claim.found.verdict for claim in found] == [
-        "held", "the opposite", "held", "held",
+        "held", "no difference", "the opposite", "no difference", "held", "no difference",
+        "held", "no difference",
+    ]  # fmt: skip
+    assert [claim.says.rpartition(", ")[2] for claim in found[:2]] == [
+        "each at its stop", "after the last step",
     ]  # fmt: skip
     lines = cells_of(claims_table(found))
     assert lines[2][0] == "Table 2"
-    assert lines[3][4] == "the opposite"
+    assert lines[4][4] == "the opposite"
+    assert lines[3][3] == "none"
     across = claims({("table5", "large", "imagereward"): rows})
-    assert across[0].says.endswith("on hpdv2")
+    assert across[0].says.endswith("on hpdv2, each at its stop")
     assert (other_setting("hpdv2"), other_setting("imagereward")) == ("imagereward", "hpdv2")
     flips = {"ce-augmented": 0.2, "ce": 0.1, "ce-ai": 0.1, "sp": 0.05}
     rows = [row(START, 0.6), *(row(name, 0.7, 0.7, flips=share) for name, share in flips.items())]
     found = claims({("table1", "large", "hpdv2"): rows})
     assert [claim.found and claim.found.verdict for claim in found] == [
-        *["not decided"] * 2, *["held"] * 4,
+        *["no difference"] * 2, *["held"] * 6,
     ]  # fmt: skip
-    assert found[-1].found is not None
-    assert found[-1].found.difference == pytest.approx(0.15)
+    for place, more in ((-3, 0.2), (-1, 0.1)):  # the model before training flips 0.1
+        own = found[place].found
+        assert own is not None
+        assert own.difference == pytest.approx(more - 0.05)
+        assert own.seeds == 2
 
 
 @pytest.mark.parametrize("table", ["table2", "table1", "table3", "table5", "overfitting"])
@@ -208,7 +243,7 @@ def test_every_table_with_claims_has_the_methods_that_they_name(table: str) -> N
     make = curve if table == "overfitting" else row
     rows = [row(START, 0.6), *(make(name, 0.7, 0.7, 0.7) for name in TABLES[table].methods)]
     assert all(
-        claim.found is not None and claim.found.verdict == "not decided"
+        claim.found is not None and claim.found.verdict == "no difference"
         for claim in claims({(table, "large", "hpdv2"): rows})
     )
 

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stablepref.perturbations import UNSEEN
 
-from .ablation_statistics import Paired, decline, paired
+from .ablation_plan import START
+from .ablation_statistics import Paired, paired
 from .ablation_tables import (
     difference_text,
     disturbed_flips,
     held_out_means,
+    lost,
     markdown,
     peak_and_end,
     title_of,
@@ -20,8 +22,6 @@ from .settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from stablepref.groupmean import GroupMean
 
     from .ablation_methods import Model
     from .ablation_plan import Row
@@ -45,7 +45,8 @@ _NAMES = {
     "table5": "Table 5",
     "overfitting": "Section 1",
 }
-_STEADIER = (("ce-ai", "ce"), ("sp", "ce"), ("sp", "ce-augmented"))
+_STEADIER = (("ce-ai", "ce"), ("sp", "ce"), ("sp", "ce-augmented"), ("sp", START))
+_LONG = ("sp", "sp-at-ce-rate")
 
 
 class Claim(NamedTuple):
@@ -105,25 +106,26 @@ def _of_table(
             says = f"{title_of(better)} agrees more with the truth than {title_of(worse)}"
             if table == "table5":
                 says += f", on {where}"
-            ours, theirs = (held_out_means(rows[each], where, "oracle") for each in (better, worse))
-            yield says, paired(ours, theirs)
+            for end, when in ((False, "each at its stop"), (True, "after the last step")):
+                ours, theirs = (
+                    held_out_means(rows[each], where, "oracle", end=end) for each in (better, worse)
+                )
+                yield f"{says}, {when}", paired(ours, theirs)
     if table == "table1":
         for steady, other in _STEADIER:
             for kind, names in (("crops", CROPS), ("unseen disturbances", UNSEEN)):
                 says = f"{title_of(steady)} flips fewer pairs than {title_of(other)} under {kind}"
                 # What is claimed is that the other flips more.
-                more, fewer = (disturbed_flips(rows[each], names) for each in (other, steady))
+                fewer, more = (disturbed_flips(rows[each], names) for each in (steady, other))
+                # The model before training is the same for all seeds.
+                more = more * len(fewer) if other == START else more
                 yield says, paired(more, fewer)
     if table == "overfitting":
-        says = f"{title_of('sp')} loses less from its peak to the end than {title_of('ce')}"
-        yield says, paired(_lost(rows["ce"], setting), _lost(rows["sp"], setting))
-        at_end = [peak_and_end(rows[name], setting)[2] for name in ("sp", "ce")]
-        yield f"{title_of('sp')} agrees more with the truth at the end", paired(*at_end)
-
-
-def _lost(row: Row, setting: str) -> list[GroupMean | None]:
-    _, at_peak, at_end = peak_and_end(row, setting)
-    return [
-        None if before is None or after is None else decline(before, after)
-        for before, after in zip(at_peak, at_end, strict=True)
-    ]
+        for name in _LONG:
+            says = f"{title_of(name)} loses less from its best step to the last"
+            yield (
+                f"{says} than {title_of('ce')}",
+                paired(*(lost(rows[n], setting) for n in ("ce", name))),
+            )
+            at_end = [peak_and_end(rows[each], setting)[2] for each in (name, "ce")]
+            yield f"{title_of(name)} agrees more with the truth long after", paired(*at_end)

@@ -35,6 +35,7 @@ class Method:
             "sp" takes those tuned for `sp`, "fixed" has them among its values.
         order_share: Share of the steps in step 1.
         fewer_pairs: Batches of so few pairs that they hold as many images as those of "groups".
+        rate_of: The method whose rate it takes; "" tunes its own.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Method:
     margins: Margins = "none"
     order_share: float = 0.0
     fewer_pairs: bool = False
+    rate_of: str = ""
 
 
 _NO_VIEWS: dict[str, Any] = {"anti_interference": False, "views": 0}
@@ -56,10 +58,11 @@ def _sp(
     margins: Margins = "sp",
     order_share: float = ORDER_SHARE,
     fewer_pairs: bool = False,
+    rate_of: str = "",
     **values: Any,  # noqa: ANN401 (fields have many types)
 ) -> Method:
     """Stable Preference with some of its values replaced."""
-    return Method(name, title, values, margins, order_share, fewer_pairs)
+    return Method(name, title, values, margins, order_share, fewer_pairs, rate_of)
 
 
 _METHODS = (
@@ -71,6 +74,8 @@ _METHODS = (
     # Table 3.
     _sp("sp-inverse", "step 2 weighs small margins more", margin_weighting="inverse"),
     _sp("sp-uniform", "step 2 weighs all pairs alike", margin_weighting="uniform"),
+    # Overfitting: a lower rate alone overfits less.
+    _sp("sp-at-ce-rate", "Stable Preference at cross-entropy's rate", rate_of="ce"),
     # What the paper leaves open.
     _sp("sp-through", "gradients through the weights", detach_weights=False),
     _sp("sp-step1-none", "no step 1", order_share=0.0),
@@ -133,14 +138,16 @@ TABLES: Final[Mapping[str, Table]] = MappingProxyType(
         "open": Table(
             (
                 "sp", "sp-through", "sp-step1-none", "sp-step1-30", "sp-step1-all", "sp-figure4",
-                "sp-paper", "sp-wide", "sp-k1", "sp-k7", "sp-pairs", "sp-pairs-images", "ce",
-                "ce-pairs", "ce-pairs-images",
+                "sp-paper", "sp-wide", "sp-k1", "sp-k7", "sp-pairs", "sp-pairs-images",
             ),
             models=_SMALL,
             settings=("hpdv2",),
         ),
-        "overfitting": Table(("ce", "sp"), lengthened=True),
-        "surface": Table(("ce", "sp"), models=()),
+        "batching": Table(
+            ("ce", "ce-pairs", "ce-pairs-images"), models=_SMALL, settings=("hpdv2",)
+        ),
+        "overfitting": Table(("ce", "sp", "sp-at-ce-rate"), models=_SMALL, lengthened=True),
+        "surface": Table(_TABLE_2, models=()),
     }
 )  # fmt: skip
 """The questions by name. "surface" trains nothing of its own: it is what rates are chosen from."""

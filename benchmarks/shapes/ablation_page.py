@@ -6,17 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from .ablation_cells import write_text
 from .ablation_claims import claims, claims_table, other_setting
-from .ablation_methods import TABLES
+from .ablation_methods import METHODS, TABLES
 from .ablation_plots import draw_overfitting, draw_surfaces
-from .ablation_tables import (
-    choices,
-    comparison,
-    disturbances,
-    margin_grid,
-    near_best,
-    overfitting,
-    surface,
-)
+from .ablation_surfaces import by_rate, choices, margin_grid, range_of_settings, surface
+from .ablation_tables import comparison, disturbances, overfitting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +31,7 @@ _TITLES: Final[Mapping[str, str]] = {
     "table3": "Table 3: the weights of step 2",
     "table5": "Table 5: trained on one kind of data, tested on the other",
     "open": "What the paper leaves open",
+    "batching": "Batches of pairs against batches of groups",
     "overfitting": "Overfitting",
     "surface": "Learning rates and steps",
 }
@@ -45,7 +39,8 @@ _TITLES: Final[Mapping[str, str]] = {
 _READ: Final = (
     "Per cent of pairs in the right order: by the truth, and by the mean of ten annotators; mean "
     "and standard deviation over seeds. Differences are in points, with 95 % intervals over "
-    "prompts and Wilcoxon's p over prompts, not corrected for the number of comparisons."
+    "prompts and Wilcoxon's p over prompts, not corrected for the number of comparisons; none is "
+    "where both are one training. A model that stops in step 1 has seen nothing of step 2."
 )
 _NOTES: Final[Mapping[str, str]] = {
     "table2": _READ,
@@ -54,14 +49,21 @@ _NOTES: Final[Mapping[str, str]] = {
     "table3": _READ,
     "table5": _READ,
     "open": _READ,
+    "batching": _READ + " Those of Stable Preference are in the table before.",
     "overfitting": "Trained far past the optimum, at the rate that validation chose for the "
-    "shorter training. Peaks are those of the seeds' mean curve on the test groups.",
+    "shorter training; Stable Preference also at the rate of cross-entropy, since a lower rate "
+    "alone overfits less. The best step is that of the seeds' mean agreement with validation's "
+    "annotators.",
     "surface": "The small model with one seed: what rates and steps are chosen from. Each point "
     "has the agreement with the truth on the validation groups and, both as means since the point "
     "before, the norm of the gradient and the effective number of pairs of a batch: how many of "
     "equal weight would share the weight as evenly. Where a batch's margins are wide, the weights "
     "of step 2 fall on one or two of its pairs.",
 }
+_BY_RATE: Final = (
+    "Each method's trainings by learning rate: the truth on validation groups where the training "
+    "was best, and after its last step; the small model, one seed."
+)
 
 
 def write_results(
@@ -96,7 +98,10 @@ def write_results(
             for method in TABLES[table].methods
         )
         chosen = {name: experiment.choice(setting, name) for name in names}
-        parts += [f"On `{setting}`:", choices(chosen)]
+        tuned = {
+            name: experiment.surface(setting, name) for name in names if not METHODS[name].rate_of
+        }
+        parts += [f"On `{setting}`:", choices(chosen), _BY_RATE, by_rate(tuned)]
     path = folder / RESULTS_FILE
     write_text(path, "\n\n".join(parts) + "\n")
     return path
@@ -109,7 +114,8 @@ def _section(folder: Path, experiment: Experiment, rows: RowsOf, name: str) -> I
             surfaces = {each: experiment.surface(setting, each) for each in TABLES[name].methods}
             draw_surfaces(folder / f"surface-{setting}.svg", surfaces)
             yield f"![Surfaces on {setting}]({FIGURES}/surface-{setting}.svg)"
-            yield f"On `{setting}`:\n\n{near_best(surfaces)}"
+            yield f"On `{setting}`:"
+            yield range_of_settings(experiment.before(setting), surfaces)
             for each, results in surfaces.items():
                 yield f"`{each}` on `{setting}`, truth; gradient norm; effective pairs:"
                 yield surface(results)
@@ -125,7 +131,7 @@ def _section(folder: Path, experiment: Experiment, rows: RowsOf, name: str) -> I
     if name == "open":
         for setting in TABLES[name].settings:
             yield f"b and tau of `sp` on `{setting}`, agreement with validation's annotators:"
-            yield margin_grid(experiment.margins(setting, "sp"))
+            yield margin_grid(experiment.margin_grid(setting, "sp"))
     for (model, setting), some in own.items():
         yield f"Model `{model}`, trained on `{setting}`:"
         if name == "overfitting":

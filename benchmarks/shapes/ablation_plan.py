@@ -45,6 +45,7 @@ class Choice(NamedTuple):
         people: Agreement there with the annotators of the validation groups.
         edge: Whether the rate is the lowest or highest that was tried, and better ones may lie
             beyond.
+        early: Whether it stops before step 1 ends, so that step 2 never ran.
     """
 
     rate: float
@@ -52,6 +53,7 @@ class Choice(NamedTuple):
     stop: int
     people: float
     edge: bool
+    early: bool
 
 
 class Row(NamedTuple):
@@ -90,22 +92,26 @@ class Experiment:
         self.batch_size = batch_size
         self.run = run
         self._choices: dict[tuple[str, str], Choice] = {}
+        self._margins: dict[tuple[str, str], tuple[float, float]] = {}
+
+    def before(self, setting: str) -> Result:
+        """The model that is tuned, before any training, with its validation."""
+        (result,) = self.run([self._start(TUNED_MODEL, setting)])
+        return result
 
     def surface(self, setting: str, name: str) -> list[Result]:
-        """The trainings that a method's rate is chosen from, lowest rate first."""
+        """The trainings that a method's rate and stop are chosen from, lowest rate first."""
         return list(self.run(self._rate_cells(setting, name)))
 
-    def margins(self, setting: str, name: str) -> list[Result]:
-        """The trainings that a method's b and τ are chosen from, at its best rate."""
+    def margin_grid(self, setting: str, name: str) -> list[Result]:
+        """The trainings that b and τ are chosen from, at the rate that is best with the paper's."""
         return list(self.run(self._margin_cells(setting, name)))
 
     def choice(self, setting: str, name: str) -> Choice:
         """What a method trains with on a setting; its tuning is run where it was not."""
         if (setting, name) not in self._choices:
-            results = self.surface(setting, name)
-            if METHODS[name].margins == "own":
-                results = results + self.margins(setting, name)
-            self._choices[setting, name] = _best(results, self.suite.rates)
+            best = _best(self.surface(setting, name), self.suite.rates)
+            self._choices[setting, name] = best
         return self._choices[setting, name]
 
     def rows(self, table: str, model: Model, setting: str) -> list[Row]:
@@ -123,6 +129,8 @@ class Experiment:
         Trainings that do not depend on each other are asked for together.
         """
         self._tune(tables)
+        settings = dict.fromkeys(s for table in tables for s in TABLES[table].settings)
+        self.run([self._start(TUNED_MODEL, setting) for setting in settings])
         self.run(
             [
                 cell
@@ -139,31 +147,52 @@ class Experiment:
         }
 
     def _tune(self, tables: Sequence[str]) -> None:
-        """Rates first, then b and τ, then the rates of the methods that take those."""
+        """Rates at the paper's b and τ, then b and τ, then the rates at those that were chosen."""
         asked = {
             place: METHODS[place[1]].margins
             for table in tables
             for place in product(TABLES[table].settings, TABLES[table].methods)
         }
-        asked |= {(s, "sp"): "own" for (s, _), margins in asked.items() if margins == "sp"}
+        for setting, name in list(asked):
+            needed = [METHODS[name].rate_of] if METHODS[name].rate_of else []
+            needed += ["sp"] if METHODS[name].margins == "sp" else []
+            asked |= {(setting, each): METHODS[each].margins for each in needed}
 
         def places(*kinds: Margins) -> list[tuple[str, str]]:
             return [place for place, margins in asked.items() if margins in kinds]
 
-        self.run([c for place in places("none", "own", "fixed") for c in self._rate_cells(*place)])
-        self.run([c for place in places("own") for c in self._margin_cells(*place)])
-        self.run([c for place in places("sp") for c in self._rate_cells(*place)])
+        first = places("none", "own", "fixed")
+        self.run([cell for place in first for cell in self._first_cells(*place)])
+        self.run([cell for place in places("own") for cell in self._margin_cells(*place)])
+        self.run([cell for place in places("own", "sp") for cell in self._rate_cells(*place)])
 
-    def _rate_cells(self, setting: str, name: str) -> list[Cell]:
-        method = METHODS[name]
-        taken = method.margins == "sp"
-        margins = self.choice(setting, "sp").margins if taken else PAPER_MARGINS
-        return [self._tuned(setting, method, rate, margins) for rate in self.suite.rates]
+    def _first_cells(self, setting: str, name: str) -> list[Cell]:
+        return self._over_rates(setting, name, PAPER_MARGINS)
 
     def _margin_cells(self, setting: str, name: str) -> list[Cell]:
-        best = _best(self.surface(setting, name), self.suite.rates)
+        best = _best(self.run(self._first_cells(setting, name)), self.suite.rates)
         pairs = product(self.suite.bs, self.suite.taus)
         return [self._tuned(setting, METHODS[name], best.rate, pair) for pair in pairs]
+
+    def _rate_cells(self, setting: str, name: str) -> list[Cell]:
+        return self._over_rates(setting, name, self._chosen_margins(setting, name))
+
+    def _chosen_margins(self, setting: str, name: str) -> tuple[float, float]:
+        kind = METHODS[name].margins
+        if kind == "sp":
+            return self._chosen_margins(setting, "sp")
+        if kind != "own":
+            return PAPER_MARGINS
+        if (setting, name) not in self._margins:
+            tried = [*self._first_cells(setting, name), *self._margin_cells(setting, name)]
+            self._margins[setting, name] = _best(self.run(tried), self.suite.rates).margins
+        return self._margins[setting, name]
+
+    def _over_rates(self, setting: str, name: str, margins: tuple[float, float]) -> list[Cell]:
+        method = METHODS[name]
+        of = method.rate_of
+        rates = (self.choice(setting, of).rate,) if of else self.suite.rates
+        return [self._tuned(setting, method, rate, margins) for rate in rates]
 
     def _final_cells(self, table: str, model: Model, setting: str, name: str) -> list[Cell]:
         asked = TABLES[table]
@@ -198,7 +227,8 @@ class Experiment:
             setting, METHODS["ce"], self.suite.rates[0], PAPER_MARGINS,
             steps=self.suite.steps, seed=TUNED_SEED,
         )  # fmt: skip
-        return Cell(model, setting, config, tested=(0,), disturbed=(0,) * (model == "large"))
+        disturbed = (0,) * (model == "large")
+        return Cell(model, setting, config, watched=(0,), tested=(0,), disturbed=disturbed)
 
     def _config(
         self,
@@ -236,4 +266,5 @@ def _best(results: Sequence[Result], rates: Sequence[float]) -> Choice:
     )
     rate = config.learning_rate
     edge = rate in (min(rates), max(rates))
-    return Choice(rate, (config.b, config.tau), stop, -people, edge)
+    early = stop <= config.order_steps
+    return Choice(rate, (config.b, config.tau), stop, -people, edge, early)

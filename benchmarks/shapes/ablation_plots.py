@@ -37,7 +37,7 @@ def draw_surfaces(path: Path, surfaces: Mapping[str, Sequence[Result]]) -> None:
         path: SVG file to write.
         surfaces: Tunings of each method on one setting, lowest rate first.
     """
-    figure = Figure(figsize=(4.2 * len(surfaces), 6), layout="constrained")
+    figure = Figure(figsize=(1 + 3.6 * len(surfaces), 6), layout="constrained")
     axes = figure.subplots(2, len(surfaces), squeeze=False, sharex=True, sharey=True)
     for row, (key, label, scale) in enumerate(
         (("oracle", "truth, % of validation pairs", 100), ("grad_norm", "gradient norm", 1))

@@ -49,11 +49,18 @@ class Paired(NamedTuple):
     seeds: int
 
     @property
+    def same(self) -> bool:
+        """Whether nothing differs, as where both are one training."""
+        return self.low == self.high == 0
+
+    @property
     def verdict(self) -> str:
-        """What the interval says of the claim that the first is higher."""
-        if self.low > 0:
+        """Of the claim that the first is higher: what the interval and all seeds say."""
+        if self.same:
+            return "no difference"
+        if self.low > 0 and self.higher == self.seeds:
             return "held"
-        return "the opposite" if self.high < 0 else "not decided"
+        return "the opposite" if self.high < 0 and not self.higher else "not decided"
 
 
 def spread(means: Sequence[GroupMean | None]) -> Spread:

@@ -24,11 +24,11 @@ class Suite:
     long_steps: Annotated[int, "of those far past the optimum"] = 1200
     batch_size: Annotated[int, "pairs of a batch"] = 32
     rates: Annotated[tuple[float, ...], "learning rates that every method is tuned over"] = (
-        3e-6,
         1e-5,
         3e-5,
         1e-4,
         3e-4,
+        1e-3,
     )
     bs: Annotated[tuple[float, ...], "values of b that methods with a step 1 are tuned over"] = (
         0.3,

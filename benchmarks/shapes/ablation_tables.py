@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from .ablation_methods import METHODS
@@ -11,15 +13,11 @@ from .ablation_statistics import Paired, Spread, decline, paired, spread, togeth
 from .ablation_world import DISTURBANCES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from stablepref.groupmean import GroupMean
 
-    from .ablation_cells import Result
     from .ablation_plan import Choice, Row
-
-NEAR = 0.01
-"""How far from the best a point of a surface may lie to be near it."""
 
 
 def title_of(name: str) -> str:
@@ -51,7 +49,7 @@ def comparison(rows: Sequence[Row], *, tested_on: str) -> str:
             (
                 title_of(row.method),
                 "" if choice is None else f"{choice.rate:g}",
-                "" if choice is None else str(row.stop),
+                "" if choice is None else stop_text(choice),
                 _percent(spread(oracle)),
                 difference_text(paired(oracle, held_out_means(first, tested_on, "oracle")))
                 if row.method not in (START, first.method)
@@ -67,6 +65,11 @@ def comparison(rows: Sequence[Row], *, tested_on: str) -> str:
         "truth after the last step",
     )  # fmt: skip
     return markdown(header, lines)
+
+
+def stop_text(choice: Choice) -> str:
+    """A stopping step; whether step 2 never ran is said."""
+    return f"{choice.stop} (in step 1)" if choice.early else str(choice.stop)
 
 
 def disturbances(rows: Sequence[Row]) -> str:
@@ -97,105 +100,22 @@ def disturbed(row: Row, *names: str) -> list[GroupMean | None]:
     return [result.disturbed(row.stop, *names) for result in row.results]
 
 
-def choices(chosen: Mapping[str, Choice]) -> str:
-    """What validation chose for each method."""
-    lines = [
-        (
-            title_of(name),
-            f"{choice.rate:g}{' (edge)' if choice.edge else ''}",
-            *(
-                ("", "")
-                if METHODS[name].margins == "none"
-                else (f"{margin:g}" for margin in choice.margins)
-            ),
-            str(choice.stop),
-            f"{100 * choice.people:.1f}",
-        )
-        for name, choice in chosen.items()
-    ]
-    return markdown(("method", "rate", "b", "tau", "stop", "validation, annotators"), lines)
-
-
-def margin_grid(results: Sequence[Result]) -> str:
-    """The highest agreement with validation's annotators for each b and τ, and after which step."""
-    best = {
-        (result.cell.config.b, result.cell.config.tau): max(
-            (row["people"], -int(row["step"])) for row in result.watched
-        )
-        for result in results
-        if result.watched
-    }
-    taus = sorted({result.cell.config.tau for result in results})
-    lines = []
-    for b in sorted({result.cell.config.b for result in results}):
-        found = [best.get((b, tau)) for tau in taus]
-        cells = (
-            "diverged" if one is None else f"{100 * one[0]:.1f}; step {-one[1]}" for one in found
-        )
-        lines.append((f"b = {b:g}", *cells))
-    return markdown(("", *(f"tau = {tau:g}" for tau in taus)), lines)
-
-
-def surface(results: Sequence[Result]) -> str:
-    """Agreement with the truth on validation groups; gradient norm; effective number of pairs."""
-    steps = [int(row["step"]) for row in max((r.watched for r in results), key=len)]
-    lines = []
-    for result in results:
-        found = {int(row["step"]): row for row in result.watched}
-        cells = (
-            f"{100 * found[step]['oracle']:.1f}; {found[step]['grad_norm']:.2g}; "
-            f"{found[step]['effective_pairs']:.1f}"
-            if step in found
-            else "diverged"
-            for step in steps
-        )
-        lines.append((f"{result.cell.config.learning_rate:g}", *cells))
-    return markdown(("rate", *(f"step {step}" for step in steps)), lines)
-
-
-def near_best(surfaces: Mapping[str, Sequence[Result]]) -> str:
-    """How much of each method's surface of rates and steps is near the best."""
-    points = {
-        name: [row["oracle"] for result in results for row in result.watched]
-        for name, results in surfaces.items()
-    }
-    # Points that a diverged training did not reach are far from the best.
-    sizes = {
-        name: len(results) * max(len(result.watched) for result in results)
-        for name, results in surfaces.items()
-    }
-    best = max(max(values) for values in points.values())
-    lines = []
-    for name, values in points.items():
-        own = sum(value >= max(values) - NEAR for value in values)
-        shared = sum(value >= best - NEAR for value in values)
-        lines.append(
-            (title_of(name), f"{100 * max(values):.1f}", f"{own} of {sizes[name]}",
-             f"{shared} of {sizes[name]}")
-        )  # fmt: skip
-    header = (
-        "method", "best", f"within {100 * NEAR:g} point of its own best",
-        f"within {100 * NEAR:g} point of the best of all",
-    )  # fmt: skip
-    return markdown(header, lines)
-
-
 def overfitting(rows: Sequence[Row], *, tested_on: str) -> str:
-    """The peak of each method's mean curve, and what is left long after it."""
+    """Where validation would have stopped each method, and what is left long after it."""
     lines = []
     for row in rows[1:]:
         peak, at_peak, at_end = peak_and_end(row, tested_on)
-        lost = [
-            None if before is None or after is None else decline(before, after)
-            for before, after in zip(at_peak, at_end, strict=True)
-        ]
         fit = [result.tested(result.cell.config.steps, "fit") for result in row.results]
         lines.append(
-            (title_of(row.method), str(peak), _percent(spread(at_peak)), _percent(spread(at_end)),
-             _percent(spread(lost)), _percent(spread(fit)))
-        )  # fmt: skip
+            (
+                title_of(row.method),
+                f"{row.results[0].cell.config.learning_rate:g}",
+                str(peak),
+                *(_percent(spread(each)) for each in (at_peak, at_end, lost(row, tested_on), fit)),
+            )
+        )
     header = (
-        "method", "peak after step", "truth there", "truth after the last step", "lost",
+        "method", "rate", "best after step", "truth there", "truth after the last step", "lost",
         "training pairs fitted at the end",
     )  # fmt: skip
     return markdown(header, lines)
@@ -204,20 +124,27 @@ def overfitting(rows: Sequence[Row], *, tested_on: str) -> str:
 def peak_and_end(
     row: Row, tested_on: str
 ) -> tuple[int, list[GroupMean | None], list[GroupMean | None]]:
-    """The step at which the seeds' mean curve is highest, and the truth there and at the end."""
-    curve = {
-        step: spread([result.tested(step, tested_on, "oracle") for result in row.results]).mean
-        for step in row.results[0].cell.tested
-    }
-    peak = max(
-        (step for step, value in curve.items() if not math.isnan(value)), key=curve.__getitem__
-    )
+    """The step best on validation, in the mean of the seeds; the truth there, and at the end."""
+    curves: dict[int, list[float]] = defaultdict(list)
+    for result in row.results:
+        for watched in result.watched:
+            curves[int(watched["step"])].append(watched["people"])
+    peak = max(curves, key=lambda step: (statistics.fmean(curves[step]), -step))
     last = row.results[0].cell.config.steps
     at_peak, at_end = (
         [result.tested(step, tested_on, "oracle") for result in row.results]
         for step in (peak, last)
     )
     return peak, at_peak, at_end
+
+
+def lost(row: Row, tested_on: str) -> list[GroupMean | None]:
+    """What each seed loses of the truth from the best step to the last."""
+    _, at_peak, at_end = peak_and_end(row, tested_on)
+    return [
+        None if before is None or after is None else decline(before, after)
+        for before, after in zip(at_peak, at_end, strict=True)
+    ]
 
 
 def disturbed_flips(row: Row, names: Sequence[str]) -> list[GroupMean | None]:
@@ -248,6 +175,8 @@ def difference_text(value: Paired | None) -> str:
     """A comparison in points, with interval, p and seeds."""
     if value is None:
         return "diverged"
+    if value.same:
+        return "none"
     bounds = f"{100 * value.low:+.1f} to {100 * value.high:+.1f}"
     return (
         f"{100 * value.difference:+.1f} ({bounds}); p {value.p:.2g}; "

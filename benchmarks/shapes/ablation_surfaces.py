@@ -1,0 +1,122 @@
+"""The ablations' tuning as Markdown tables: surfaces of rates and steps, and what was chosen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .ablation_methods import METHODS
+from .ablation_tables import markdown, stop_text, title_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .ablation_cells import Result
+    from .ablation_plan import Choice
+
+WORSE = 0.01
+"""Agreement that a point of a surface may lose before it counts as worse than no training."""
+
+
+def choices(chosen: Mapping[str, Choice]) -> str:
+    """What validation chose for each method."""
+    lines = [
+        (
+            title_of(name),
+            f"{choice.rate:g}{' (edge)' if choice.edge else ''}",
+            *(
+                ("", "")
+                if METHODS[name].margins == "none"
+                else (f"{margin:g}" for margin in choice.margins)
+            ),
+            stop_text(choice),
+            f"{100 * choice.people:.1f}",
+        )
+        for name, choice in chosen.items()
+    ]
+    return markdown(("method", "rate", "b", "tau", "stop", "validation, annotators"), lines)
+
+
+def margin_grid(results: Sequence[Result]) -> str:
+    """The highest agreement with validation's annotators for each b and τ, and after which step."""
+    best = {
+        (result.cell.config.b, result.cell.config.tau): max(
+            (row["people"], -int(row["step"])) for row in result.watched
+        )
+        for result in results
+        if result.watched
+    }
+    taus = sorted({result.cell.config.tau for result in results})
+    lines = []
+    for b in sorted({result.cell.config.b for result in results}):
+        found = [best.get((b, tau)) for tau in taus]
+        cells = (
+            "diverged" if one is None else f"{100 * one[0]:.1f}; step {-one[1]}" for one in found
+        )
+        lines.append((f"b = {b:g}", *cells))
+    return markdown(("", *(f"tau = {tau:g}" for tau in taus)), lines)
+
+
+def surface(results: Sequence[Result]) -> str:
+    """Agreement with the truth on validation groups; gradient norm; effective number of pairs."""
+    steps = [int(row["step"]) for row in max((r.watched for r in results), key=len)]
+    lines = []
+    for result in results:
+        found = {int(row["step"]): row for row in result.watched}
+        cells = (
+            f"{100 * found[step]['oracle']:.1f}; {found[step]['grad_norm']:.2g}; "
+            f"{found[step]['effective_pairs']:.1f}"
+            if step in found
+            else "diverged"
+            for step in steps
+        )
+        lines.append((f"{result.cell.config.learning_rate:g}", *cells))
+    return markdown(("rate", *(f"step {step}" for step in steps)), lines)
+
+
+def range_of_settings(before: Result, surfaces: Mapping[str, Sequence[Result]]) -> str:
+    """In how many of the rates and steps each method gains, and in how many it harms.
+
+    Args:
+        before: The model without training, whose validation was watched.
+        surfaces: Tunings of each method.
+    """
+    start = before.watched[0]["oracle"]
+    gains = {
+        name: [row["oracle"] - start for result in results for row in result.watched]
+        for name, results in surfaces.items()
+    }
+    half = max(max(values) for values in gains.values()) / 2
+    lines = []
+    for name, values in gains.items():
+        results = surfaces[name]
+        points = len(results) * max(len(result.watched) for result in results)
+        # Points that a diverged training did not reach are worse.
+        worse = points - sum(value > -WORSE for value in values)
+        much = sum(value >= half > 0 for value in values)
+        lines.append(
+            (title_of(name), f"{100 * max(values):+.1f}", f"{much} of {points}",
+             f"{worse} of {points}")
+        )  # fmt: skip
+    header = (
+        "method", "greatest gain, points", "gains half of the greatest of all or more",
+        f"worse than before training by {100 * WORSE:g} point or more",
+    )  # fmt: skip
+    return markdown(header, lines)
+
+
+def by_rate(surfaces: Mapping[str, Sequence[Result]]) -> str:
+    """The truth on validation groups where each training is best, and after its last step."""
+    steps = max(int(row["step"]) for some in surfaces.values() for r in some for row in r.watched)
+    rates = sorted({r.cell.config.learning_rate for some in surfaces.values() for r in some})
+    lines = []
+    for name, results in surfaces.items():
+        found = {result.cell.config.learning_rate: result.watched for result in results}
+        lines.append((title_of(name), *(_best_and_last(found.get(r, []), steps) for r in rates)))
+    return markdown(("method", *(f"{rate:g}" for rate in rates)), lines)
+
+
+def _best_and_last(watched: Sequence[Mapping[str, float]], last: int) -> str:
+    if not watched or watched[-1]["step"] != last:
+        return "diverged"
+    best = max(row["oracle"] for row in watched)
+    return f"{100 * best:.1f}; {100 * watched[-1]['oracle']:.1f}"
