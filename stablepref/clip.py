@@ -68,7 +68,7 @@ class CLIPScorer(Scorer):
 
     @property
     def logit_scale(self) -> Tensor:
-        """The factor between cosine and score, a float32 scalar (about 100)."""
+        """The factor between cosine and score, a float32 scalar; about 100 in published models."""
         return self.model.logit_scale.float().exp()
 
     def encode_inputs(self, inputs: Tensor) -> Tensor:

@@ -177,7 +177,7 @@ _CROSS_ENTROPY: Final[Mapping[str, Any]] = {
     "anti_interference": False,
     "views": 0,
 }
-# A laptop's laboratory: the bundled CLIP is small, its sides carry meaning, and its world is
+# A laptop's laboratory: `shapes-clip` is small, its sides carry meaning, and its world is
 # learnt in minutes. The whole of both towers is trained, from a unit in which margins are as large
 # as annotators are sure. Values were chosen on validation groups: docs/training.md.
 _SHAPES: Final[Mapping[str, Any]] = {
@@ -207,7 +207,7 @@ _RECIPES: Final[Mapping[str, Mapping[str, Any]]] = {
 RECIPES: Final[Mapping[str, TrainConfig]] = {
     name: TrainConfig(name=name, **values) for name, values in _RECIPES.items()
 }
-"""The paper's trainings by name, and the same two paradigms on the bundled CLIP."""
+"""The paper's trainings by name, and the same two paradigms on `shapes-clip`."""
 
 
 def recipe(name: str, /, **overrides: Any) -> TrainConfig:  # noqa: ANN401 (fields have many types)

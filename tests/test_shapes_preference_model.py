@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from stablepref.benchmarks.shapes.dataset import lab_groups, oracle_groups
 from stablepref.benchmarks.shapes.preference_model import RECIPE, lengthened, main
 from stablepref.benchmarks.shapes.settings import HPDV2
+from tiny_lab import save_tiny
 
 import stablepref
 from stablepref.agreement import pairwise_accuracy
@@ -112,6 +113,19 @@ def test_another_share_needs_no_other_training(made: Path) -> None:
     scales = [float(model.logit_scale.detach()) for model in (start, none)]
     scores = [model.score(group.images, group.prompt) for model in (start, none)]
     torch.testing.assert_close(scores[1] / scales[1], scores[0] / scales[0], rtol=1e-3, atol=1e-4)
+
+
+def test_it_begins_with_the_model_that_is_given(tmp_path: Path) -> None:
+    begun = str(save_tiny(tmp_path / "start", seed=3))
+    sizes = SIZES | {"seeds": 1, "share": 0, "start": begun}
+    main(out=tmp_path / "out", **sizes)  # type: ignore[arg-type] # options of several types
+    folder = tmp_path / "out" / "share-0"
+    assert f"It begins as `{begun}`" in (folder / "README.md").read_text()
+    start, none = (stablepref.load(each, dtype="float32") for each in (begun, folder))
+    group = next(iter(stablepref.read_groups(tmp_path / "out/data/hpdv2/test.jsonl")))
+    scales = [float(model.logit_scale.detach()) for model in (start, none)]
+    scores = [model.score(group.images, group.prompt) for model in (start, none)]
+    torch.testing.assert_close(scores[1] / scales[1], scores[0] / scales[0], rtol=1e-2, atol=1e-3)
 
 
 def test_recipes_are_lengthened_in_their_parts() -> None:

@@ -18,7 +18,7 @@ from .vocabulary import VOCABULARY_NAME, load_tokenizer, write_vocabulary
 def small_backbone(vocab_size: int) -> dict[str, Any]:
     """open_clip's configuration: 4 image blocks of width 128 and 3 text blocks of width 96.
 
-    A third of the bundled model's image tower in weights, and the same features' length.
+    A third of `shapes-clip`'s image tower in weights, and the same features' length.
     """
     whole = backbone_config(vocab_size)
     return whole | {

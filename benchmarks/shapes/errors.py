@@ -189,5 +189,5 @@ GENERATOR_ERRORS = tuple(_CANDIDATES)
 """Mistakes that the laboratory's generators make."""
 
 ERROR_KINDS = tuple(kind for kind in GENERATOR_ERRORS if kind != "repeated")
-"""Those that the bundled CLIP learns from and is tested on. "A red circle" is not plainly wrong of
+"""Those that `shapes-clip` learns from and is tested on. "A red circle" is not plainly wrong of
 a picture of two; people who asked for one like it less."""

@@ -21,11 +21,10 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from stablepref.assets import ASSETS
-from stablepref.pretrained import load_folder
+from stablepref.zoo import load
 
 from .drawing import render
-from .errors import ERROR_KINDS, error_kinds, single_error
+from .errors import ERROR_KINDS, GENERATOR_ERRORS, error_kinds, single_error
 from .language import describe
 from .scenes import Scene, Split, sample_scene
 from .split_option import known_split
@@ -56,9 +55,9 @@ Scorer = Callable[[Sequence[NDArray[np.uint8]], Sequence[str]], Tensor]
 """Scores of all pictures `(n, size, size, 3)` under all prompts: `(n, m)`."""
 
 
-def model_scorer(folder: Path) -> Scorer:
+def model_scorer(name_or_path: str | Path) -> Scorer:
     """Scores of a model as its user gets them, through `Scorer.score_matrix` in float32."""
-    model = load_folder(folder).float()
+    model = load(name_or_path, dtype="float32")
 
     def score(pictures: Sequence[NDArray[np.uint8]], prompts: Sequence[str]) -> Tensor:
         return model.score_matrix(list(pictures), prompts, progress=False)
@@ -87,14 +86,20 @@ def with_interval(outcomes: Sequence[Sequence[float]], *, seed: int = 0) -> Accu
 
 
 def pair_accuracy(
-    scorer: Scorer, *, prompts: int, split: Split = "test", seed: int = 0, quiet: bool = False
+    scorer: Scorer,
+    *,
+    prompts: int,
+    split: Split = "test",
+    kinds: tuple[str, ...] = ERROR_KINDS,
+    seed: int = 0,
+    quiet: bool = False,
 ) -> dict[str, Accuracy]:
     """How often the correct picture scores higher than one with a single error.
 
-    For each held-out scene and each kind of error that it can have, one correct and one wrong
-    picture are drawn, with different places, shades and backgrounds, and scored under the scene's
-    prompt. Equal scores count one half. The prompts and correct scenes are of the split; the wrong
-    scenes, which no prompt here describes, may be of any. `quiet` shows no progress bar.
+    For each held-out scene and each of the kinds of error that it can have, one correct and one
+    wrong picture are drawn, with different places, shades and backgrounds, and scored under the
+    scene's prompt. Equal scores count one half. The prompts and correct scenes are of the split;
+    the wrong scenes, which no prompt here describes, may be of any. `quiet` shows no progress bar.
 
     Returns:
         The accuracy for each kind of error, and "all": the mean over all pairs of each prompt.
@@ -102,9 +107,11 @@ def pair_accuracy(
     outcomes: dict[str, list[list[float]]] = defaultdict(list)
     held_out = _held_out(prompts, split, f"pairs {seed}")
     for scene, prompt, rng in track(held_out, description="pairs", disable=quiet):
-        kinds = error_kinds(scene)
+        possible = error_kinds(scene, kinds)
+        if not possible:
+            continue
         pictures = []
-        for kind in kinds:
+        for kind in possible:
             pictures.append(render(scene, seed=rng.getrandbits(48)))
             pictures.append(render(single_error(scene, kind, rng), seed=rng.getrandbits(48)))
         scores = scorer(pictures, [prompt])[:, 0]
@@ -113,9 +120,9 @@ def pair_accuracy(
             for right, wrong in zip(scores[::2], scores[1::2], strict=True)
         ]
         outcomes["all"].append(decisions)
-        for kind, decision in zip(kinds, decisions, strict=True):
+        for kind, decision in zip(possible, decisions, strict=True):
             outcomes[kind].append([decision])
-    return {kind: with_interval(outcomes[kind]) for kind in ("all", *ERROR_KINDS) if outcomes[kind]}
+    return {kind: with_interval(outcomes[kind]) for kind in ("all", *kinds) if outcomes[kind]}
 
 
 def retrieval(
@@ -153,20 +160,28 @@ def _decision(margin: float) -> float:
 
 
 def main(
-    folder: Annotated[
-        Path, typer.Argument(help="model folder; the bundled CLIP if left out")
-    ] = ASSETS / "shapes-clip",
+    model: Annotated[str, typer.Argument(help="a zoo name or a folder")] = "shapes-clip",
     prompts: Annotated[int, typer.Option(help="prompts for the pairs")] = 2000,
     rounds: Annotated[int, typer.Option(help="retrieval rounds of 100 prompts")] = 10,
     split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help=f"of errors; may be repeated. Without it {', '.join(ERROR_KINDS)}"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="of scenes and pictures")] = 0,
     out: Annotated[Path | None, typer.Option("--json", help="also write the numbers here")] = None,
 ) -> None:
     """Print retrieval and pair accuracy of a shapes model with 95 % intervals over prompts."""
     known = known_split(split)
-    scorer = model_scorer(folder)
+    unknown = [name for name in kind or () if name not in GENERATOR_ERRORS]
+    if unknown:
+        raise typer.BadParameter(
+            f"{unknown[0]!r} is not one of {', '.join(GENERATOR_ERRORS)}", param_hint="--kind"
+        )
+    scorer = model_scorer(model)
     found = retrieval(scorer, rounds=rounds, split=known, seed=seed)
-    pairs = pair_accuracy(scorer, prompts=prompts, split=known, seed=seed)
+    kinds = tuple(dict.fromkeys(kind)) if kind else ERROR_KINDS
+    pairs = pair_accuracy(scorer, prompts=prompts, split=known, kinds=kinds, seed=seed)
     table = Table("measure", "accuracy", "95 % interval", "prompts", "decisions")
     rows = {f"retrieval, top-1 of {RETRIEVAL_PROMPTS}": found}
     rows |= {f"pairs: {kind}": accuracy for kind, accuracy in pairs.items()}

@@ -44,6 +44,9 @@ def main(
     share: Annotated[
         float, typer.Option(min=0, max=1, help="of the trained weights; the rest are the start's")
     ] = 0.7,
+    start: Annotated[
+        str, typer.Option(help="CLIP of shapes to begin with: a zoo name or a folder")
+    ] = RECIPE.model,
 ) -> None:
     """Train with several seeds, choose by validation, measure on test; print the model's folder."""
     counts: dict[Split, int] = {"train": groups, "validation": held_out, "test": held_out}
@@ -51,10 +54,10 @@ def main(
     for setting in SETTINGS.values():
         wanted = counts if setting is HPDV2 else tested
         write_dataset(out / "data" / setting.name, setting, wanted)
-    config = lengthened(RECIPE, steps)
-    start = load(config.model, dtype="float32")
+    config = replace(lengthened(RECIPE, steps), model=start)
+    before = load(start, dtype="float32")
     models = {
-        seed: averaged(start, trained(config, seed, out), share=share) for seed in range(seeds)
+        seed: averaged(before, trained(config, seed, out), share=share) for seed in range(seeds)
     }
     validation = list(read_groups(out / "data" / HPDV2.name / "validation.jsonl"))
     agreement = {
@@ -69,7 +72,7 @@ def main(
         share=share,
         agreement=agreement,
         chosen=chosen,
-        start=judged(start, out / "data"),
+        start=judged(before, out / "data"),
         finals={seed: judged(model, out / "data") for seed, model in models.items()},
     )
     folder = out / f"share-{share:g}"

@@ -46,7 +46,7 @@ class TrainConfig:
         code_weight: weight of the scenes' codes beside the contrast.
         patch_weight: weight of what the patches say.
         precision: "bf16" (autocast) or "fp32".
-        backbone: open_clip's model configuration; None is the bundled model's.
+        backbone: open_clip's model configuration; None is that of `shapes-clip`.
     """
 
     batch: BatchConfig = field(default_factory=BatchConfig)
