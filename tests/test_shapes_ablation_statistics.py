@@ -31,7 +31,7 @@ def test_spread_is_that_of_the_seeds() -> None:
     found = spread([mean_of(0.5, 0.7), None, mean_of(0.8, 0.8), mean_of(0.7, 0.7)])
     assert found.mean == pytest.approx(0.7)
     assert found.deviation == pytest.approx(statistics.stdev([0.6, 0.8, 0.7]))
-    assert found.seeds == 3
+    assert (found.seeds, found.of) == (3, 4)
     assert math.isnan(spread([mean_of(0.5)]).deviation)
     assert spread([None]).seeds == 0
     assert math.isnan(spread([]).mean)
@@ -60,30 +60,33 @@ def test_a_pair_is_compared_prompt_by_prompt() -> None:
 
 def test_equal_methods_do_not_differ() -> None:
     found = paired([drawn(0)], [drawn(0)])
-    assert found == Paired(0.0, 0.0, 0.0, 1.0, 0, 1)
+    assert found == Paired(0.0, 0.0, 0.0, 1.0, 0, 1, 1)
     assert found.verdict == "no difference"
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "higher", "verdict"),
+    ("low", "high", "higher", "seeds", "verdict"),
     [
-        (0.1, 0.3, 3, "held"),
-        (0.1, 0.3, 2, "not decided"),  # a seed says otherwise
-        (-0.1, 0.3, 3, "not decided"),
-        (-0.3, -0.1, 0, "the opposite"),
-        (-0.3, -0.1, 1, "not decided"),
+        (0.1, 0.3, 3, 3, "held"),
+        (0.1, 0.3, 2, 3, "not decided"),  # a seed says otherwise
+        (0.1, 0.3, 2, 2, "not decided"),  # a seed diverged
+        (-0.1, 0.3, 3, 3, "not decided"),
+        (-0.3, -0.1, 0, 3, "the opposite"),
+        (-0.3, -0.1, 1, 3, "not decided"),
+        (-0.3, -0.1, 0, 2, "not decided"),
     ],
 )
 def test_a_claim_holds_if_interval_and_all_seeds_say_so(
-    low: float, high: float, higher: int, verdict: str
+    low: float, high: float, higher: int, seeds: int, verdict: str
 ) -> None:
-    assert Paired((low + high) / 2, low, high, 0.01, higher, 3).verdict == verdict
+    assert Paired((low + high) / 2, low, high, 0.01, higher, seeds, 3).verdict == verdict
 
 
 def test_seeds_that_one_side_lacks_do_not_count() -> None:
     found = paired([drawn(0), None, drawn(2), drawn(3)], [drawn(1), drawn(1), drawn(1)])
     expected = paired([drawn(0), drawn(2)], [drawn(1), drawn(1)])
-    assert found == expected
+    assert expected is not None
+    assert found == expected._replace(of=4)
     assert paired([None], [drawn(0)]) is None
 
 

@@ -1,5 +1,6 @@
 """Tables, claims and figures of results that are made up, so that every number is known."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,8 +91,8 @@ def test_a_diverged_training_is_said() -> None:
     half = row("sp", 0.7, 0.8)
     half.results[0].found["tested"].clear()
     table = cells_of(comparison([row(START, 0.6), row("ce", 0.7, 0.7), half], tested_on="hpdv2"))
-    assert table[-1][3] == "80.0"
-    assert table[-1][4].endswith("1 of 1 seeds")
+    assert table[-1][3] == "80.0 (1 of 2 seeds)"
+    assert table[-1][4].endswith("1 of 2 seeds")
 
 
 def test_disturbances_have_change_and_flips() -> None:
@@ -109,7 +110,8 @@ def watched(method: str, values: list[float], **config: float) -> Result:
         {"step": 10 * (n + 1), "people": v, "oracle": v, "grad_norm": 2 * v, "effective_pairs": 3}
         for n, v in enumerate(values)
     ]
-    return Result(cell(method, **config), {"watched": rows, "tested": {}, "disturbed": {}})
+    planned = replace(cell(method, **config), watched=(10, 20))
+    return Result(planned, {"watched": rows, "tested": {}, "disturbed": {}})
 
 
 def test_a_surface_has_rates_steps_and_norms() -> None:
@@ -147,7 +149,7 @@ def test_every_rate_has_its_best_and_its_last() -> None:
         ["method", "1e-05", "0.0001"],
         ["---"] * 3,
         ["cross-entropy", "80.0; 70.0", "80.0; 70.0"],
-        ["Stable Preference", "diverged", "diverged"],
+        ["Stable Preference", "75.0; diverged", "diverged"],
     ]
 
 
@@ -204,6 +206,28 @@ def test_overfitting_is_what_is_lost_from_the_best_step_on_validation() -> None:
     ]  # fmt: skip
     assert {claim.found and claim.found.verdict for claim in found} == {"held"}
     assert "at cross-entropy's rate agrees more" in found[3].says
+
+
+def test_the_best_step_is_one_that_every_seed_reached() -> None:
+    rows = [row(START, 0.6), curve("ce", 0.6, 0.8, 0.7), curve("sp", 0.6, 0.75, 0.8)]
+    gone, kept = (replace_found(result) for result in rows[2].results)
+    gone.found["watched"].pop()  # diverged after 100 steps
+    gone.found["tested"].pop("200")
+    kept.found["watched"][-1]["people"] = 0.99
+    rows[2] = rows[2]._replace(results=[gone, kept])
+    sp = cells_of(overfitting(rows, tested_on="hpdv2"))[3]
+    assert sp[2:5] == ["100", "75.0 ± 0.0", "80.0 (1 of 2 seeds)"]
+    found = claims(
+        {("overfitting", "small", "hpdv2"): [*rows, rows[1]._replace(method="sp-at-ce-rate")]}
+    )
+    assert found[0].found is not None
+    assert (found[0].found.seeds, found[0].found.of) == (1, 2)
+    assert found[0].found.verdict == "not decided"
+
+
+def replace_found(result: Result) -> Result:
+    """The same with measurements of its own."""
+    return Result(result.cell, json.loads(json.dumps(result.found)))
 
 
 def test_claims_are_judged_in_their_direction() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from safetensors.torch import load_file
 from stablepref.benchmarks.shapes.dataset import lab_groups, oracle_groups
 from stablepref.benchmarks.shapes.preference_model import RECIPE, lengthened, main
@@ -120,12 +121,27 @@ def test_it_begins_with_the_model_that_is_given(tmp_path: Path) -> None:
     sizes = SIZES | {"seeds": 1, "share": 0, "start": begun}
     main(out=tmp_path / "out", **sizes)  # type: ignore[arg-type] # options of several types
     folder = tmp_path / "out" / "share-0"
-    assert f"It begins as `{begun}`" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert f"It begins as `{begun}`" in card
+    assert f"--share 0 --start {begun}`" in card
     start, none = (stablepref.load(each, dtype="float32") for each in (begun, folder))
     group = next(iter(stablepref.read_groups(tmp_path / "out/data/hpdv2/test.jsonl")))
     scales = [float(model.logit_scale.detach()) for model in (start, none)]
     scores = [model.score(group.images, group.prompt) for model in (start, none)]
     torch.testing.assert_close(scores[1] / scales[1], scores[0] / scales[0], rtol=1e-2, atol=1e-3)
+
+
+def test_trainings_of_another_start_are_refused(made: Path, tmp_path: Path) -> None:
+    assert "--start" not in (made / MODEL / "README.md").read_text()
+    begun = str(save_tiny(tmp_path / "start", seed=3))
+    with pytest.raises(typer.BadParameter, match="began with shapes-clip; give another --out"):
+        main(out=made, **(SIZES | {"start": begun}))  # type: ignore[arg-type] # several types
+    sizes = {"groups": 2, "held_out": 2, "seeds": 1, "steps": 1, "start": begun}
+    main(out=tmp_path / "out", **sizes)  # type: ignore[arg-type] # options of several types
+    save_tiny(tmp_path / "start", seed=4)
+    stablepref.load.cache_clear()
+    with pytest.raises(typer.BadParameter, match="other weights of that name"):
+        main(out=tmp_path / "out", **sizes)  # type: ignore[arg-type] # options of several types
 
 
 def test_recipes_are_lengthened_in_their_parts() -> None:

@@ -128,4 +128,5 @@ def _of_table(
                 paired(*(lost(rows[n], setting) for n in ("ce", name))),
             )
             at_end = [peak_and_end(rows[each], setting)[2] for each in (name, "ce")]
-            yield f"{title_of(name)} agrees more with the truth long after", paired(*at_end)
+            says = f"{title_of(name)} agrees more with the truth than {title_of('ce')}"
+            yield f"{says}, after the last step", paired(*at_end)

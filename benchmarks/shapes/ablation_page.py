@@ -39,8 +39,8 @@ _TITLES: Final[Mapping[str, str]] = {
 _READ: Final = (
     "Per cent of pairs in the right order: by the truth, and by the mean of ten annotators; mean "
     "and standard deviation over seeds. Differences are in points, with 95 % intervals over "
-    "prompts and Wilcoxon's p over prompts, not corrected for the number of comparisons; none is "
-    "where both are one training. A model that stops in step 1 has seen nothing of step 2."
+    'prompts and Wilcoxon\'s p over prompts, not corrected for the number of comparisons; "none" '
+    "stands where both are the same training. A model that stops in step 1 knows nothing of step 2."
 )
 _NOTES: Final[Mapping[str, str]] = {
     "table2": _READ,
@@ -49,7 +49,7 @@ _NOTES: Final[Mapping[str, str]] = {
     "table3": _READ,
     "table5": _READ,
     "open": _READ,
-    "batching": _READ + " Those of Stable Preference are in the table before.",
+    "batching": _READ + " Batches of Stable Preference are compared under `open`.",
     "overfitting": "Trained far past the optimum, at the rate that validation chose for the "
     "shorter training; Stable Preference also at the rate of cross-entropy, since a lower rate "
     "alone overfits less. The best step is that of the seeds' mean agreement with validation's "
@@ -61,8 +61,8 @@ _NOTES: Final[Mapping[str, str]] = {
     "of step 2 fall on one or two of its pairs.",
 }
 _BY_RATE: Final = (
-    "Each method's trainings by learning rate: the truth on validation groups where the training "
-    "was best, and after its last step; the small model, one seed."
+    "Each method's trainings by learning rate, the truth on validation groups: the highest over "
+    "the steps, which only hindsight knows, and after the last; the small model, one seed."
 )
 
 

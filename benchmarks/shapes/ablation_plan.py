@@ -153,18 +153,20 @@ class Experiment:
             for table in tables
             for place in product(TABLES[table].settings, TABLES[table].methods)
         }
-        for setting, name in list(asked):
+        places = list(asked)
+        for setting, name in places:  # which grows
             needed = [METHODS[name].rate_of] if METHODS[name].rate_of else []
             needed += ["sp"] if METHODS[name].margins == "sp" else []
+            places += [(setting, each) for each in needed if (setting, each) not in asked]
             asked |= {(setting, each): METHODS[each].margins for each in needed}
 
-        def places(*kinds: Margins) -> list[tuple[str, str]]:
+        def having(*kinds: Margins) -> list[tuple[str, str]]:
             return [place for place, margins in asked.items() if margins in kinds]
 
-        first = places("none", "own", "fixed")
+        first = having("none", "own", "fixed")
         self.run([cell for place in first for cell in self._first_cells(*place)])
-        self.run([cell for place in places("own") for cell in self._margin_cells(*place)])
-        self.run([cell for place in places("own", "sp") for cell in self._rate_cells(*place)])
+        self.run([cell for place in having("own") for cell in self._margin_cells(*place)])
+        self.run([cell for place in having("own", "sp") for cell in self._rate_cells(*place)])
 
     def _first_cells(self, setting: str, name: str) -> list[Cell]:
         return self._over_rates(setting, name, PAPER_MARGINS)
@@ -184,8 +186,8 @@ class Experiment:
         if kind != "own":
             return PAPER_MARGINS
         if (setting, name) not in self._margins:
-            tried = [*self._first_cells(setting, name), *self._margin_cells(setting, name)]
-            self._margins[setting, name] = _best(self.run(tried), self.suite.rates).margins
+            best = _best(self.margin_grid(setting, name), self.suite.rates)
+            self._margins[setting, name] = best.margins
         return self._margins[setting, name]
 
     def _over_rates(self, setting: str, name: str, margins: tuple[float, float]) -> list[Cell]:
@@ -219,7 +221,9 @@ class Experiment:
             return Cell(model, setting, config, watched=looked, tested=looked)
         ends = tuple(sorted({choice.stop, steps}))
         # Also in other tables, so that those and Table 1 share their trainings.
-        robust = model == "large" and name in TABLES["table1"].methods
+        robust = model == "large" and any(
+            name in each.methods for each in TABLES.values() if each.disturbed
+        )
         return Cell(model, setting, config, tested=ends, disturbed=(choice.stop,) * robust)
 
     def _start(self, model: Model, setting: str) -> Cell:

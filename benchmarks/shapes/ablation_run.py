@@ -13,6 +13,7 @@ from stablepref.durable import remove_leftovers
 
 from .ablation_cells import Result
 from .ablation_jobs import train_beside
+from .ablation_methods import PAPER_MARGINS
 from .ablation_plan import Experiment
 from .ablation_train import train_cell
 from .ablation_work import BACKWARD, cell_work, told_time, tower_of
@@ -47,7 +48,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(world: World, store: Store, tables: Sequence[str]) -> Estimate:
-    """Count what is to do; choices that only results can make are supposed.
+    """Count what is to do; choices that only results can make are supposed to need the most.
 
     Raises:
         ValueError: A training shows more weak views than the pool has.
@@ -56,7 +57,7 @@ def estimate(world: World, store: Store, tables: Sequence[str]) -> Estimate:
 
     def counted(wanted: Sequence[Cell]) -> list[Result]:
         cells.update({store.path(cell): cell for cell in wanted})
-        return [store.read(cell) if store.has(cell) else _supposed(cell) for cell in wanted]
+        return [store.read(cell) if store.has(cell) else supposed(cell) for cell in wanted]
 
     Experiment(world.suite, world.batch_size, counted).everything(tables)
     for cell in cells.values():
@@ -78,9 +79,16 @@ def estimate(world: World, store: Store, tables: Sequence[str]) -> Estimate:
     return Estimate(len(cells), len(missing), work, size)
 
 
-def _supposed(cell: Cell) -> Result:
-    """A result that stands for one that is not there yet, with a stop before the end."""
-    row = {"step": (*cell.watched, 0)[0], "people": 0.5, "oracle": 0.5}
+def supposed(cell: Cell) -> Result:
+    """A result that stands for one that is not there yet, with a stop before the end.
+
+    Where a choice decides whether two trainings are one, they are supposed to be two: b and τ are
+    not the paper's, and cross-entropy has a higher rate than what has a step 1.
+    """
+    config = cell.config
+    people = 0.5 + 0.1 * ((config.b, config.tau) != PAPER_MARGINS)
+    people += config.learning_rate * (config.loss == "cross-entropy")
+    row = {"step": (*cell.watched, 0)[0], "people": people, "oracle": people}
     return Result(cell, {"watched": [row], "tested": {}, "disturbed": {}})
 
 

@@ -21,11 +21,13 @@ class Spread(NamedTuple):
         mean: Their mean; NaN without any.
         deviation: Their standard deviation, with n - 1; NaN for fewer than two.
         seeds: How many.
+        of: How many were trained, those without a value among them.
     """
 
     mean: float
     deviation: float
     seeds: int
+    of: int
 
 
 class Paired(NamedTuple):
@@ -38,7 +40,8 @@ class Paired(NamedTuple):
         p: Wilcoxon's signed-rank test (1945) on the prompts' differences, each a mean over seeds;
             two-sided, not corrected for the number of comparisons.
         higher: Seeds in which the difference is above 0.
-        seeds: Seeds.
+        seeds: Seeds that both have.
+        of: Seeds that were trained.
     """
 
     difference: float
@@ -47,6 +50,7 @@ class Paired(NamedTuple):
     p: float
     higher: int
     seeds: int
+    of: int
 
     @property
     def same(self) -> bool:
@@ -58,9 +62,10 @@ class Paired(NamedTuple):
         """Of the claim that the first is higher: what the interval and all seeds say."""
         if self.same:
             return "no difference"
-        if self.low > 0 and self.higher == self.seeds:
+        if self.low > 0 and self.higher == self.of:
             return "held"
-        return "the opposite" if self.high < 0 and not self.higher else "not decided"
+        against = self.high < 0 and not self.higher and self.seeds == self.of
+        return "the opposite" if against else "not decided"
 
 
 def spread(means: Sequence[GroupMean | None]) -> Spread:
@@ -70,6 +75,7 @@ def spread(means: Sequence[GroupMean | None]) -> Spread:
         statistics.fmean(values) if values else float("nan"),
         statistics.stdev(values) if len(values) > 1 else float("nan"),
         len(values),
+        len(means),
     )
 
 
@@ -97,7 +103,7 @@ def paired(ours: Sequence[GroupMean | None], theirs: Sequence[GroupMean | None])
     # Without any difference there is nothing to rank.
     p = float(wilcoxon(change).pvalue) if np.any(change) else 1.0
     higher = sum(own.value > other.value for own, other in both)
-    return Paired(value, low, high, p, higher, len(both))
+    return Paired(value, low, high, p, higher, len(both), max(len(ours), len(theirs)))
 
 
 def together(means: Sequence[GroupMean]) -> GroupMean:

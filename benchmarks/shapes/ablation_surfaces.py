@@ -58,7 +58,7 @@ def margin_grid(results: Sequence[Result]) -> str:
 
 def surface(results: Sequence[Result]) -> str:
     """Agreement with the truth on validation groups; gradient norm; effective number of pairs."""
-    steps = [int(row["step"]) for row in max((r.watched for r in results), key=len)]
+    steps = results[0].cell.watched
     lines = []
     for result in results:
         found = {int(row["step"]): row for row in result.watched}
@@ -89,7 +89,7 @@ def range_of_settings(before: Result, surfaces: Mapping[str, Sequence[Result]]) 
     lines = []
     for name, values in gains.items():
         results = surfaces[name]
-        points = len(results) * max(len(result.watched) for result in results)
+        points = sum(len(result.cell.watched) for result in results)
         # Points that a diverged training did not reach are worse.
         worse = points - sum(value > -WORSE for value in values)
         much = sum(value >= half > 0 for value in values)
@@ -106,17 +106,16 @@ def range_of_settings(before: Result, surfaces: Mapping[str, Sequence[Result]]) 
 
 def by_rate(surfaces: Mapping[str, Sequence[Result]]) -> str:
     """The truth on validation groups where each training is best, and after its last step."""
-    steps = max(int(row["step"]) for some in surfaces.values() for r in some for row in r.watched)
     rates = sorted({r.cell.config.learning_rate for some in surfaces.values() for r in some})
     lines = []
     for name, results in surfaces.items():
-        found = {result.cell.config.learning_rate: result.watched for result in results}
-        lines.append((title_of(name), *(_best_and_last(found.get(r, []), steps) for r in rates)))
+        found = {result.cell.config.learning_rate: result for result in results}
+        lines.append((title_of(name), *(_best_and_last(found[rate]) for rate in rates)))
     return markdown(("method", *(f"{rate:g}" for rate in rates)), lines)
 
 
-def _best_and_last(watched: Sequence[Mapping[str, float]], last: int) -> str:
-    if not watched or watched[-1]["step"] != last:
-        return "diverged"
-    best = max(row["oracle"] for row in watched)
-    return f"{100 * best:.1f}; {100 * watched[-1]['oracle']:.1f}"
+def _best_and_last(result: Result) -> str:
+    oracle = {int(row["step"]): row["oracle"] for row in result.watched}
+    last = oracle.get(result.cell.watched[-1])
+    best = f"{100 * max(oracle.values()):.1f}; " if oracle else ""
+    return best + ("diverged" if last is None else f"{100 * last:.1f}")

@@ -124,12 +124,16 @@ def overfitting(rows: Sequence[Row], *, tested_on: str) -> str:
 def peak_and_end(
     row: Row, tested_on: str
 ) -> tuple[int, list[GroupMean | None], list[GroupMean | None]]:
-    """The step best on validation, in the mean of the seeds; the truth there, and at the end."""
+    """The step best on validation, in the mean of the seeds; the truth there, and at the end.
+
+    Steps that not all seeds reached are no peak.
+    """
     curves: dict[int, list[float]] = defaultdict(list)
     for result in row.results:
         for watched in result.watched:
             curves[int(watched["step"])].append(watched["people"])
-    peak = max(curves, key=lambda step: (statistics.fmean(curves[step]), -step))
+    whole = [step for step, values in curves.items() if len(values) == len(row.results)]
+    peak = max(whole, key=lambda step: (statistics.fmean(curves[step]), -step))
     last = row.results[0].cell.config.steps
     at_peak, at_end = (
         [result.tested(step, tested_on, "oracle") for result in row.results]
@@ -168,7 +172,8 @@ def _percent(value: Spread) -> str:
     if not value.seeds:
         return "diverged"
     deviation = "" if math.isnan(value.deviation) else f" ± {100 * value.deviation:.1f}"
-    return f"{100 * value.mean:.1f}{deviation}"
+    some = "" if value.seeds == value.of else f" ({value.seeds} of {value.of} seeds)"
+    return f"{100 * value.mean:.1f}{deviation}{some}"
 
 
 def difference_text(value: Paired | None) -> str:
@@ -180,5 +185,5 @@ def difference_text(value: Paired | None) -> str:
     bounds = f"{100 * value.low:+.1f} to {100 * value.high:+.1f}"
     return (
         f"{100 * value.difference:+.1f} ({bounds}); p {value.p:.2g}; "
-        f"{value.higher} of {value.seeds} seeds"
+        f"{value.higher} of {value.of} seeds"
     )

@@ -40,8 +40,15 @@ def single_error(scene: Scene, kind: str, rng: random.Random) -> Scene:
 
 
 def error_kinds(scene: Scene, kinds: tuple[str, ...] | None = None) -> tuple[str, ...]:
-    """The kinds of mistake, out of ``kinds`` or `ERROR_KINDS`, that this scene can have."""
+    """The kinds of mistake, out of ``kinds`` or `ERROR_KINDS`, that this scene can have.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
     among = ERROR_KINDS if kinds is None else kinds
+    for kind in among:
+        if kind not in _CANDIDATES:
+            raise ValueError(f"{kind!r} is no kind of error; expected {', '.join(_CANDIDATES)}")
     return tuple(kind for kind in among if _CANDIDATES[kind](scene))
 
 

@@ -99,7 +99,19 @@ def pair_accuracy(
     For each held-out scene and each of the kinds of error that it can have, one correct and one
     wrong picture are drawn, with different places, shades and backgrounds, and scored under the
     scene's prompt. Equal scores count one half. The prompts and correct scenes are of the split;
-    the wrong scenes, which no prompt here describes, may be of any. `quiet` shows no progress bar.
+    the wrong scenes, which no prompt here describes, may be of any. The kinds of a scene share one
+    generator: a kind alone gets other pictures than among others.
+
+    Args:
+        scorer: What is measured.
+        prompts: How many scenes.
+        split: Of the scenes.
+        kinds: Of errors.
+        seed: Of scenes and pictures.
+        quiet: Show no progress bar.
+
+    Raises:
+        ValueError: There is no such kind, or a score is not a number.
 
     Returns:
         The accuracy for each kind of error, and "all": the mean over all pairs of each prompt.
@@ -166,7 +178,10 @@ def main(
     split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
     kind: Annotated[
         list[str] | None,
-        typer.Option(help=f"of errors; may be repeated. Without it {', '.join(ERROR_KINDS)}"),
+        typer.Option(
+            help="of errors; may be repeated, and draws other pictures than all of them. Without "
+            f"it {', '.join(ERROR_KINDS)}"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="of scenes and pictures")] = 0,
     out: Annotated[Path | None, typer.Option("--json", help="also write the numbers here")] = None,
@@ -188,10 +203,15 @@ def main(
     for name, row in rows.items():
         interval = f"{row.low:.1%} to {row.high:.1%}"
         table.add_row(name, f"{row.value:.1%}", interval, str(row.prompts), str(row.trials))
+    for name in kinds:
+        if name not in pairs:  # none of the scenes can have it
+            table.add_row(f"pairs: {name}", "-", "-", "0", "0")
     Console().print(table)
     if out is not None:
         report = {
+            "model": model,
             "split": split,
+            "kinds": kinds,
             "seed": seed,
             "retrieval_top1_of_100": asdict(found),
             "pairs": {kind: asdict(accuracy) for kind, accuracy in pairs.items()},

@@ -11,6 +11,7 @@ from stablepref.recipes import TrainConfig
 
 from .settings import HPDV2, SETTINGS
 
+DEFAULT_START = "shapes-clip"
 _HEAD = """---
 library_name: stablepref
 license: apache-2.0
@@ -29,7 +30,7 @@ judge real pictures by its scores.
 ## Training
 
 `python -m stablepref.benchmarks.shapes.preference_model --out runs/shapes --groups {groups}
---held-out {held_out} --seeds {seeds} --steps {steps} --share {share:g}`: {groups} groups of nine
+--held-out {held_out} {more}`: {groups} groups of nine
 pictures, each ranked by one person, {steps} steps of {batch} pairs, of them {order} in step 1, a
 peak learning rate of {rate:g}, b = {b:g}, tau = {tau:g}, {views} weak view(s) of each picture
 (crops, never mirrored), all blocks of both towers, and a logit scale that begins at {scale:g}. Of
@@ -76,8 +77,11 @@ def preference_card(
         start: The model that the trainings began from, on test groups.
         finals: The trained models, by seed.
     """
+    more = f"--seeds {len(finals)} --steps {config.steps} --share {share:g}"
+    if config.model != DEFAULT_START:
+        more += f" --start {config.model}"
     head = _HEAD.format(
-        model=config.model, groups=groups, held_out=held_out, seeds=len(finals), share=share,
+        model=config.model, groups=groups, held_out=held_out, more=more, share=share,
         steps=config.steps, batch=config.batch_size, order=config.order_steps,
         rate=config.learning_rate, b=config.b, tau=config.tau, views=config.views,
         scale=config.logit_scale or float("nan"),

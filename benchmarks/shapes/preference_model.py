@@ -5,6 +5,7 @@ the same options and it continues; another share of the trained weights needs no
 """
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ import typer
 from stablepref.agreement import pairwise_accuracy
 from stablepref.durable import replacing
 from stablepref.evaluation import evaluate
+from stablepref.fingerprint import weights_digest
 from stablepref.pretrained import save_folder
 from stablepref.readers import read_groups
 from stablepref.recipes import TrainConfig, recipe
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from .scenes import Split
 
 NAME = "shapes"
+START_FILE = "start.json"
 RECIPE = recipe("sp-shapes", learning_rate=5e-5)
 
 
@@ -56,6 +59,7 @@ def main(
         write_dataset(out / "data" / setting.name, setting, wanted)
     config = replace(lengthened(RECIPE, steps), model=start)
     before = load(start, dtype="float32")
+    _claim(out, before, start)
     models = {
         seed: averaged(before, trained(config, seed, out), share=share) for seed in range(seeds)
     }
@@ -80,6 +84,22 @@ def main(
     with replacing(folder / CARD_FILE) as staging:
         staging.write_text(card, encoding="utf-8")
     typer.echo(folder)
+
+
+def _claim(out: Path, start: Scorer, name: str) -> None:
+    """Refuse a folder whose trainings began with another model; a path may get other weights."""
+    path, own = out / START_FILE, {"model": name, "weights": weights_digest(start)}
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found != own:
+            what = found["model"] if found["model"] != name else "other weights of that name"
+            raise typer.BadParameter(
+                f"{name}, but the trainings in {out} began with {what}; give another --out",
+                param_hint="--start",
+            )
+        return
+    with replacing(path) as staging:
+        staging.write_text(json.dumps(own, indent=1) + "\n", encoding="utf-8")
 
 
 def lengthened(config: TrainConfig, steps: int) -> TrainConfig:
