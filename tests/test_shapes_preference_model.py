@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -136,9 +137,9 @@ def test_trainings_of_another_start_are_refused(made: Path, tmp_path: Path) -> N
     begun = str(save_tiny(tmp_path / "start", seed=3))
     with pytest.raises(typer.BadParameter, match="began with shapes-clip; give another --out"):
         main(out=made, **(SIZES | {"start": begun}))  # type: ignore[arg-type] # several types
-    sizes = {"groups": 2, "held_out": 2, "seeds": 1, "steps": 1, "start": begun}
+    sizes = SIZES | {"seeds": 1, "start": begun}
     main(out=tmp_path / "out", **sizes)  # type: ignore[arg-type] # options of several types
-    save_tiny(tmp_path / "start", seed=4)
+    shutil.copytree(save_tiny(tmp_path / "other", seed=4), begun, dirs_exist_ok=True)
     stablepref.load.cache_clear()
     with pytest.raises(typer.BadParameter, match="other weights of that name"):
         main(out=tmp_path / "out", **sizes)  # type: ignore[arg-type] # options of several types
