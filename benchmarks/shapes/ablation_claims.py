@@ -121,12 +121,11 @@ def _of_table(
                 more = more * len(fewer) if other == START else more
                 yield says, paired(more, fewer)
     if table == "overfitting":
+        _, their_peak, their_end = peak_and_end(rows["ce"], setting)
         for name in _LONG:
+            _, our_peak, our_end = peak_and_end(rows[name], setting)
             says = f"{title_of(name)} loses less from its best step to the last"
-            yield (
-                f"{says} than {title_of('ce')}",
-                paired(*(lost(rows[n], setting) for n in ("ce", name))),
-            )
-            at_end = [peak_and_end(rows[each], setting)[2] for each in (name, "ce")]
+            losses = (lost(their_peak, their_end), lost(our_peak, our_end))
+            yield f"{says} than {title_of('ce')}", paired(*losses)
             says = f"{title_of(name)} agrees more with the truth than {title_of('ce')}"
-            yield f"{says}, after the last step", paired(*at_end)
+            yield f"{says}, after the last step", paired(our_end, their_end)

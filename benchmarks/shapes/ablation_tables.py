@@ -111,7 +111,7 @@ def overfitting(rows: Sequence[Row], *, tested_on: str) -> str:
                 title_of(row.method),
                 f"{row.results[0].cell.config.learning_rate:g}",
                 str(peak),
-                *(_percent(spread(each)) for each in (at_peak, at_end, lost(row, tested_on), fit)),
+                *(_percent(spread(each)) for each in (at_peak, at_end, lost(at_peak, at_end), fit)),
             )
         )
     header = (
@@ -142,9 +142,10 @@ def peak_and_end(
     return peak, at_peak, at_end
 
 
-def lost(row: Row, tested_on: str) -> list[GroupMean | None]:
+def lost(
+    at_peak: Sequence[GroupMean | None], at_end: Sequence[GroupMean | None]
+) -> list[GroupMean | None]:
     """What each seed loses of the truth from the best step to the last."""
-    _, at_peak, at_end = peak_and_end(row, tested_on)
     return [
         None if before is None or after is None else decline(before, after)
         for before, after in zip(at_peak, at_end, strict=True)

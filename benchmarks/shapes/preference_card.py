@@ -7,11 +7,10 @@ import numpy as np
 
 from stablepref.evalreport import EvaluationReport
 from stablepref.groupmean import GroupMean
-from stablepref.recipes import TrainConfig
+from stablepref.recipes import RECIPES, TrainConfig
 
 from .settings import HPDV2, SETTINGS
 
-DEFAULT_START = "shapes-clip"
 _HEAD = """---
 library_name: stablepref
 license: apache-2.0
@@ -78,7 +77,7 @@ def preference_card(
         finals: The trained models, by seed.
     """
     more = f"--seeds {len(finals)} --steps {config.steps} --share {share:g}"
-    if config.model != DEFAULT_START:
+    if config.model != RECIPES["sp-shapes"].model:
         more += f" --start {config.model}"
     head = _HEAD.format(
         model=config.model, groups=groups, held_out=held_out, more=more, share=share,
