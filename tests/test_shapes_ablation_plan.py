@@ -274,6 +274,7 @@ def test_results_are_kept_by_what_decides_them(tmp_path: Path) -> None:
         ({"image_blocks": -1}, "image_blocks is -1; expected a whole number, 0 or more"),
         ({"rates": ()}, r"rates is \(\); expected numbers above 0"),
         ({"taus": (0.1, 0)}, "expected numbers above 0"),
+        ({"mixed_precision": "fp16"}, "mixed_precision is 'fp16'; expected no or bf16"),
         ({"bs": "wide"}, "bs is 'wide'; expected numbers above 0"),
     ],
 )

@@ -111,6 +111,28 @@ def test_a_step_has_the_librarys_loss_and_gradient(name: str, order: bool, tmp_p
         )
 
 
+def test_bf16_is_close_to_float32_and_scores_stay_wide(tmp_path: Path) -> None:
+    config = configured("sp")
+    batch = PairBatches(GROUPS, batch_size=config.batch_size, seed=config.seed)[STEP]
+    train_groups = cached(tmp_path, GROUPS, pool=POOL, seed=9)
+    found = {}
+    for precision in ("no", "bf16"):
+        model = model_to_train(tiny_clip(), config)
+        assert isinstance(model, CLIPScorer)
+        mixed = replace(config, mixed_precision=precision)
+        result = cached_backward(model, train_groups, batch, mixed, STEP)
+        assert result.scores.dtype == torch.float32
+        assert all(gradient.dtype == torch.float32 for gradient in gradients(model).values())
+        flat = torch.cat([gradient.flatten() for gradient in gradients(model).values()])
+        found[precision] = result.scores, result.objective.loss, flat
+    scores, loss, gradient = found["bf16"]
+    assert not torch.equal(scores, found["no"][0])
+    size = float(scores.abs().max())
+    torch.testing.assert_close(scores, found["no"][0], rtol=0, atol=0.02 * size)
+    torch.testing.assert_close(loss, found["no"][1], rtol=0.02, atol=0)
+    assert torch.cosine_similarity(gradient, found["no"][2], dim=0) > 0.99
+
+
 def test_a_training_is_the_librarys(tmp_path: Path) -> None:
     """Without views both see the same images: equal rates, batches and optimiser, equal scores."""
     config = replace(configured("ce"), steps=4, warmup_steps=1, checkpoint_every=4)

@@ -54,7 +54,7 @@ def test_work_is_counted_before_it_is_done(world: World) -> None:
     expected = per_image * (3 * done["trained"] + done["measured"])
     # Images in a batch are a mean, over more batches than these.
     assert cell_work(world, cell) == pytest.approx(expected, rel=0.1)
-    assert measured_speed(world.scorers["large"]) > 0
+    assert measured_speed(world.scorers["large"], "bf16") > 0
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,7 @@ def _config(values: Mapping[str, Any]) -> TrainConfig:
             seed=values["seed"],
             image_blocks=values["image_blocks"],
             text_blocks=values["text_blocks"],
+            mixed_precision=values["mixed_precision"],
         )
         if json.loads(json.dumps(config.exact_values())) == values:
             assert config.name == name

@@ -85,7 +85,7 @@ def main(
         expected = estimate(world, store, tables)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    speed = jobs * measured_speed(world.scorers["large"])
+    speed = jobs * measured_speed(world.scorers["large"], suite.mixed_precision)
     where = f"{jobs} x {each} threads" if jobs > 1 else f"{each} threads"
     typer.echo(
         f"{expected.trainings} trainings, {expected.trainings - expected.missing} of them done; "
@@ -106,8 +106,8 @@ def main(
             f"{suite.groups} training, {suite.validation} validation and {suite.test} test groups "
             f"of each kind, {suite.steps} steps of {suite.batch_size} pairs, {suite.seeds} seeds "
             f"in Tables 2 and 5, {suite.other_seeds} elsewhere; on {device}, {platform.machine()}, "
-            f"{where}, torch {torch.__version__}. Logit scale at the "
-            f"start: {scales}."
+            f"{where}, torch {torch.__version__}, mixed precision: {suite.mixed_precision}. Logit "
+            f"scale at the start: {scales}."
         )
         written = write_results(page or out / "page", experiment, tables, told=told)
     typer.echo(written)

@@ -11,6 +11,8 @@ from stablepref.recipes import TrainConfig
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .ablation_suite import Precision
+
 Margins = Literal["none", "own", "sp", "fixed"]
 Model = Literal["small", "large"]
 
@@ -163,6 +165,7 @@ def method_config(
     seed: int,
     image_blocks: int,
     text_blocks: int,
+    mixed_precision: Precision = "no",
 ) -> TrainConfig:
     """The library's configuration of one training.
 
@@ -175,6 +178,7 @@ def method_config(
         seed: Of order and views.
         image_blocks: Trained ones.
         text_blocks: Likewise.
+        mixed_precision: Of the trained blocks; weights, scores and losses are in float32.
     """
     values: dict[str, Any] = {
         "name": method.name,
@@ -188,6 +192,7 @@ def method_config(
         "seed": seed,
         "image_blocks": image_blocks,
         "text_blocks": text_blocks,
+        "mixed_precision": mixed_precision,
     }
     if method.margins in ("own", "sp"):
         values |= {"b": margins[0], "tau": margins[1]}

@@ -253,6 +253,7 @@ class Experiment:
             seed=seed,
             image_blocks=self.suite.image_blocks,
             text_blocks=self.suite.text_blocks,
+            mixed_precision=self.suite.mixed_precision,
         )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Annotated, Final, final
+from typing import Annotated, Final, Literal, final, get_args
+
+Precision = Literal["no", "bf16"]
 
 _SEVERAL: Final = ("rates", "bs", "taus")
 _FROM_ZERO: Final = ("image_blocks", "text_blocks", "data_seed")
@@ -45,11 +47,18 @@ class Suite:
     image_blocks: Annotated[int, "last image blocks that are trained, in both models"] = 2
     text_blocks: Annotated[int, "last text blocks that are trained, in both models"] = 2
     data_seed: Annotated[int, "seed of the data and of the pool of views"] = 0
+    mixed_precision: Annotated[
+        Precision, "no, or bf16 where units multiply it; measured is in float32 either way"
+    ] = "no"
 
     def __post_init__(self) -> None:
         """Check every value; a single number among several will do."""
         for field in fields(self):
             name, value = field.name, getattr(self, field.name)
+            if name == "mixed_precision":
+                if value not in get_args(Precision):
+                    raise ValueError(f"{name} is {value!r}; expected no or bf16")
+                continue
             if name in _SEVERAL:
                 values = value if isinstance(value, tuple) else (value,)
                 if not values or not all(_is_number(each) and each > 0 for each in values):

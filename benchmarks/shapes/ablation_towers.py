@@ -114,6 +114,11 @@ def plain_attention(device: torch.device) -> AbstractContextManager[None]:
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
+def mixed(device: torch.device, precision: str | None) -> torch.autocast:
+    """Matrix products in bfloat16, weights and what `unit` makes in float32, if it is "bf16"."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
 def _blocks(
     scorer: CLIPScorer, *, image: bool, trained: int
 ) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:

@@ -22,7 +22,7 @@ from stablepref.trainsetup import model_to_train, objective_of, optimizer_of
 
 from .ablation_features import Cached, pool_choice
 from .ablation_measure import Data, disturbed_measures, tested_measures, validation_measures
-from .ablation_towers import Texts, image_features, plain_attention, prompt_features
+from .ablation_towers import Texts, image_features, mixed, plain_attention, prompt_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +117,9 @@ def cached_backward(
     """
     rows = np.array([cached.first[group] + place for group, place in batch.images])
     columns = view_columns(rows.tolist(), config, pool=cached.pool, step=step)
-    scores = batch_scores(model, cached, [group for group, _ in batch.images], rows, columns)
+    groups = [group for group, _ in batch.images]
+    with mixed(model.device, config.mixed_precision):
+        scores = batch_scores(model, cached, groups, rows, columns)
     better, worse, label = (part.to(model.device) for part in batch[1:])
     found = objective_of(config, step)(scores, better, worse, label)
     if found.loss.isfinite():

@@ -10,7 +10,7 @@ import torch
 
 from stablepref.freezing import towers
 
-from .ablation_towers import plain_attention
+from .ablation_towers import mixed, plain_attention
 from .ablation_world import DISTURBANCES
 from .settings import SETTINGS
 
@@ -78,7 +78,7 @@ def cell_work(world: World, cell: Cell) -> float:
     return per_image * (BACKWARD * trained + measured)
 
 
-def measured_speed(scorer: CLIPScorer) -> float:
+def measured_speed(scorer: CLIPScorer, precision: str) -> float:
     """Floating-point operations a second, of training one image block; takes a few seconds."""
     tower = tower_of(scorer)
     block = copy.deepcopy(towers(scorer)[0].blocks[-1]).requires_grad_(True)
@@ -88,7 +88,9 @@ def measured_speed(scorer: CLIPScorer) -> float:
     with plain_attention(scorer.device):
         for _ in range(1 + _REPEATS):  # the first is warm-up
             began = time.perf_counter()
-            gradients = torch.autograd.grad(block(tokens).sum(), wanted)
+            with mixed(scorer.device, precision):
+                found = block(tokens)
+            gradients = torch.autograd.grad(found.sum(), wanted)
             gradients[0].sum().item()  # waits for an accelerator
             seconds.append(time.perf_counter() - began)
     return BACKWARD * tower.per_block() * _MEASURED_IMAGES / min(seconds[1:])
