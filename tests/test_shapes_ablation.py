@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import typer
-from stablepref.benchmarks.shapes import ablation_run
+from stablepref.benchmarks.shapes import ablation_run, ablation_small
 from stablepref.benchmarks.shapes.ablation import main
 from stablepref.benchmarks.shapes.ablation_methods import TABLES
 from stablepref.benchmarks.shapes.ablation_small import main as train_small
-from stablepref.benchmarks.shapes.ablation_small import small_backbone
+from stablepref.benchmarks.shapes.ablation_small import small_backbone, small_model
 from stablepref.benchmarks.shapes.ablation_train import train_cell
 from stablepref.benchmarks.shapes.model import backbone_config
+from stablepref.benchmarks.shapes.train import TrainConfig
 from tiny_lab import save_tiny
 
 import stablepref
@@ -163,13 +164,16 @@ def test_the_page_has_every_section_of_its_tables(whole: Path) -> None:
     page = (whole / "page" / "results.inc").read_text()
     assert page.startswith("3 training, 2 validation and 3 test groups of each kind, 3 steps of 6")
     headings = re.findall(r"^### (.+)$", page, re.MULTILINE)
-    assert headings == ["What held", "Table 1: under disturbances", "What validation chose"]
+    assert headings == [
+        "What held", "Table 1: under disturbances", "Every claim", "What validation chose",
+    ]  # fmt: skip
     for name in ("crop-0.97", "crop-0.9", "jpeg-50", "brightness-1.1", "resize-0.5"):
-        assert page.count(f"| {name} |") == 2
+        assert page.count(f"| {name} |") == 2 * 2
     assert "hflip" not in page
     assert "nan" not in page.lower()
-    # One claim for each pair of methods, kind of disturbance and setting.
-    assert page.count("flips fewer pairs than") == 4 * 2 * 2
+    # Pairs of methods, kinds of disturbances, ends and settings; and once for both settings.
+    assert page.count("flips fewer pairs than") == 4 * 2 * 2 * (2 + 1)
+    assert page.count("agrees more with the truth than") == 2 * 2 * 2 * (2 + 1)
     for table in re.findall(r"(?:^\|.+\n)+", page, re.MULTILINE):
         assert len({row.count("|") for row in table.splitlines()}) == 1
 
@@ -196,15 +200,15 @@ def test_scores_may_begin_in_another_unit(
 def test_all_tables(models: dict[str, Any], tmp_path: Path) -> None:
     main(out=tmp_path, **models, **SIZES)
     page = (tmp_path / "page" / "results.inc").read_text()
-    assert page.count("\n### ") == len(TABLES) + 2
+    assert page.count("\n### ") == len(TABLES) + 3
     assert "nan" not in page.lower()
     assert (tmp_path / "page" / "overfitting.svg").exists()
 
 
 def test_what_is_missing_is_said(models: dict[str, Any], tmp_path: Path) -> None:
     large = models["large"]
-    with pytest.raises(typer.BadParameter, match=r"--small is missing: .* Make it with `python -m"):
-        main(out=tmp_path, large=large)
+    with pytest.raises(typer.BadParameter, match=r"small/model is no folder; .* trained first"):
+        main(out=tmp_path, large=large, plan=True)
     with pytest.raises(typer.BadParameter, match="nowhere is no folder"):
         main(out=tmp_path, small=Path("nowhere"), large=large)
     with pytest.raises(typer.BadParameter, match="'table4' is not one of table2, table1"):
@@ -236,6 +240,25 @@ def test_the_small_model_is_made_by_its_command(tmp_path: Path) -> None:
     whole = backbone_config(700)
     assert small_backbone(700)["embed_dim"] == whole["embed_dim"]
     assert whole["vision_cfg"]["layers"] == 6, "the small one is made from a copy"
+
+
+def test_without_a_small_model_one_is_trained_first(
+    models: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[tuple[Path, str]] = []
+
+    def train(config: TrainConfig, folder: Path, **_: object) -> None:
+        trained.append((folder, config.precision))
+        shutil.copytree(models["small"], folder / "model", dirs_exist_ok=True)
+
+    monkeypatch.setattr(ablation_small, "train", train)
+    assert small_model(tmp_path / "a", "bf16", device="cpu") == tmp_path / "a" / "model"
+    out, large = tmp_path / "out", models["large"]
+    main(out=out, large=large, only=["surface"], **(SIZES | {"rates": "1e-3"}))
+    assert trained == [(tmp_path / "a", "bf16"), (out / "small", "fp32")]
+    before = results(out)
+    main(out=out, only=["surface"], **models, **(SIZES | {"rates": "1e-3"}))
+    assert results(out) == before, "the same model, given by hand"
 
 
 def test_threads_are_torchs(models: dict[str, Any], tmp_path: Path) -> None:

@@ -7,10 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from stablepref.benchmarks.shapes.ablation_cells import Cell, Result, mean_values
-from stablepref.benchmarks.shapes.ablation_claims import claims, claims_table, other_setting
+from stablepref.benchmarks.shapes.ablation_claims import (
+    claims,
+    claims_counts,
+    claims_table,
+    other_setting,
+)
 from stablepref.benchmarks.shapes.ablation_methods import METHODS, TABLES, method_config
 from stablepref.benchmarks.shapes.ablation_plan import START, Choice, Row
 from stablepref.benchmarks.shapes.ablation_plots import draw_overfitting, draw_surfaces
+from stablepref.benchmarks.shapes.ablation_suite import Suite
 from stablepref.benchmarks.shapes.ablation_surfaces import (
     by_rate,
     choices,
@@ -24,7 +30,7 @@ from stablepref.benchmarks.shapes.ablation_world import CROPS, DISTURBANCES
 from stablepref.groupmean import GroupMean
 from stablepref.perturbations import UNSEEN
 
-CHOICE = Choice(1e-4, (0.3, 0.2), 100, 0.812, edge=True, early=False)
+CHOICE = Choice(1e-4, (0.3, 0.2), 100, 0.812, early=False)
 PROMPTS = 8
 
 
@@ -42,7 +48,13 @@ def cell(method: str, seed: int = 0, **values: float) -> Cell:
     return Cell("large", "hpdv2", replace(config, **values))  # type: ignore[arg-type] # fields
 
 
-def row(method: str, *shares: float, end: float = 0.5, flips: float = 0.1) -> Row:
+def row(
+    method: str,
+    *shares: float,
+    end: float = 0.5,
+    flips: float = 0.1,
+    end_flips: float | None = None,
+) -> Row:
     """Seeds with a share of the truth at the stop: 0.02 less elsewhere, 0.01 less disturbed."""
     results = []
     stop = 0 if method == START else CHOICE.stop
@@ -55,12 +67,15 @@ def row(method: str, *shares: float, end: float = 0.5, flips: float = 0.1) -> Ro
                 "fit": measure(0.9),
             }
 
-        changed = {
-            name: {"oracle": measure(share - 0.01), "people": measure(0.5), "flips": measure(flips)}
-            for name in DISTURBANCES
-        }
+        def change(value: float, flips: float) -> dict[str, object]:
+            one = {"oracle": measure(value), "people": measure(0.5), "flips": measure(flips)}
+            return dict.fromkeys(DISTURBANCES, one)
+
+        changed = {str(stop): change(share - 0.01, flips)}
+        if method != START:
+            changed["200"] = change(end - 0.02, flips if end_flips is None else end_flips)
         tested = {str(stop): test(share)} | ({} if method == START else {"200": test(end)})
-        found = {"watched": [], "tested": tested, "disturbed": {str(stop): changed}}
+        found = {"watched": [], "tested": tested, "disturbed": changed}
         results.append(Result(cell(method, seed), found))
     return Row(method, None if method == START else CHOICE, results, stop)
 
@@ -96,11 +111,14 @@ def test_a_diverged_training_is_said() -> None:
 
 
 def test_disturbances_have_change_and_flips() -> None:
-    rows = [row(START, 0.6), row("ce", 0.7, 0.72, flips=0.12)]
+    rows = [row(START, 0.6), row("ce", 0.7, 0.72, flips=0.12, end_flips=0.24)]
     table = cells_of(disturbances(rows))
     assert [line[0] for line in table[2:]] == ["as it is", *DISTURBANCES]
     assert table[2][1:] == ["60.0", "71.0 ± 1.4"]
     assert table[3][2] == "70.0 ± 1.4 (-1.0); 12.0 ± 0.0"
+    after = cells_of(disturbances(rows, end=True))
+    assert after[2][1:] == ["60.0", "50.0 ± 0.0"]
+    assert after[3][1:] == ["59.0 (-1.0); 10.0", "48.0 ± 0.0 (-2.0); 24.0 ± 0.0"]
     assert CROPS == ("crop-0.97", "crop-0.95", "crop-0.93", "crop-0.9")
     assert (*CROPS, *UNSEEN) == DISTURBANCES
 
@@ -134,10 +152,12 @@ def test_how_wide_the_range_of_settings_is() -> None:
     }
     _, _, ce, sp = cells_of(range_of_settings(before, surfaces))
     # Half of the greatest gain is 3 points, and the point that diverged is worse.
-    assert ce == ["cross-entropy", "+4.0", "1 of 4", "1 of 4"]
-    assert sp == ["Stable Preference", "+6.0", "2 of 4", "1 of 4"]
-    flat = {"ce": [watched("ce", [0.6, 0.695])]}
-    assert cells_of(range_of_settings(before, flat))[2][1:] == ["-0.5", "0 of 2", "1 of 2"]
+    assert ce == ["cross-entropy", "+4.0", "1 of 4", "1 of 4", "1 of 4"]
+    assert sp == ["Stable Preference", "+6.0", "1 of 4", "2 of 4", "1 of 4"]
+    flat = {"ce": [watched("ce", [0.692, 0.695])], "sp": [watched("sp", [])]}
+    table = cells_of(range_of_settings(before, flat))
+    assert table[2][1:] == ["-0.5", "2 of 2", "0 of 2", "0 of 2"]
+    assert table[3][1:] == ["diverged", "0 of 2", "0 of 2", "2 of 2"]
 
 
 def test_every_rate_has_its_best_and_its_last() -> None:
@@ -166,12 +186,16 @@ def test_margins_are_a_grid() -> None:
     ]
 
 
-def test_choices_say_where_a_rate_is_at_the_edge() -> None:
-    inside = CHOICE._replace(edge=False)
-    table = cells_of(choices({"ce": inside, "sp": CHOICE}))
+def test_choices_say_what_is_at_the_edge_of_the_tried() -> None:
+    suite = Suite(rates=(1e-5, 1e-4, 1e-3), bs=(0.1, 0.3, 1.0), taus=(0.2, 0.7))
+    edge = CHOICE._replace(rate=1e-3)
+    chosen = {"ce": CHOICE, "sp": edge, "sp-paper": CHOICE, "sp-at-ce-rate": edge}
+    table = cells_of(choices(chosen, suite))
     assert table[2] == ["cross-entropy", "0.0001", "", "", "100", "81.2"]
-    assert table[3] == ["Stable Preference", "0.0001 (edge)", "0.3", "0.2", "100", "81.2"]
-    early = cells_of(choices({"sp": CHOICE._replace(early=True)}))
+    assert table[3][1:] == ["0.001 (edge)", "0.3", "0.2 (edge)", "100", "81.2"]
+    assert table[4][1:4] == ["0.0001", "0.3", "0.2"], "its own b and tau"
+    assert table[5][1:4] == ["0.001", "0.3", "0.2 (edge)"], "cross-entropy's rate"
+    early = cells_of(choices({"sp": CHOICE._replace(early=True)}, suite))
     assert early[2][4] == "100 (in step 1)"
 
 
@@ -247,18 +271,34 @@ def test_claims_are_judged_in_their_direction() -> None:
     assert lines[4][4] == "the opposite"
     assert lines[3][3] == "none"
     across = claims({("table5", "large", "imagereward"): rows})
-    assert across[0].says.endswith("on hpdv2, each at its stop")
+    assert across[0].setting == "imagereward, tested on hpdv2"
+    (line,) = cells_of(claims_counts(across))[2:3]
+    assert line[0] == "Table 5"
+    assert line[2:] == ["1", "", "", ""]
+    counts = cells_of(claims_counts([*found, *found]))
+    assert counts[0][2:] == ["held", "not decided", "no difference", "the opposite"]
+    assert [line[2:] for line in counts[2:5]] == [
+        ["2", "", "", ""], ["", "", "2", ""], ["", "", "", "2"],
+    ]  # fmt: skip
+    gone = claims_counts([found[0]._replace(found=None)])
+    assert cells_of(gone)[0][-1] == "diverged"
+    assert cells_of(gone)[2][2:] == ["", "", "", "", "1"]
     assert (other_setting("hpdv2"), other_setting("imagereward")) == ("imagereward", "hpdv2")
     flips = {"ce-augmented": 0.2, "ce": 0.1, "ce-ai": 0.1, "sp": 0.05}
-    rows = [row(START, 0.6), *(row(name, 0.7, 0.7, flips=share) for name, share in flips.items())]
+    rows = [
+        row(START, 0.6),
+        *(row(name, 0.7, 0.7, flips=x, end_flips=2 * x) for name, x in flips.items()),
+    ]
     found = claims({("table1", "large", "hpdv2"): rows})
-    assert [claim.found and claim.found.verdict for claim in found] == [
-        *["no difference"] * 2, *["held"] * 6,
+    # Of both kinds of disturbances at the stop and then at the end: four of flips, two of truth.
+    kind = ["no difference", *["held"] * 3, *["no difference"] * 2]
+    assert [claim.verdict for claim in found] == [
+        *kind * 2, *(["no difference", "held", "held", "no difference"] + ["no difference"] * 2) * 2
     ]  # fmt: skip
-    for place, more in ((-3, 0.2), (-1, 0.1)):  # the model before training flips 0.1
+    for place, advantage in ((2, 0.15), (3, 0.05), (14, 0.3), (15, 0.0)):
         own = found[place].found
         assert own is not None
-        assert own.difference == pytest.approx(more - 0.05)
+        assert own.difference == pytest.approx(advantage)
         assert own.seeds == 2
 
 

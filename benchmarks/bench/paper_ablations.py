@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 CELLS: Final = "cells"
 COMMAND: Final = (
-    "python -m stablepref.benchmarks.shapes.ablation --small runs/shapes-small/model "
-    "--logit-scale 5 --out runs/ablations"
+    "python -m stablepref.benchmarks.shapes.ablation --logit-scale 5 --out runs/ablations"
 )
 """What makes the folder."""
 _PER_CENT: Final = 100

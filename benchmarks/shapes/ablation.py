@@ -1,8 +1,8 @@
 """The paper's ablations in the laboratory, where the truth is known and annotators err.
 
-Run ``python -m stablepref.benchmarks.shapes.ablation --small MODEL --out FOLDER``. Needs the extra
-``bench``. Each training is one file: a run that is killed goes on where it was. What is compared,
-and why so, is in docs/ablations.md.
+Run ``python -m stablepref.benchmarks.shapes.ablation --out FOLDER``. Needs the extra ``bench``.
+Each training is one file: a run that is killed goes on where it was. What is compared, and why so,
+is in docs/ablations.md.
 """
 
 import platform
@@ -22,11 +22,10 @@ from .ablation_methods import TABLES, Model
 from .ablation_page import write_results
 from .ablation_plan import Experiment
 from .ablation_run import Runner, estimate
+from .ablation_small import MODEL_NAME, small_model
 from .ablation_suite import Suite
 from .ablation_work import measured_speed, told_time
 from .ablation_world import open_world
-
-MAKE_SMALL = "python -m stablepref.benchmarks.shapes.ablation_small --out runs/shapes-small"
 
 
 @with_settings(Suite, panel="Sizes, the same for every method")
@@ -34,7 +33,8 @@ def main(
     *,
     out: Annotated[Path, typer.Option(help="folder for data, cached tokens and results")],
     small: Annotated[
-        Path | None, typer.Option(help=f"the small model's folder, made by: {MAKE_SMALL}")
+        Path | None,
+        typer.Option(help="the small model's folder; if left out, one is trained first"),
     ] = None,
     large: Annotated[
         str, typer.Option(help="the large model: a zoo name or a folder")
@@ -61,17 +61,17 @@ def main(
 ) -> None:
     """Run the ablations, or go on with them, and write their tables and figures."""
     tables = _chosen(only)
-    if small is None or not small.is_dir():
-        what = "--small is missing" if small is None else f"{small} is no folder"
+    if plan and small is None:
+        small = out / "small" / MODEL_NAME
+    if small is not None and not small.is_dir():
         raise typer.BadParameter(
-            f"{what}: the suite needs a second, smaller model. Make it with `{MAKE_SMALL}` and "
-            "give --small runs/shapes-small/model",
+            f"{small} is no folder; expected the small model. Without --small and --plan it is "
+            "trained first",
             param_hint="--small",
         )
     each = threads or max(1, torch.get_num_threads() // jobs)
     if threads or jobs > 1:
         torch.set_num_threads(each)
-    names: dict[Model, str] = {"small": str(small), "large": large}
     try:
         given: dict[str, Any] = {
             name: read_setting(Suite, name, text)
@@ -79,6 +79,9 @@ def main(
             if text is not None
         }
         suite = Suite(**given)
+        if small is None:
+            small = small_model(out / "small", suite.mixed_precision, device=device)
+        names: dict[Model, str] = {"small": str(small), "large": large}
         opener = partial(open_world, out, suite, names, device=device, logit_scale=logit_scale)
         world = opener()
         store = Store(out / "cells", suite, world.weights)
@@ -110,7 +113,8 @@ def main(
             f"scale at the start: {scales}."
         )
         written = write_results(page or out / "page", experiment, tables, told=told)
-    typer.echo(written)
+    seconds = estimate(world, store, tables).seconds
+    typer.echo(f"{expected.trainings} trainings of {told_time(seconds)} in all: {written}")
 
 
 def _chosen(only: list[str] | None) -> list[str]:

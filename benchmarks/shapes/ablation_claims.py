@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from stablepref.perturbations import UNSEEN
@@ -10,7 +11,7 @@ from .ablation_plan import START
 from .ablation_statistics import Paired, paired
 from .ablation_tables import (
     difference_text,
-    disturbed_flips,
+    disturbed,
     held_out_means,
     lost,
     markdown,
@@ -46,7 +47,9 @@ _NAMES = {
     "overfitting": "Section 1",
 }
 _STEADIER = (("ce-ai", "ce"), ("sp", "ce"), ("sp", "ce-augmented"), ("sp", START))
+_TRUER = (("ce-ai", "ce-augmented"), ("sp", "ce-augmented"))
 _LONG = ("sp", "sp-at-ce-rate")
+_ENDS = ((False, "each at its stop"), (True, "after the last step"))
 
 
 class Claim(NamedTuple):
@@ -56,7 +59,7 @@ class Claim(NamedTuple):
         table: Where the paper makes it.
         says: In words.
         model: Size.
-        setting: Trained on.
+        setting: Trained on, and tested on if that is another.
         found: The claimed advantage, positive if the claim holds; None if a training diverged.
     """
 
@@ -66,11 +69,16 @@ class Claim(NamedTuple):
     setting: str
     found: Paired | None
 
+    @property
+    def verdict(self) -> str:
+        """What was found of it."""
+        return "diverged" if self.found is None else self.found.verdict
+
 
 def claims(rows: RowsOf) -> list[Claim]:
     """Every claim that the given tables bear on."""
     return [
-        Claim(table, says, model, setting, found)
+        Claim(table, says, model, _where(table, setting), found)
         for (table, model, setting), some in rows.items()
         for says, found in _of_table(table, setting, {row.method: row for row in some})
     ]
@@ -84,17 +92,35 @@ def claims_table(found: Sequence[Claim]) -> str:
             claim.says,
             f"{claim.model}, {claim.setting}",
             difference_text(claim.found),
-            "diverged" if claim.found is None else claim.found.verdict,
+            claim.verdict,
         )
         for claim in found
     ]
     return markdown(("of", "claim", "model, data", "advantage, points", "here"), lines)
 
 
+def claims_counts(found: Sequence[Claim]) -> str:
+    """In how many places each claim held, was not decided, or turned out the other way."""
+    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for claim in found:
+        counts[claim.table, claim.says][claim.verdict] += 1
+    verdicts = ["held", "not decided", "no difference", "the opposite"]
+    verdicts += ["diverged"] * any(claim.verdict == "diverged" for claim in found)
+    lines = [
+        (_NAMES[table], says, *(str(count[verdict] or "") for verdict in verdicts))
+        for (table, says), count in counts.items()
+    ]
+    return markdown(("of", "claim", *verdicts), lines)
+
+
 def other_setting(setting: str) -> str:
     """The setting that a model was not trained on."""
     (other,) = (name for name in SETTINGS if name != setting)
     return other
+
+
+def _where(table: str, setting: str) -> str:
+    return f"{setting}, tested on {other_setting(setting)}" if table == "table5" else setting
 
 
 def _of_table(
@@ -104,22 +130,29 @@ def _of_table(
     for name, better, worse in _BETTER:
         if name == table:
             says = f"{title_of(better)} agrees more with the truth than {title_of(worse)}"
-            if table == "table5":
-                says += f", on {where}"
-            for end, when in ((False, "each at its stop"), (True, "after the last step")):
+            for end, when in _ENDS:
                 ours, theirs = (
                     held_out_means(rows[each], where, "oracle", end=end) for each in (better, worse)
                 )
                 yield f"{says}, {when}", paired(ours, theirs)
     if table == "table1":
-        for steady, other in _STEADIER:
+        for end, when in _ENDS:
             for kind, names in (("crops", CROPS), ("unseen disturbances", UNSEEN)):
-                says = f"{title_of(steady)} flips fewer pairs than {title_of(other)} under {kind}"
-                # What is claimed is that the other flips more.
-                fewer, more = (disturbed_flips(rows[each], names) for each in (steady, other))
-                # The model before training is the same for all seeds.
-                more = more * len(fewer) if other == START else more
-                yield says, paired(more, fewer)
+                for steady, other in _STEADIER:
+                    says = f"{title_of(steady)} flips fewer pairs than {title_of(other)}"
+                    # What is claimed is that the other flips more.
+                    fewer, more = (
+                        disturbed(rows[each], names, "flips", end=end) for each in (steady, other)
+                    )
+                    # The model before training is the same for all seeds.
+                    more = more * len(fewer) if other == START else more
+                    yield f"{says} under {kind}, {when}", paired(more, fewer)
+                for truer, other in _TRUER:
+                    says = f"{title_of(truer)} agrees more with the truth than {title_of(other)}"
+                    ours, theirs = (
+                        disturbed(rows[each], names, "oracle", end=end) for each in (truer, other)
+                    )
+                    yield f"{says} under {kind}, {when}", paired(ours, theirs)
     if table == "overfitting":
         _, their_peak, their_end = peak_and_end(rows["ce"], setting)
         for name in _LONG:

@@ -43,8 +43,6 @@ class Choice(NamedTuple):
         margins: b and τ.
         stop: After which step the model is taken.
         people: Agreement there with the annotators of the validation groups.
-        edge: Whether the rate is the lowest or highest that was tried, and better ones may lie
-            beyond.
         early: Whether it stops before step 1 ends, so that step 2 never ran.
     """
 
@@ -52,7 +50,6 @@ class Choice(NamedTuple):
     margins: tuple[float, float]
     stop: int
     people: float
-    edge: bool
     early: bool
 
 
@@ -110,7 +107,7 @@ class Experiment:
     def choice(self, setting: str, name: str) -> Choice:
         """What a method trains with on a setting; its tuning is run where it was not."""
         if (setting, name) not in self._choices:
-            best = _best(self.surface(setting, name), self.suite.rates)
+            best = _best(self.surface(setting, name))
             self._choices[setting, name] = best
         return self._choices[setting, name]
 
@@ -172,7 +169,7 @@ class Experiment:
         return self._over_rates(setting, name, PAPER_MARGINS)
 
     def _margin_cells(self, setting: str, name: str) -> list[Cell]:
-        best = _best(self.run(self._first_cells(setting, name)), self.suite.rates)
+        best = _best(self.run(self._first_cells(setting, name)))
         pairs = product(self.suite.bs, self.suite.taus)
         return [self._tuned(setting, METHODS[name], best.rate, pair) for pair in pairs]
 
@@ -186,7 +183,7 @@ class Experiment:
         if kind != "own":
             return PAPER_MARGINS
         if (setting, name) not in self._margins:
-            best = _best(self.margin_grid(setting, name), self.suite.rates)
+            best = _best(self.margin_grid(setting, name))
             self._margins[setting, name] = best.margins
         return self._margins[setting, name]
 
@@ -224,7 +221,7 @@ class Experiment:
         robust = model == "large" and any(
             name in each.methods for each in TABLES.values() if each.disturbed
         )
-        return Cell(model, setting, config, tested=ends, disturbed=(choice.stop,) * robust)
+        return Cell(model, setting, config, tested=ends, disturbed=ends * robust)
 
     def _start(self, model: Model, setting: str) -> Cell:
         config = self._config(
@@ -257,19 +254,15 @@ class Experiment:
         )
 
 
-def _best(results: Sequence[Result], rates: Sequence[float]) -> Choice:
-    """The highest agreement with the validation's annotators; of equal ones the least training."""
+def _best(results: Sequence[Result]) -> Choice:
+    """The highest agreement with the validation's annotators; of equal ones the lowest rate."""
     candidates = [
-        (-row["people"], int(row["step"]), result.cell.config)
+        (-row["people"], result.cell.config.learning_rate, int(row["step"]), result.cell.config)
         for result in results
         for row in result.watched
     ]
     if not candidates:
         raise ValueError("every training diverged: give lower --rates")
-    people, stop, config = min(
-        candidates, key=lambda each: (each[0], each[1], each[2].learning_rate)
-    )
-    rate = config.learning_rate
-    edge = rate in (min(rates), max(rates))
+    people, rate, stop, config = min(candidates, key=lambda each: each[:3])
     early = stop <= config.order_steps
-    return Choice(rate, (config.b, config.tau), stop, -people, edge, early)
+    return Choice(rate, (config.b, config.tau), stop, -people, early)

@@ -39,12 +39,14 @@ class Estimate(NamedTuple):
         missing: Of which have no result yet.
         work: Floating-point operations of these, and of the frozen blocks before them.
         size: Bytes of tokens that those blocks will write.
+        seconds: That the others took, one after the other.
     """
 
     trainings: int
     missing: int
     work: float
     size: int
+    seconds: float
 
 
 def estimate(world: World, store: Store, tables: Sequence[str]) -> Estimate:
@@ -67,6 +69,7 @@ def estimate(world: World, store: Store, tables: Sequence[str]) -> Estimate:
                 "weak views of an image at once; expected no fewer"
             )
     missing = [cell for cell in cells.values() if not store.has(cell)]
+    done = [store.read(cell).found for cell in cells.values() if store.has(cell)]
     settings: dict[Model, set[str]] = {}
     for cell in missing:
         settings.setdefault(cell.model, set()).add(cell.setting)
@@ -76,7 +79,8 @@ def estimate(world: World, store: Store, tables: Sequence[str]) -> Estimate:
         tower = tower_of(world.scorers[model])
         work += variants * tower.per_block() * (tower.blocks - world.suite.image_blocks)
         size += variants * tower.tokens * tower.width * _FLOAT_BYTES
-    return Estimate(len(cells), len(missing), work, size)
+    seconds = sum(found["seconds"] for found in done)
+    return Estimate(len(cells), len(missing), work, size, seconds)
 
 
 def supposed(cell: Cell) -> Result:

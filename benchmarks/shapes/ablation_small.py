@@ -5,7 +5,7 @@ with the same options and it continues.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -13,6 +13,9 @@ from .batches import BatchConfig
 from .model import backbone_config
 from .train import TrainConfig, train
 from .vocabulary import VOCABULARY_NAME, load_tokenizer, write_vocabulary
+
+MODEL_NAME: Final = "model"
+"""Where a training keeps its model."""
 
 
 def small_backbone(vocab_size: int) -> dict[str, Any]:
@@ -25,6 +28,21 @@ def small_backbone(vocab_size: int) -> dict[str, Any]:
         "vision_cfg": whole["vision_cfg"] | {"layers": 4, "width": 128},
         "text_cfg": whole["text_cfg"] | {"layers": 3, "width": 96, "heads": 3},
     }
+
+
+def small_model(folder: Path, precision: str, *, device: str) -> Path:
+    """The small model of a suite, trained first if it is not there or not finished.
+
+    Args:
+        folder: Of its training.
+        precision: The suite's mixed precision: "no" or "bf16".
+        device: Where to train.
+
+    Raises:
+        ValueError: The folder holds another training.
+    """
+    main(folder, precision="bf16" if precision == "bf16" else "fp32", device=device)
+    return folder / MODEL_NAME
 
 
 def main(
@@ -47,7 +65,7 @@ def main(
         backbone=small_backbone(load_tokenizer(vocabulary).vocab_size),
     )
     train(config, out, device=device, workers=workers)
-    typer.echo(out / "model")
+    typer.echo(out / MODEL_NAME)
 
 
 if __name__ == "__main__":

@@ -12,21 +12,25 @@ if TYPE_CHECKING:
 
     from .ablation_cells import Result
     from .ablation_plan import Choice
+    from .ablation_suite import Suite
 
-WORSE = 0.01
-"""Agreement that a point of a surface may lose before it counts as worse than no training."""
+NEAR = 0.01
+"""Agreement that tells a point of a surface from no training, or from the method's best point."""
 
 
-def choices(chosen: Mapping[str, Choice]) -> str:
-    """What validation chose for each method."""
+def choices(chosen: Mapping[str, Choice], suite: Suite) -> str:
+    """What validation chose for each method of a suite, and what lies at the edge of the tried."""
     lines = [
         (
             title_of(name),
-            f"{choice.rate:g}{' (edge)' if choice.edge else ''}",
+            _tried(choice.rate, suite.rates, told=not METHODS[name].rate_of),
             *(
                 ("", "")
                 if METHODS[name].margins == "none"
-                else (f"{margin:g}" for margin in choice.margins)
+                else (
+                    _tried(margin, tried, told=METHODS[name].margins != "fixed")
+                    for margin, tried in zip(choice.margins, (suite.bs, suite.taus), strict=True)
+                )
             ),
             stop_text(choice),
             f"{100 * choice.people:.1f}",
@@ -74,7 +78,7 @@ def surface(results: Sequence[Result]) -> str:
 
 
 def range_of_settings(before: Result, surfaces: Mapping[str, Sequence[Result]]) -> str:
-    """In how many of the rates and steps each method gains, and in how many it harms.
+    """In how many of the rates and steps each method gains, is near its best, and harms.
 
     Args:
         before: The model without training, whose validation was watched.
@@ -85,21 +89,24 @@ def range_of_settings(before: Result, surfaces: Mapping[str, Sequence[Result]]) 
         name: [row["oracle"] - start for result in results for row in result.watched]
         for name, results in surfaces.items()
     }
-    half = max(max(values) for values in gains.values()) / 2
+    half = max(max(values, default=0.0) for values in gains.values()) / 2
     lines = []
     for name, values in gains.items():
         results = surfaces[name]
         points = sum(len(result.cell.watched) for result in results)
         # Points that a diverged training did not reach are worse.
-        worse = points - sum(value > -WORSE for value in values)
+        worse = points - sum(value > -NEAR for value in values)
         much = sum(value >= half > 0 for value in values)
+        best = max(values, default=0.0)
+        near = sum(value > best - NEAR for value in values)
         lines.append(
-            (title_of(name), f"{100 * max(values):+.1f}", f"{much} of {points}",
-             f"{worse} of {points}")
+            (title_of(name), f"{100 * best:+.1f}" if values else "diverged",
+             *(f"{count} of {points}" for count in (near, much, worse)))
         )  # fmt: skip
     header = (
-        "method", "greatest gain, points", "gains half of the greatest of all or more",
-        f"worse than before training by {100 * WORSE:g} point or more",
+        "method", "greatest gain, points", f"within {100 * NEAR:g} point of its own best",
+        "gains half of the greatest of all or more",
+        f"worse than before training by {100 * NEAR:g} point or more",
     )  # fmt: skip
     return markdown(header, lines)
 
@@ -119,3 +126,8 @@ def _best_and_last(result: Result) -> str:
     last = oracle.get(result.cell.watched[-1])
     best = f"{100 * max(oracle.values()):.1f}; " if oracle else ""
     return best + ("diverged" if last is None else f"{100 * last:.1f}")
+
+
+def _tried(value: float, values: Sequence[float], *, told: bool) -> str:
+    """A chosen value, and whether better ones may lie beyond those that were tried."""
+    return f"{value:g}{' (edge)' if told and value in (min(values), max(values)) else ''}"

@@ -72,32 +72,26 @@ def stop_text(choice: Choice) -> str:
     return f"{choice.stop} (in step 1)" if choice.early else str(choice.stop)
 
 
-def disturbances(rows: Sequence[Row]) -> str:
-    """Accuracy under disturbances, and the share of pairs whose order flips; a column a method."""
-    lines = [
-        (
-            "as it is",
-            *(
-                _percent(spread(held_out_means(row, row.results[0].cell.setting, "oracle")))
-                for row in rows
-            ),
-        )
+def disturbances(rows: Sequence[Row], *, end: bool = False) -> str:
+    """Accuracy under disturbances, and the share of pairs whose order flips; a column a method.
+
+    Args:
+        rows: Of one model trained on one setting.
+        end: After the last step, and not at each method's stop.
+    """
+    undisturbed = [
+        spread(held_out_means(row, row.results[0].cell.setting, "oracle", end=end)) for row in rows
     ]
+    lines = [("as it is", *map(_percent, undisturbed))]
     for name in DISTURBANCES:
         cells = []
-        for row in rows:
-            after = spread(disturbed(row, name, "oracle"))
-            before = spread(held_out_means(row, row.results[0].cell.setting, "oracle"))
+        for row, before in zip(rows, undisturbed, strict=True):
+            after = spread(disturbed(row, (name,), "oracle", end=end))
             change = f" ({100 * (after.mean - before.mean):+.1f})" if after.seeds else ""
-            flips = spread(disturbed(row, name, "flips"))
+            flips = spread(disturbed(row, (name,), "flips", end=end))
             cells.append(f"{_percent(after)}{change}; {_percent(flips)}")
         lines.append((name, *cells))
     return markdown(("disturbance", *(title_of(row.method) for row in rows)), lines)
-
-
-def disturbed(row: Row, *names: str) -> list[GroupMean | None]:
-    """A measure of each seed under a disturbance, at the stopping step."""
-    return [result.disturbed(row.stop, *names) for result in row.results]
 
 
 def overfitting(rows: Sequence[Row], *, tested_on: str) -> str:
@@ -152,11 +146,14 @@ def lost(
     ]
 
 
-def disturbed_flips(row: Row, names: Sequence[str]) -> list[GroupMean | None]:
-    """Flips of each seed over several disturbances."""
+def disturbed(
+    row: Row, names: Sequence[str], measure: str, *, end: bool = False
+) -> list[GroupMean | None]:
+    """A measure of each seed over disturbances, at the stop or after the last step."""
     found = []
     for result in row.results:
-        means = [result.disturbed(row.stop, name, "flips") for name in names]
+        step = result.cell.config.steps if end and row.method != START else row.stop
+        means = [result.disturbed(step, name, measure) for name in names]
         present = [mean for mean in means if mean is not None]
         found.append(together(present) if present else None)
     return found
