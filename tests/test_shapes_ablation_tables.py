@@ -4,84 +4,22 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from stablepref.benchmarks.shapes.ablation_cells import Cell, Result, mean_values
+from ablation_rows import CHOICE, cell, cells_of, measure, row
+from stablepref.benchmarks.shapes.ablation_cells import Result
 from stablepref.benchmarks.shapes.ablation_claims import (
     claims,
     claims_counts,
     claims_table,
     other_setting,
 )
-from stablepref.benchmarks.shapes.ablation_methods import METHODS, TABLES, method_config
-from stablepref.benchmarks.shapes.ablation_plan import START, Choice, Row
-from stablepref.benchmarks.shapes.ablation_plots import draw_overfitting, draw_surfaces
-from stablepref.benchmarks.shapes.ablation_suite import Suite
-from stablepref.benchmarks.shapes.ablation_surfaces import (
-    by_rate,
-    choices,
-    margin_grid,
-    range_of_settings,
-    surface,
-)
+from stablepref.benchmarks.shapes.ablation_methods import TABLES
+from stablepref.benchmarks.shapes.ablation_plan import START, Row
+from stablepref.benchmarks.shapes.ablation_plots import draw_overfitting
 from stablepref.benchmarks.shapes.ablation_tables import comparison, disturbances, overfitting
 from stablepref.benchmarks.shapes.ablation_world import CROPS, DISTURBANCES
 
-from stablepref.groupmean import GroupMean
 from stablepref.perturbations import UNSEEN
-
-CHOICE = Choice(1e-4, (0.3, 0.2), 100, 0.812, early=False)
-PROMPTS = 8
-
-
-def measure(share: float) -> dict[str, list[float]]:
-    """The same share of the 20 pairs of each of eight prompts."""
-    return mean_values(GroupMean(np.full(PROMPTS, 20 * share), np.full(PROMPTS, 20.0)))
-
-
-def cell(method: str, seed: int = 0, **values: float) -> Cell:
-    name = "ce" if method == START else method
-    config = method_config(
-        METHODS[name], rate=1e-4, margins=(0.3, 0.2), steps=200, batch_size=8, seed=seed,
-        image_blocks=1, text_blocks=1,
-    )  # fmt: skip
-    return Cell("large", "hpdv2", replace(config, **values))  # type: ignore[arg-type] # fields
-
-
-def row(
-    method: str,
-    *shares: float,
-    end: float = 0.5,
-    flips: float = 0.1,
-    end_flips: float | None = None,
-) -> Row:
-    """Seeds with a share of the truth at the stop: 0.02 less elsewhere, 0.01 less disturbed."""
-    results = []
-    stop = 0 if method == START else CHOICE.stop
-    for seed, share in enumerate(shares):
-
-        def test(value: float) -> dict[str, object]:
-            return {
-                "hpdv2": {"oracle": measure(value), "people": measure(value - 0.05)},
-                "imagereward": {"oracle": measure(value - 0.02), "people": measure(0.6)},
-                "fit": measure(0.9),
-            }
-
-        def change(value: float, flips: float) -> dict[str, object]:
-            one = {"oracle": measure(value), "people": measure(0.5), "flips": measure(flips)}
-            return dict.fromkeys(DISTURBANCES, one)
-
-        changed = {str(stop): change(share - 0.01, flips)}
-        if method != START:
-            changed["200"] = change(end - 0.02, flips if end_flips is None else end_flips)
-        tested = {str(stop): test(share)} | ({} if method == START else {"200": test(end)})
-        found = {"watched": [], "tested": tested, "disturbed": changed}
-        results.append(Result(cell(method, seed), found))
-    return Row(method, None if method == START else CHOICE, results, stop)
-
-
-def cells_of(table: str) -> list[list[str]]:
-    return [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()]
 
 
 def test_a_comparison_has_means_deviations_and_differences() -> None:
@@ -121,82 +59,6 @@ def test_disturbances_have_change_and_flips() -> None:
     assert after[3][1:] == ["59.0 (-1.0); 10.0", "48.0 ± 0.0 (-2.0); 24.0 ± 0.0"]
     assert CROPS == ("crop-0.97", "crop-0.95", "crop-0.93", "crop-0.9")
     assert (*CROPS, *UNSEEN) == DISTURBANCES
-
-
-def watched(method: str, values: list[float], **config: float) -> Result:
-    rows = [
-        {"step": 10 * (n + 1), "people": v, "oracle": v, "grad_norm": 2 * v, "effective_pairs": 3}
-        for n, v in enumerate(values)
-    ]
-    planned = replace(cell(method, **config), watched=(10, 20))
-    return Result(planned, {"watched": rows, "tested": {}, "disturbed": {}})
-
-
-def test_a_surface_has_rates_steps_and_norms() -> None:
-    results = [
-        watched("ce", [0.5, 0.6], learning_rate=1e-5), watched("ce", [0.7], learning_rate=1e-2)
-    ]  # fmt: skip
-    assert cells_of(surface(results)) == [
-        ["rate", "step 10", "step 20"],
-        ["---"] * 3,
-        ["1e-05", "50.0; 1; 3.0", "60.0; 1.2; 3.0"],
-        ["0.01", "70.0; 1.4; 3.0", "diverged"],
-    ]
-
-
-def test_how_wide_the_range_of_settings_is() -> None:
-    before = Result(cell(START), {"watched": [{"step": 0, "people": 0.6, "oracle": 0.70}]})
-    surfaces = {
-        "ce": [watched("ce", [0.70, 0.725]), watched("ce", [0.74, 0.68])],
-        "sp": [watched("sp", [0.76, 0.735]), watched("sp", [0.695])],
-    }
-    _, _, ce, sp = cells_of(range_of_settings(before, surfaces))
-    # Half of the greatest gain is 3 points, and the point that diverged is worse.
-    assert ce == ["cross-entropy", "+4.0", "1 of 4", "1 of 4", "1 of 4"]
-    assert sp == ["Stable Preference", "+6.0", "1 of 4", "2 of 4", "1 of 4"]
-    flat = {"ce": [watched("ce", [0.692, 0.695])], "sp": [watched("sp", [])]}
-    table = cells_of(range_of_settings(before, flat))
-    assert table[2][1:] == ["-0.5", "2 of 2", "0 of 2", "0 of 2"]
-    assert table[3][1:] == ["diverged", "0 of 2", "0 of 2", "2 of 2"]
-
-
-def test_every_rate_has_its_best_and_its_last() -> None:
-    surfaces = {
-        "ce": [watched("ce", [0.8, 0.7], learning_rate=r) for r in (1e-5, 1e-4)],
-        "sp": [watched("sp", [0.75], learning_rate=1e-5), watched("sp", [], learning_rate=1e-4)],
-    }
-    assert cells_of(by_rate(surfaces)) == [
-        ["method", "1e-05", "0.0001"],
-        ["---"] * 3,
-        ["cross-entropy", "80.0; 70.0", "80.0; 70.0"],
-        ["Stable Preference", "75.0; diverged", "diverged"],
-    ]
-
-
-def test_margins_are_a_grid() -> None:
-    results = [
-        watched("sp", values, b=b, tau=tau)
-        for (b, tau), values in {
-            (0.1, 0.2): [0.5, 0.7, 0.7], (0.1, 0.8): [0.6], (1.0, 0.2): [0.4, 0.3], (1.0, 0.8): [],
-        }.items()
-    ]  # fmt: skip
-    assert cells_of(margin_grid(results))[2:] == [
-        ["b = 0.1", "70.0; step 20", "60.0; step 10"],
-        ["b = 1", "40.0; step 10", "diverged"],
-    ]
-
-
-def test_choices_say_what_is_at_the_edge_of_the_tried() -> None:
-    suite = Suite(rates=(1e-5, 1e-4, 1e-3), bs=(0.1, 0.3, 1.0), taus=(0.2, 0.7))
-    edge = CHOICE._replace(rate=1e-3)
-    chosen = {"ce": CHOICE, "sp": edge, "sp-paper": CHOICE, "sp-at-ce-rate": edge}
-    table = cells_of(choices(chosen, suite))
-    assert table[2] == ["cross-entropy", "0.0001", "", "", "100", "81.2"]
-    assert table[3][1:] == ["0.001 (edge)", "0.3", "0.2 (edge)", "100", "81.2"]
-    assert table[4][1:4] == ["0.0001", "0.3", "0.2"], "its own b and tau"
-    assert table[5][1:4] == ["0.001", "0.3", "0.2 (edge)"], "cross-entropy's rate"
-    early = cells_of(choices({"sp": CHOICE._replace(early=True)}, suite))
-    assert early[2][4] == "100 (in step 1)"
 
 
 def curve(method: str, *values: float) -> Row:
@@ -320,12 +182,3 @@ def test_figures_are_drawn_the_same_each_time(tmp_path: Path) -> None:
     assert one == two
     assert one.rstrip().endswith(b"</svg>")
     assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_surface_is_drawn_where_a_training_diverged_or_a_gradient_vanished(
-    tmp_path: Path,
-) -> None:
-    results = [watched("ce", [0.5, 0.6]), watched("ce", [0.7])]
-    results[0].watched[1]["grad_norm"] = 0.0
-    draw_surfaces(tmp_path / "s.svg", {"ce": results})
-    assert (tmp_path / "s.svg").read_bytes().rstrip().endswith(b"</svg>")
