@@ -1,12 +1,21 @@
 """Fixtures that more than one test module uses."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from commandline import draw_pictures
 from tiny import tiny_clip
+
+
+@pytest.fixture(autouse=True)
+def _own_accelerator() -> Iterator[None]:
+    """A process keeps accelerate's first precision and device; the next test may ask for others."""
+    yield
+    if (state := sys.modules.get("accelerate.state")) is not None:
+        state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """`stablepref finetune` as a user meets it."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -16,12 +15,6 @@ QUICK = (
     *("--steps=2", "--batch-size=2", "--sampling-steps=2", "--last-steps=2", "--guidance=1"),
     *("--height=16", "--width=16", "--samples=1", "--monitor-views=1", "--sample-every=1"),
 )
-
-
-@pytest.fixture(autouse=True)
-def _own_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -26,12 +25,6 @@ QUICK = (
     *("--checkpoint-every=2", "--log-every=1"),
     "--mixed-precision=no",  # exact, whatever the CPU multiplies
 )
-
-
-@pytest.fixture(autouse=True)
-def _own_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

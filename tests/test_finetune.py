@@ -1,7 +1,6 @@
 """Fine-tuning from end to end: rewards rise, plain diffusers draws the same, folders say it all."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,6 @@ from stablepref.integrations.finetune_batches import sample_pictures
 from stablepref.integrations.reward import DifferentiableReward
 from tiny import tiny_clip
 from tiny_finetune import PROMPTS, SIDE, bright, noisy_pipeline, pipeline, quick
-
-
-@pytest.fixture(autouse=True)
-def _own_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

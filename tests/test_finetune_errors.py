@@ -1,6 +1,6 @@
 """What a fine-tuning cannot use is told clearly, and leaves the pipeline as it was."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,6 @@ from stablepref.integrations.reward import DifferentiableReward
 from tiny import tiny_clip
 from tiny_finetune import PROMPTS, bright, pipeline, quick
 from torch import Tensor
-
-
-@pytest.fixture(autouse=True)
-def _own_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def with_safety_checker(pipe: DiffusionPipeline) -> None:

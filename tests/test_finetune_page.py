@@ -1,22 +1,14 @@
 """The Python of the page on fine-tuning runs, as a reader would type it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from accelerate.state import AcceleratorState
 from test_docs import DOCS, python_blocks
 from tiny_finetune import pipeline
 
 from stablepref.finetune_config import FinetuneConfig
 
 PAGE = (DOCS / "finetuning.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture(autouse=True)
-def _own_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

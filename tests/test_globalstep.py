@@ -4,7 +4,6 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from ranked import ranked_groups
 from tiny import tiny_clip
 from torch.nn import functional
@@ -30,12 +28,6 @@ from stablepref.viewscores import ViewScores
 GROUPS = ranked_groups()
 STEP = 3
 Weighting = Literal["order", "margin", "none"]
-
-
-@pytest.fixture(autouse=True)
-def _own_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def small_model() -> CLIPScorer:

@@ -5,13 +5,11 @@ Run with ``pytest -m slow tests/test_learning.py``: about a minute on two cores.
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import open_clip
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 import stablepref
 from stablepref.clip import CLIPScorer
@@ -19,12 +17,6 @@ from stablepref.preprocess import Preprocess
 from stablepref.recipes import recipe
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _own_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.parametrize("batching", ["groups", "pairs"])

@@ -201,7 +201,9 @@ def test_half_precision(dtype: torch.dtype) -> None:
     found = optimize_noise(pipe, "a cat", tiny_clip(), iterations=3, **arguments)
     assert found.rewards[-1] > found.rewards[0] + 0.3
     assert found.latents.dtype == pipe.vae.dtype == dtype
-    assert same(pipe(**found.call).images, found.images)
+    (again,), (image,) = pipe(**found.call).images, found.images
+    # CPUs with units for half precision round otherwise where gradients are asked for.
+    assert np.abs(np.asarray(again, dtype=int) - np.asarray(image, dtype=int)).max() <= 1
 
 
 def test_the_pipeline_is_left_as_it_was() -> None:

@@ -1,7 +1,6 @@
 """Training on cached tokens is the library's own training: loss, gradient, weights, measures."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from PIL import Image
 from ranked import ranked_groups
 from stablepref.benchmarks.shapes.ablation_cells import Cell, Result
@@ -40,12 +38,6 @@ GROUPS = [
 ]
 POOL, STEP = 4, 3
 PERTURBATIONS = ("crop-0.9", "jpeg-50")
-
-
-@pytest.fixture(autouse=True)
-def _own_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def cached(folder: Path, groups: list[RankedGroup], **options: object) -> Cached:

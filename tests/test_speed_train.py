@@ -2,14 +2,12 @@
 
 import io
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from rich.console import Console
 from stablepref.benchmarks import speed_train, speed_train_run
 from test_datacheck import make_split
@@ -24,12 +22,6 @@ BACKBONE = {
     "vision_cfg": {"image_size": 224, "layers": 2, "width": 64, "patch_size": 56},
     "text_cfg": {"width": 64, "heads": 1, "layers": 2},
 }
-
-
-@pytest.fixture(autouse=True)
-def _own_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

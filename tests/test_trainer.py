@@ -1,7 +1,6 @@
 """Training: what it writes, refuses, leaves out and learns."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +16,6 @@ from stablepref import trainer
 from stablepref.data import RankedGroup
 from stablepref.recipes import TrainConfig, recipe
 from stablepref.trainer import train
-
-
-@pytest.fixture(autouse=True)
-def _own_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def rows(folder: Path) -> list[dict[str, float]]:

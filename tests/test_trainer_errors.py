@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from ranked import SMALL, ranked_groups
 from tiny import tiny_clip
 
@@ -27,12 +26,6 @@ from stablepref.optimizer import learning_rate_at
 from stablepref.pretrained import save_folder
 from stablepref.shares import Share
 from stablepref.trainer import train
-
-
-@pytest.fixture(autouse=True)
-def _own_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def run(folder: Path, groups: list[RankedGroup] | None = None, **changes: Any) -> Any:  # noqa: ANN401 (fields have many types)

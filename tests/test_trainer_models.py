@@ -1,14 +1,13 @@
 """Training models of other kinds than CLIP, and compiled ones."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from ranked import SMALL, ranked_groups
 from test_blip import small_scorer
 from tiny import tiny_clip
@@ -21,12 +20,6 @@ from stablepref.trainer import train
 from stablepref.trainsetup import model_to_train
 
 BRIEF = replace(SMALL, steps=2, order_steps=1, warmup_steps=0)
-
-
-@pytest.fixture(autouse=True)
-def _own_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.parametrize("kind", [BLIPScorer, ImageRewardScorer])

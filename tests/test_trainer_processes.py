@@ -3,13 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from ranked import SMALL, ranked_groups
 from test_trainer import rows
 from tiny import tiny_clip
@@ -19,12 +17,6 @@ from stablepref.scorer import Scorer
 from stablepref.trainer import train
 
 CONFIG = replace(SMALL, keep_checkpoints=10)
-
-
-@pytest.fixture(autouse=True)
-def _own_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def data() -> list[RankedGroup]:
