@@ -65,8 +65,8 @@ def main(
         small = out / "small" / MODEL_NAME
     if small is not None and not small.is_dir():
         raise typer.BadParameter(
-            f"{small} is no folder; expected the small model. Without --small and --plan it is "
-            "trained first",
+            f"{small} is no folder; expected the small model. Leave --small and --plan out, and it "
+            "is trained first",
             param_hint="--small",
         )
     each = threads or max(1, torch.get_num_threads() // jobs)
