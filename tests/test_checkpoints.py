@@ -1,13 +1,11 @@
 """Checkpoints on full disks, among damaged ones, and how many stay."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
 
 from stablepref.checkpoints import newest_checkpoint, save_checkpoint
@@ -16,11 +14,10 @@ from stablepref.trainsetup import checkpoint_of
 
 
 @pytest.fixture
-def accelerator() -> Iterator[Accelerator]:
+def accelerator() -> Accelerator:
     engine = Accelerator(cpu=True)
     engine.prepare(torch.nn.Linear(2, 2))
-    yield engine
-    AcceleratorState._reset_state(reset_partial_state=True)
+    return engine
 
 
 def steps(folder: Path) -> list[int]:

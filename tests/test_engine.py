@@ -1,7 +1,6 @@
 """The distributed engine: what is refused, and how it ends."""
 
 import importlib.util
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from ranked import SMALL
 
@@ -18,10 +16,8 @@ from stablepref.engine import engine, refuse_what_cannot_work
 
 
 @pytest.fixture(autouse=True)
-def _own_accelerator(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def running(**changes: Any) -> Any:  # noqa: ANN401 (as much of an Accelerator as is looked at)

@@ -1,14 +1,12 @@
 """Accuracy of a model in training: NaN of the model is no broken picture."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from ranked import ranked_groups
 from tiny import tiny_clip
 
@@ -23,9 +21,8 @@ from stablepref.viewscores import ViewScores
 
 
 @pytest.fixture
-def accelerator() -> Iterator[Accelerator]:
-    yield Accelerator(cpu=True)
-    AcceleratorState._reset_state(reset_partial_state=True)
+def accelerator() -> Accelerator:
+    return Accelerator(cpu=True)
 
 
 def accuracy(

@@ -55,21 +55,24 @@ def estimate(world: World, store: Store, tables: Sequence[str]) -> Estimate:
     Raises:
         ValueError: A training shows more weak views than the pool has.
     """
-    cells: dict[Path, Cell] = {}
+    results: dict[Path, Result] = {}
 
     def counted(wanted: Sequence[Cell]) -> list[Result]:
-        cells.update({store.path(cell): cell for cell in wanted})
-        return [store.read(cell) if store.has(cell) else supposed(cell) for cell in wanted]
+        for cell in wanted:
+            path = store.path(cell)
+            if path not in results:
+                results[path] = store.read(cell) if store.has(cell) else supposed(cell)
+        return [results[store.path(cell)] for cell in wanted]
 
     Experiment(world.suite, world.batch_size, counted).everything(tables)
-    for cell in cells.values():
+    cells = [result.cell for result in results.values()]
+    for cell in cells:
         if cell.config.views > world.suite.pool:
             raise ValueError(
                 f"pool is {world.suite.pool}, but {cell.config.name} shows {cell.config.views} "
                 "weak views of an image at once; expected no fewer"
             )
-    missing = [cell for cell in cells.values() if not store.has(cell)]
-    done = [store.read(cell).found for cell in cells.values() if store.has(cell)]
+    missing = [cell for cell in cells if not store.has(cell)]
     settings: dict[Model, set[str]] = {}
     for cell in missing:
         settings.setdefault(cell.model, set()).add(cell.setting)
@@ -79,7 +82,7 @@ def estimate(world: World, store: Store, tables: Sequence[str]) -> Estimate:
         tower = tower_of(world.scorers[model])
         work += variants * tower.per_block() * (tower.blocks - world.suite.image_blocks)
         size += variants * tower.tokens * tower.width * _FLOAT_BYTES
-    seconds = sum(found["seconds"] for found in done)
+    seconds = sum(result.found["seconds"] for result in results.values())
     return Estimate(len(cells), len(missing), work, size, seconds)
 
 
@@ -93,7 +96,7 @@ def supposed(cell: Cell) -> Result:
     people = 0.5 + 0.1 * ((config.b, config.tau) != PAPER_MARGINS)
     people += config.learning_rate * (config.loss == "cross-entropy")
     row = {"step": (*cell.watched, 0)[0], "people": people, "oracle": people}
-    return Result(cell, {"watched": [row], "tested": {}, "disturbed": {}})
+    return Result(cell, {"watched": [row], "tested": {}, "disturbed": {}, "seconds": 0.0})
 
 
 @final

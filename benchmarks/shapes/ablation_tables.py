@@ -27,10 +27,7 @@ def title_of(name: str) -> str:
 
 def held_out_means(row: Row, *names: str, end: bool = False) -> list[GroupMean | None]:
     """A measure of each seed, at the stopping step or after the last; untrained is both."""
-    return [
-        result.tested(result.cell.config.steps if end and row.method != START else row.stop, *names)
-        for result in row.results
-    ]
+    return [result.tested(_measured_step(row, end=end), *names) for result in row.results]
 
 
 def comparison(rows: Sequence[Row], *, tested_on: str) -> str:
@@ -152,8 +149,7 @@ def disturbed(
     """A measure of each seed over disturbances, at the stop or after the last step."""
     found = []
     for result in row.results:
-        step = result.cell.config.steps if end and row.method != START else row.stop
-        means = [result.disturbed(step, name, measure) for name in names]
+        means = [result.disturbed(_measured_step(row, end=end), name, measure) for name in names]
         present = [mean for mean in means if mean is not None]
         found.append(together(present) if present else None)
     return found
@@ -164,6 +160,11 @@ def markdown(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
     rows = [list(header)]
     rows += [["---"] * len(rows[0]), *map(list, lines)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _measured_step(row: Row, *, end: bool) -> int:
+    """The last step, or the stop; before training there is one alone."""
+    return row.results[0].cell.config.steps if end and row.method != START else row.stop
 
 
 def _percent(value: Spread) -> str:
