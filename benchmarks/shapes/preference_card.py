@@ -28,15 +28,16 @@ judge real pictures by its scores.
 
 ## Training
 
-`python -m stablepref.benchmarks.shapes.preference_model --out runs/shapes --groups {groups}
---held-out {held_out} {more}`: {groups} groups of nine
-pictures, each ranked by one person, {steps} steps of {batch} pairs, of them {order} in step 1, a
-peak learning rate of {rate:g}, b = {b:g}, tau = {tau:g}, {views} weak view(s) of each picture
-(crops, never mirrored), all blocks of both towers, and a logit scale that begins at {scale:g}. Of
-the weights after the last step {share:.0%} are taken and the rest of `{model}`, as in WiSE-FT
-(Wortsman et al. 2022), because what was learnt from annotators costs some of what it knew of
-prompts. Of the seeds the one is bundled that agrees best with the annotators of {held_out}
-validation groups:
+`python -m stablepref.benchmarks.shapes.preference_model --out runs/shapes {options}`
+
+{groups} groups of nine pictures, each ranked by one person, {steps} steps of {batch} pairs, of them
+{order} in step 1, b = {b:g}, tau = {tau:g}, {views} weak view(s) of each picture (crops, never
+mirrored), all blocks of both towers, and a logit scale that begins at {scale:g}. Of the weights
+after the last step {share:.0%} are taken and the rest of `{model}`, as in WiSE-FT (Wortsman et al.
+2022), because what was learnt from annotators costs some of what it knew of prompts.
+
+Rate and seed were chosen by agreement with the annotators of {held_out} validation groups: the peak
+learning rate whose seeds agree best on average, and of its seeds the best one, which is bundled.
 
 """
 
@@ -59,42 +60,54 @@ def preference_card(
     held_out: int,
     *,
     share: float,
-    agreement: Mapping[int, float],
+    agreement: Mapping[float, Sequence[float]],
     chosen: int,
     start: Judged,
-    finals: Mapping[int, Judged],
+    finals: Sequence[Judged],
 ) -> str:
     """Write the card, in Markdown.
 
     Args:
-        config: Of the trainings, but for their seeds.
+        config: Of the trainings at the chosen rate, but for their seeds.
         groups: Training groups.
         held_out: Validation groups, and test groups of each setting.
         share: Of the trained weights.
-        agreement: With the annotators of the validation groups, by seed.
+        agreement: With the annotators of the validation groups: by rate, of each seed.
         chosen: Seed of the model that the card is for.
         start: The model that the trainings began from, on test groups.
-        finals: The trained models, by seed.
+        finals: The trained models at the chosen rate, one for each seed.
     """
-    more = f"--seeds {len(finals)} --steps {config.steps} --share {share:g}"
+    options = [
+        f"--groups {groups} --held-out {held_out}",
+        *(f"--rate {rate:g}" for rate in agreement),
+        f"--seeds {len(finals)} --steps {config.steps} --share {share:g}",
+    ]
     if config.model != RECIPES["sp-shapes"].model:
-        more += f" --start {config.model}"
+        options += [f"--start {config.model}"]
+    if config.mixed_precision is not None:
+        options += [f"--mixed-precision {config.mixed_precision}"]
     head = _HEAD.format(
-        model=config.model, groups=groups, held_out=held_out, more=more, share=share,
-        steps=config.steps, batch=config.batch_size, order=config.order_steps,
-        rate=config.learning_rate, b=config.b, tau=config.tau, views=config.views,
-        scale=config.logit_scale or float("nan"),
+        model=config.model, groups=groups, held_out=held_out, options=" ".join(options),
+        share=share, steps=config.steps, batch=config.batch_size, order=config.order_steps,
+        b=config.b, tau=config.tau, views=config.views, scale=config.logit_scale or float("nan"),
     )  # fmt: skip
-    validation = [
-        [f"**{seed}**" if seed == chosen else str(seed), f"{value:.2%}"]
-        for seed, value in agreement.items()
+    tried = [
+        [
+            _bold(f"{rate:g}", when=rate == config.learning_rate),
+            *(
+                _bold(f"{value:.2%}", when=(rate, seed) == (config.learning_rate, chosen))
+                for seed, value in enumerate(values)
+            ),
+            f"{np.mean(values):.2%}",
+        ]
+        for rate, values in agreement.items()
     ]
     return (
         head
-        + _table(["seed", "agreement on validation groups"], validation)
+        + _table(["rate", *(f"seed {seed}" for seed in range(len(finals))), "mean"], tried)
         + f"\n## Agreement\n\nOn {held_out} test groups of each kind of data, with 95 % bootstrap "
         "intervals over prompts; the last column is the mean and standard deviation over the "
-        "seeds.\n\n"
+        "seeds at the chosen rate.\n\n"
         + _table(["with", config.model, "shapes", "all seeds"], _agreement(chosen, start, finals))
         + "\n## Under disturbances\n\nAgreement with the truth on the test groups of "
         f"`{HPDV2.name}`, and the pairs whose order changes.\n\n"
@@ -105,14 +118,14 @@ def preference_card(
     )
 
 
-def _agreement(chosen: int, start: Judged, finals: Mapping[int, Judged]) -> list[list[str]]:
+def _agreement(chosen: int, start: Judged, finals: Sequence[Judged]) -> list[list[str]]:
     rows = []
     for setting in SETTINGS:
         for title, value in (
             (f"the truth, `{setting}`", lambda each, s=setting: each.oracle[s].pairwise),
             (f"ten annotators' mean, `{setting}`", lambda each, s=setting: each.people[s]),
         ):
-            values = [value(each).value for each in finals.values()]
+            values = [value(each).value for each in finals]
             rows.append(
                 [
                     title,
@@ -130,6 +143,10 @@ def _disturbed(start: EvaluationReport, final: EvaluationReport) -> list[list[st
         values = (before.accuracy, after.accuracy, before.flips, after.flips)
         rows.append([before.name, *(f"{each.value:.2%}" for each in values)])
     return rows
+
+
+def _bold(text: str, *, when: bool) -> str:
+    return f"**{text}**" if when else text
 
 
 def _with_interval(mean: GroupMean) -> str:

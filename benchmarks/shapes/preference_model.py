@@ -1,25 +1,29 @@
 """Trains the bundled preference model `shapes`: the laboratory's CLIP, taught by its annotators.
 
 Run ``python -m stablepref.benchmarks.shapes.preference_model --out runs/shapes``. Run it again with
-the same options and it continues; another share of the trained weights needs no other training.
+the same options and it continues; another share of the trained weights needs no other training,
+another rate or seed only its own.
 """
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import torch
 import typer
 
 from stablepref.agreement import pairwise_accuracy
+from stablepref.data import RankedGroup
 from stablepref.durable import replacing
 from stablepref.evaluation import evaluate
 from stablepref.fingerprint import weights_digest
 from stablepref.pretrained import save_folder
 from stablepref.readers import read_groups
-from stablepref.recipes import TrainConfig, recipe
+from stablepref.recipes import Precision, TrainConfig, recipe
 from stablepref.scorer import Scorer
 from stablepref.trained import CARD_FILE
 from stablepref.trainer import train
@@ -35,14 +39,19 @@ if TYPE_CHECKING:
 
 NAME = "shapes"
 START_FILE = "start.json"
-RECIPE = recipe("sp-shapes", learning_rate=5e-5)
+RECIPE = recipe("sp-shapes")
+RATES = (1e-4, 2e-4, 4e-4)
 
 
 def main(
     out: Annotated[Path, typer.Option(help="folder for data, trainings and the model")],
     groups: Annotated[int, typer.Option(min=1, help="training groups of nine pictures")] = 4000,
     held_out: Annotated[int, typer.Option(min=1, help="validation groups, and test groups")] = 300,
-    seeds: Annotated[int, typer.Option(min=1, help="trainings to choose from")] = 3,
+    rate: Annotated[
+        list[float] | None,
+        typer.Option(help="peak learning rate, one or more; if none, 1e-4, 2e-4, 4e-4"),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="trainings at each rate")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="of each training")] = 900,
     share: Annotated[
         float, typer.Option(min=0, max=1, help="of the trained weights; the rest are the start's")
@@ -50,37 +59,55 @@ def main(
     start: Annotated[
         str, typer.Option(help="CLIP of shapes to begin with: a zoo name or a folder")
     ] = RECIPE.model,
+    mixed_precision: Annotated[
+        Precision | None,
+        typer.Option(help="of the trainings; if none, bf16 where the device multiplies it"),
+    ] = None,
 ) -> None:
-    """Train with several seeds, choose by validation, measure on test; print the model's folder."""
+    """Train at several rates, choose by validation, measure on test; print the model's folder.
+
+    The rate whose seeds agree best on average with the annotators of the validation groups is
+    taken, and of its seeds the best one; of equals the lower.
+    """
+    common = replace(lengthened(RECIPE, steps), model=start, mixed_precision=mixed_precision)
+    try:
+        configs = {peak: replace(common, learning_rate=peak) for peak in sorted(rate or RATES)}
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--rate") from error
     counts: dict[Split, int] = {"train": groups, "validation": held_out, "test": held_out}
     tested: dict[Split, int] = {"test": held_out}
     for setting in SETTINGS.values():
         wanted = counts if setting is HPDV2 else tested
         write_dataset(out / "data" / setting.name, setting, wanted)
-    config = replace(lengthened(RECIPE, steps), model=start)
     before = load(start, dtype="float32")
     _claim(out, before, start)
+    training = list(read_groups(out / "data" / HPDV2.name / "train.jsonl"))
     models = {
-        seed: averaged(before, trained(config, seed, out), share=share) for seed in range(seeds)
+        peak: [
+            averaged(before, trained(training, replace(config, seed=seed), out), share=share)
+            for seed in range(seeds)
+        ]
+        for peak, config in configs.items()
     }
     validation = list(read_groups(out / "data" / HPDV2.name / "validation.jsonl"))
     agreement = {
-        seed: evaluate(model, validation, perturbations=()).accuracy
-        for seed, model in models.items()
+        peak: [evaluate(model, validation, perturbations=()).accuracy for model in ends]
+        for peak, ends in models.items()
     }
-    chosen = max(agreement, key=lambda seed: agreement[seed])
+    best = max(agreement, key=lambda peak: float(np.mean(agreement[peak])))
+    chosen = int(np.argmax(agreement[best]))
     card = preference_card(
-        config,
+        configs[best],
         groups,
         held_out,
         share=share,
         agreement=agreement,
         chosen=chosen,
         start=judged(before, out / "data"),
-        finals={seed: judged(model, out / "data") for seed, model in models.items()},
+        finals=[judged(model, out / "data") for model in models[best]],
     )
     folder = out / f"share-{share:g}"
-    save_folder(models[chosen].half(), folder)
+    save_folder(models[best][chosen].half(), folder)
     with replacing(folder / CARD_FILE) as staging:
         staging.write_text(card, encoding="utf-8")
     typer.echo(folder)
@@ -110,14 +137,10 @@ def lengthened(config: TrainConfig, steps: int) -> TrainConfig:
     return replace(config, steps=steps, order_steps=order, warmup_steps=warmup)
 
 
-def trained(config: TrainConfig, seed: int, out: Path) -> Scorer:
+def trained(groups: Sequence[RankedGroup], config: TrainConfig, out: Path) -> Scorer:
     """The model after the last step; a training that is there goes on, or is only read."""
-    return train(
-        list(read_groups(out / "data" / HPDV2.name / "train.jsonl")),
-        replace(config, seed=seed),
-        out=out / f"seed-{seed}",
-        resume=True,
-    )
+    folder = out / f"rate-{config.learning_rate:g}" / f"seed-{config.seed}"
+    return train(groups, config, out=folder, resume=True)
 
 
 def averaged(start: Scorer, end: Scorer, *, share: float) -> Scorer:
