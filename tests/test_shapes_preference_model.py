@@ -184,7 +184,7 @@ def test_the_bundled_model_agrees_better_than_the_one_it_began_as() -> None:
     folder = ASSETS / "shapes"
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 8_000_000
     card = (folder / "README.md").read_text()
-    for told in ("by *Stable Preference*", "| seed |", "the truth, `hpdv2`", "| crop-0.9 |"):
+    for told in ("by *Stable Preference*", "| rate |", "the truth, `hpdv2`", "| crop-0.9 |"):
         assert told in " ".join(card.split())
     groups = list(lab_groups(HPDV2, split="validation", groups=60))
     truth = [group.ranks for group in oracle_groups(groups)]
