@@ -180,6 +180,12 @@ def test_an_impossible_rate_is_refused_before_anything_is_drawn(tmp_path: Path) 
     assert not (tmp_path / "out").exists()
 
 
+def test_an_unknown_start_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="shapes-clap"):
+        main(out=tmp_path / "out", start="shapes-clap")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_bundled_model_agrees_better_than_the_one_it_began_as() -> None:
     folder = ASSETS / "shapes"
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 8_000_000

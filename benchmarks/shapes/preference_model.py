@@ -74,13 +74,13 @@ def main(
         configs = {peak: replace(common, learning_rate=peak) for peak in sorted(rate or RATES)}
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--rate") from error
+    before = load(start, dtype="float32")
+    _claim(out, before, start)
     counts: dict[Split, int] = {"train": groups, "validation": held_out, "test": held_out}
     tested: dict[Split, int] = {"test": held_out}
     for setting in SETTINGS.values():
         wanted = counts if setting is HPDV2 else tested
         write_dataset(out / "data" / setting.name, setting, wanted)
-    before = load(start, dtype="float32")
-    _claim(out, before, start)
     training = list(read_groups(out / "data" / HPDV2.name / "train.jsonl"))
     models = {
         peak: [
@@ -115,6 +115,7 @@ def main(
 
 def _claim(out: Path, start: Scorer, name: str) -> None:
     """Refuse a folder whose trainings began with another model; a path may get other weights."""
+    out.mkdir(parents=True, exist_ok=True)
     path, own = out / START_FILE, {"model": name, "weights": weights_digest(start)}
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
