@@ -9,6 +9,7 @@ from stablepref.evalreport import EvaluationReport
 from stablepref.groupmean import GroupMean
 from stablepref.recipes import RECIPES, TrainConfig
 
+from .ablation_tables import markdown
 from .settings import HPDV2, SETTINGS
 
 _HEAD = """---
@@ -104,17 +105,18 @@ def preference_card(
     ]
     return (
         head
-        + _table(["rate", *(f"seed {seed}" for seed in range(len(finals))), "mean"], tried)
-        + f"\n## Agreement\n\nOn {held_out} test groups of each kind of data, with 95 % bootstrap "
-        "intervals over prompts; the last column is the mean and standard deviation over the "
-        "seeds at the chosen rate.\n\n"
-        + _table(["with", config.model, "shapes", "all seeds"], _agreement(chosen, start, finals))
-        + "\n## Under disturbances\n\nAgreement with the truth on the test groups of "
+        + markdown(["rate", *(f"seed {seed}" for seed in range(len(finals))), "mean"], tried)
+        + f"\n\n## Agreement\n\nOn {held_out} test groups of each kind of data, with 95 % "
+        "bootstrap intervals over prompts; the last column is the mean and standard deviation over "
+        "the seeds at the chosen rate.\n\n"
+        + markdown(["with", config.model, "shapes", "all seeds"], _agreement(chosen, start, finals))
+        + "\n\n## Under disturbances\n\nAgreement with the truth on the test groups of "
         f"`{HPDV2.name}`, and the pairs whose order changes.\n\n"
-        + _table(
+        + markdown(
             ["disturbance", config.model, "shapes", f"{config.model} flips", "shapes flips"],
             _disturbed(start.oracle[HPDV2.name], finals[chosen].oracle[HPDV2.name]),
         )
+        + "\n"
     )
 
 
@@ -158,8 +160,3 @@ def _spread(values: Sequence[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.2%}"
     return f"{np.mean(values):.2%}, SD {100 * np.std(values, ddof=1):.2f}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
