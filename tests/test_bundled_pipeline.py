@@ -1,8 +1,12 @@
 """The bundled pipeline: genuine diffusers, small, and it draws what prompts say."""
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import typer
 from diffusers import StableDiffusionPipeline
 from stablepref.benchmarks.bench.contestants import parse_contestant
 from stablepref.benchmarks.shapes.pipeline_grade import correct_shares
@@ -10,6 +14,7 @@ from stablepref.benchmarks.shapes.pipeline_sampling import sample_prompts
 from stablepref.benchmarks.shapes.prompt_set import lab_prompts
 from stablepref.integrations.best_of_n import best_of_n
 from stablepref.integrations.select import load_pipeline
+from typer.testing import CliRunner
 
 from stablepref.assets import PIPELINES
 
@@ -39,6 +44,27 @@ def test_it_draws_the_prompt_set(pipe: StableDiffusionPipeline) -> None:
     share = correct_shares(samples)["all"]
     assert share.value >= 0.4
     assert share.value <= 0.9, "selection and fine-tuning have nothing to gain"
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("pipeline_grade", ("MISSING",)),
+        ("selection_study", ("--out", "OUT", "--pipeline", "MISSING")),
+        ("guidance_curve", ("--out", "OUT", "--pipeline", "MISSING")),
+        ("finetune_study", ("--out", "OUT", "--pipeline", "MISSING")),
+    ],
+)
+def test_a_folder_of_another_pipeline_that_is_not_there_is_named(
+    tmp_path: Path, command: str, arguments: tuple[str, ...]
+) -> None:
+    app = typer.Typer()
+    app.command()(importlib.import_module(f"stablepref.benchmarks.shapes.{command}").main)
+    paths = {"OUT": str(tmp_path / "out"), "MISSING": str(tmp_path / "missing")}
+    done = CliRunner().invoke(app, [paths.get(one, one) for one in arguments])
+    assert done.exit_code == 2
+    assert "does not exist" in " ".join(done.output.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
 
 
 def test_its_name_is_taken_where_pipelines_are_named() -> None:

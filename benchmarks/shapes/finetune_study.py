@@ -97,7 +97,9 @@ def _told(values: Sequence[float], form: str) -> str:
 
 def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     out: Annotated[Path, typer.Option(help="folder for trainings, rows, study.json, study.png")],
-    pipeline: Annotated[Path, typer.Option(help="its folder")] = PIPELINES["shapes"],
+    pipeline: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="its folder")
+    ] = PIPELINES["shapes"],
     model: Annotated[str, typer.Option(help="the scorer")] = "shapes-clip",
     other: Annotated[
         list[str] | None, typer.Option(help="a further scorer for the ensemble; one or more")

@@ -78,7 +78,9 @@ def _by_prompt(rows: Sequence[Row], how: Setting, measure: str) -> list[list[flo
 
 def main(
     out: Annotated[Path, typer.Option(help="folder for rows, pictures, curve.json, curve.png")],
-    pipeline: Annotated[Path, typer.Option(help="its folder")] = PIPELINES["shapes"],
+    pipeline: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="its folder")
+    ] = PIPELINES["shapes"],
     model: Annotated[str, typer.Option(help="the scorer that guides")] = "shapes-clip",
     scale: Annotated[list[float] | None, typer.Option(help="one or more")] = None,
     views: Annotated[int, typer.Option(min=1, help="of the robust reward")] = VIEWS,

@@ -52,7 +52,9 @@ def attribute_shares(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="of the pipeline")] = PIPELINES["shapes"],
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="of the pipeline")
+    ] = PIPELINES["shapes"],
     pictures: Annotated[int, typer.Option(min=1, help="of each prompt")] = 4,
     per_category: Annotated[int, typer.Option(min=1, help="prompts")] = PROMPTS_PER_CATEGORY,
     split: Annotated[str, typer.Option(help="test, or validation to choose by")] = "test",

@@ -74,7 +74,9 @@ def schedules(looks: Sequence[float], batch_size: int) -> list[dict[float, float
 
 def main(
     out: Annotated[Path, typer.Option(help="folder for candidates, study.json, selection.png")],
-    pipeline: Annotated[Path, typer.Option(help="its folder")] = PIPELINES["shapes"],
+    pipeline: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="its folder")
+    ] = PIPELINES["shapes"],
     scorer: Annotated[
         list[str] | None,
         typer.Option(help="NAME=MODEL, one or more; predictions are pruned by the first one"),
