@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commandline import draw_pictures
-from tiny import tiny_clip
+from helpers.commandline import draw_pictures
+from helpers.tiny import tiny_clip
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.ranked import ranked_groups
 from PIL import Image
-from ranked import ranked_groups
 
 from stablepref.batches import Batch, PairBatches, collate, every_batch, fingerprint
 from stablepref.data import RankedGroup

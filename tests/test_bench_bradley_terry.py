@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from made_scores import made_table
+from helpers.made_scores import made_table
 from stablepref.benchmarks.bench.bradley_terry import fit_bradley_terry, rank_models
 
 

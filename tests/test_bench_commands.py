@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from bench_case import draw_finished
-from commandline import Done, run
+from helpers.bench_case import draw_finished
+from helpers.commandline import Done, run
 from test_package import heavy_imports
 
 HELP = """

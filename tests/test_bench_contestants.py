@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.tiny_pipelines import SHORT, build
 from peft import LoraConfig
 from stablepref.benchmarks.bench.contestants import (
     Contestant,
@@ -15,7 +16,6 @@ from stablepref.benchmarks.bench.contestants import (
 from stablepref.benchmarks.bench.image_folders import finished_pictures
 from stablepref.benchmarks.bench.pipelines import load_contestant, pipeline_digest
 from stablepref.benchmarks.bench.prompt_files import BenchPrompt
-from tiny_pipelines import SHORT, build
 
 from stablepref.sources import UnusableImageError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_case import CALL, PROMPTS, WORDS, draw_finished, failing, run_case, save_pipeline
+from helpers.bench_case import CALL, PROMPTS, WORDS, draw_finished, failing, run_case, save_pipeline
 from stablepref.benchmarks.bench import generate
 from stablepref.benchmarks.bench.prompt_sets import PromptSet
 from stablepref.benchmarks.bench.run import bench

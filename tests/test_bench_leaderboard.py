@@ -5,7 +5,7 @@ import statistics
 
 import numpy as np
 import pytest
-from made_scores import made_table
+from helpers.made_scores import made_table
 from stablepref.benchmarks.bench.hpdv2 import grouped, style_scores
 from stablepref.benchmarks.bench.leaderboard import category_standings, standings
 from stablepref.benchmarks.bench.resampling import mean_intervals

@@ -5,8 +5,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from bench_case import save_pipeline
-from commandline import run
+from helpers.bench_case import save_pipeline
+from helpers.commandline import run
 from test_docs import DOCS, NOT_RUN
 
 BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from commandline import Done, run
+from helpers.commandline import Done, run
 from stablepref.benchmarks.bench.paper_layouts import LAYOUTS
 from stablepref.benchmarks.bench.paper_methods import METHODS, parse_models
 from stablepref.benchmarks.bench.paper_numbers import TABLE_1, human_order, misprints

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from commandline import run
+from helpers.commandline import run
 from stablepref.benchmarks.bench import paper
 from stablepref.benchmarks.bench.paper_methods import METHODS
 from stablepref.benchmarks.bench.paper_numbers import misprints

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from brightness import Brightness
-from made_scores import made_table
+from helpers.brightness import Brightness
+from helpers.made_scores import made_table
 from PIL import Image
 from stablepref.benchmarks.bench import paper as command
 from stablepref.benchmarks.bench.judges import ModelJudge

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from brightness import Brightness
-from commandline import run
+from helpers.brightness import Brightness
+from helpers.commandline import run
 from PIL import Image
 from stablepref.benchmarks.bench.judges import ModelJudge
 from stablepref.benchmarks.bench.people import PeopleJudge

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_report_case import write_run
-from commandline import run
+from helpers.bench_report_case import write_run
+from helpers.commandline import run
 from PIL import Image
 from stablepref.benchmarks.bench.report import write_report
 from test_package import heavy_imports

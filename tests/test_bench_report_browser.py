@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench_report_case import browse, write_run
+from helpers.bench_report_case import browse, write_run
 from stablepref.benchmarks.bench.report import write_report
 from stablepref.benchmarks.bench.report_gallery import scorer_disagreement
 from stablepref.benchmarks.bench.score_table import ScoreTable, read_table

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from made_scores import made_table
+from helpers.made_scores import made_table
 from scipy import stats
 from stablepref.benchmarks.bench.report_correlation import scorer_pairs
 from stablepref.benchmarks.bench.report_gallery import scorer_disagreement

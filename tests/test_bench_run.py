@@ -4,11 +4,11 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
-import bench_case
 import numpy as np
 import pytest
 import torch
-from bench_case import (
+from helpers import bench_case
+from helpers.bench_case import (
     CALL,
     IMAGES,
     PICTURES,
@@ -20,14 +20,14 @@ from bench_case import (
     rows_of,
     run_case,
 )
-from brightness import Brightness
+from helpers.brightness import Brightness
+from helpers.tiny_pipelines import build
 from PIL import Image
 from stablepref.benchmarks.bench import score
 from stablepref.benchmarks.bench.judges import ModelJudge
 from stablepref.benchmarks.bench.prompt_sets import PromptSet
 from stablepref.benchmarks.bench.run import bench
 from stablepref.benchmarks.bench.score_table import read_table
-from tiny_pipelines import build
 
 from stablepref.partial import ResumeError
 

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from made_scores import made_table
+from helpers.made_scores import made_table
 from numpy.typing import NDArray
 from scipy.stats import binom
 from stablepref.benchmarks.bench.power import needed_prompts

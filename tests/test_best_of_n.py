@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from brightness import Brightness
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from helpers.brightness import Brightness
+from helpers.tiny import tiny_clip
+from helpers.tiny_pipelines import build
 from PIL import Image
 from stablepref.integrations import candidates
 from stablepref.integrations.best_of_n import best_of_n
-from tiny import tiny_clip
-from tiny_pipelines import build
 
 from stablepref.partial import ResumeError
 

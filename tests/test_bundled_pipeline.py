@@ -8,6 +8,7 @@ import pytest
 import torch
 import typer
 from diffusers import StableDiffusionPipeline
+from stablepref.assets import PIPELINES
 from stablepref.benchmarks.bench.contestants import parse_contestant
 from stablepref.benchmarks.shapes.pipeline_grade import correct_shares
 from stablepref.benchmarks.shapes.pipeline_sampling import sample_prompts
@@ -15,8 +16,6 @@ from stablepref.benchmarks.shapes.prompt_set import lab_prompts
 from stablepref.integrations.best_of_n import best_of_n
 from stablepref.integrations.select import load_pipeline
 from typer.testing import CliRunner
-
-from stablepref.assets import PIPELINES
 
 MEGA = 1e6
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.tiny_pipelines import build, unet
 from stablepref.integrations.callback_denoiser import STEP_TENSORS, denoise
 from stablepref.integrations.denoiser import embeds_guidance
 from stablepref.integrations.x0_prediction import noise_level
-from tiny_pipelines import build, unet
 from torch import Tensor
 
 CASES = [

@@ -16,9 +16,9 @@ from diffusers import (
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
 )
+from helpers.tiny_pipelines import KINDS, SHORT, build
 from PIL import Image
 from stablepref.integrations.candidates import check_pipeline, generate
-from tiny_pipelines import KINDS, SHORT, build
 from transformers import T5EncoderModel
 
 PROMPT = "a red circle"

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from commandline import run, write_manifest
+from helpers.commandline import run, write_manifest
+from helpers.tiny import tiny_clip
 from PIL import Image
-from tiny import tiny_clip
 
 from stablepref.catalog import ENTRIES
 from stablepref.items import Outcome

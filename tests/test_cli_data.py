@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from commandline import run
+from helpers.commandline import run
 from test_datacheck import make_split
 from test_page import Outline
 

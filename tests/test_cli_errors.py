@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from commandline import COMMAND, run
-from tiny import tiny_clip
+from helpers.commandline import COMMAND, run
+from helpers.tiny import tiny_clip
 
 from stablepref.clip import CLIPScorer
 

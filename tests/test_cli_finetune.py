@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from accelerate.state import AcceleratorState
-from commandline import run
-from tiny_finetune import pipeline as tiny_pipeline
+from helpers.commandline import run
+from helpers.tiny_finetune import pipeline as tiny_pipeline
 
 from stablepref.finetune_config import FinetuneConfig
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commandline import COMMAND, run, write_manifest
-from tiny import tiny_clip
+from helpers.commandline import COMMAND, run, write_manifest
+from helpers.tiny import tiny_clip
 
 from stablepref import images, pipeline
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from commandline import COMMAND, run
+from helpers.commandline import COMMAND, run
 from test_datacheck import make_split
 
 import stablepref

@@ -7,8 +7,8 @@ import warnings
 import open_clip
 import pytest
 import torch
+from helpers.tiny import tiny_clip
 from open_clip.model import CLIP
-from tiny import tiny_clip
 
 from stablepref.clip import CLIPScorer
 from stablepref.preprocess import Preprocess

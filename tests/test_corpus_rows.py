@@ -11,7 +11,7 @@ pytest.importorskip("ray", reason="needs stablepref[ray]")
 
 import pandas as pd
 import ray.data
-from corpus_case import picture, png, prompt_of
+from helpers.corpus_case import picture, png, prompt_of
 from stablepref.integrations import ray_data
 from stablepref.integrations.ray_data import ScoreBatch
 

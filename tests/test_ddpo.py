@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from brightness import Brightness
+from helpers.brightness import Brightness
+from helpers.tiny_finetune import bright, moved, noisy_pipeline, pipeline, plain_run
 from stablepref.integrations.ddpo import ddpo_step
 from stablepref.integrations.policy_gradient import advantages, ddim_step, rollout
 from stablepref.integrations.reward import DifferentiableReward
-from tiny_finetune import bright, moved, noisy_pipeline, pipeline, plain_run
 from torch import Tensor
 from torch.distributions import Normal
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from brightness import Brightness
-from demo_case import DrawingPipeline
+from helpers.brightness import Brightness
+from helpers.demo_case import DrawingPipeline
 from PIL import Image
 from stablepref.benchmarks.shapes.language import parse
 from stablepref.benchmarks.shapes.oracle import grade

@@ -7,10 +7,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from commandline import run
+from helpers.commandline import run
+from helpers.tiny_pipelines import build
 from stablepref.benchmarks.shapes.pipeline_parts import GUIDANCE, STEPS
 from test_docs import DOCS, NOT_RUN, python_blocks
-from tiny_pipelines import build
 
 from stablepref import cli_demo
 from stablepref.finetune_config import FinetuneConfig

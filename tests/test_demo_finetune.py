@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from brightness import Brightness
+from helpers.brightness import Brightness
+from helpers.tiny_finetune import noisy_pipeline, pipeline
 from PIL import Image
 from stablepref.integrations import demo_finetune
 from stablepref.integrations.demo import Demo, demo
 from stablepref.integrations.demo_words import about_finetuning
-from tiny_finetune import noisy_pipeline, pipeline
 
 PROMPT = "a red circle"
 CALL = {"num_inference_steps": 2, "guidance_scale": 2.0}

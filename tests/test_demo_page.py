@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from brightness import Brightness
-from demo_case import DrawingPipeline
+from helpers.brightness import Brightness
+from helpers.demo_case import DrawingPipeline
 from PIL import Image
 from stablepref.integrations.demo import Demo, demo
 from test_page import Outline

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from brightness import Brightness
+from helpers.brightness import Brightness
+from helpers.tiny import tiny_clip
 from PIL import Image
 from scipy.stats import spearmanr
 from stablepref.integrations.demo_stability import (
@@ -14,7 +15,6 @@ from stablepref.integrations.demo_stability import (
     disturbances,
     stability,
 )
-from tiny import tiny_clip
 
 from stablepref.perturbations import MIRRORING, PERTURBATIONS
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from accelerate import cpu_offload
+from helpers.tiny_finetune import pipeline
 from stablepref.integrations.denoiser import check_denoisable
-from tiny_finetune import pipeline
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl", "sd3"])

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from brightness import Brightness
+from helpers.brightness import Brightness
+from helpers.tiny_finetune import bright, moved, noisy_pipeline, plain_run
 from stablepref.integrations.draft import draft_step, reward_loss
 from stablepref.integrations.finetune_batches import late_step
 from stablepref.integrations.reward import DifferentiableReward
-from tiny_finetune import bright, moved, noisy_pipeline, plain_run
 
 
 @pytest.mark.parametrize(("method", "margin"), [("draft", None), ("refl", 0.465)])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate.utils import DistributedType
-from ranked import SMALL
+from helpers.ranked import SMALL
 
 from stablepref import precision
 from stablepref.engine import engine, refuse_what_cannot_work

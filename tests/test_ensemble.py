@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from brightness import Brightness
+from helpers.brightness import Brightness
+from helpers.tiny import tiny_clip
 from PIL import Image
 from stablepref.integrations.ensemble import Ensemble, reference_statistics
 from stablepref.integrations.reward import DifferentiableReward
 from test_scorer import BUILDERS
-from tiny import tiny_clip
 from torch import Tensor
 
 from stablepref.scorer import Scorer

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.shades import ShadeScorer, shades
 from PIL import Image
-from shades import ShadeScorer, shades
 
 from stablepref.evalplots import save_plots
 from stablepref.evaluation import evaluate

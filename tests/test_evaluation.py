@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from helpers.shades import HAND, ShadeScorer, shade, shades
+from helpers.tiny import tiny_clip
 from PIL import Image
-from shades import HAND, ShadeScorer, shade, shades
-from tiny import tiny_clip
 
 import stablepref
 from stablepref.data import RankedGroup

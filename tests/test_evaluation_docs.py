@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commandline import run
+from helpers.commandline import run
 from test_docs import DOCS, python_blocks
 
 PAGE = (DOCS / "evaluation.md").read_text()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from shades import HAND, ShadeScorer
+from helpers.shades import HAND, ShadeScorer
 
 from stablepref.evaluation import evaluate
 from stablepref.partial import ResumeError

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from brightness import Brightness
 from diffusers import DiffusionPipeline
+from helpers.brightness import Brightness
+from helpers.tiny import tiny_clip
+from helpers.tiny_finetune import PROMPTS, SIDE, bright, noisy_pipeline, pipeline, quick
 from PIL import Image
 from stablepref.integrations.ensemble import Ensemble
 from stablepref.integrations.finetune import Finetuned, finetune
 from stablepref.integrations.finetune_batches import sample_pictures
 from stablepref.integrations.reward import DifferentiableReward
-from tiny import tiny_clip
-from tiny_finetune import PROMPTS, SIDE, bright, noisy_pipeline, pipeline, quick
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from brightness import Brightness
 from diffusers import DiffusionPipeline, EulerDiscreteScheduler
+from helpers.brightness import Brightness
+from helpers.tiny import tiny_clip
+from helpers.tiny_finetune import PROMPTS, bright, pipeline, quick
 from stablepref.integrations import finetune_run
 from stablepref.integrations.finetune import finetune
 from stablepref.integrations.lora import remove_lora
 from stablepref.integrations.reward import DifferentiableReward
-from tiny import tiny_clip
-from tiny_finetune import PROMPTS, bright, pipeline, quick
 from torch import Tensor
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from helpers.tiny_finetune import pipeline
 from test_docs import DOCS, python_blocks
-from tiny_finetune import pipeline
 
 from stablepref.finetune_config import FinetuneConfig
 

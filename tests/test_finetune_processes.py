@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.tiny_finetune import PROMPTS, bright, noisy_pipeline, quick
 from safetensors.torch import load_file
 from stablepref.integrations.finetune import finetune
-from tiny_finetune import PROMPTS, bright, noisy_pipeline, quick
 
 
 def run(out: Path, method: str) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forked import start
+from helpers.forked import start
+from helpers.tiny_finetune import PROMPTS, bright, pipeline, quick
 from stablepref.integrations.finetune import finetune
-from tiny_finetune import PROMPTS, bright, pipeline, quick
 
 KILLS = 3
 STEPS = 6

@@ -4,7 +4,7 @@ import copy
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
-from tiny import tiny_clip
+from helpers.tiny import tiny_clip
 
 from stablepref.fingerprint import part_digests, scheduler_digest, weights_digest
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import init_empty_weights
-from tiny import tiny_clip
+from helpers.tiny import tiny_clip
 from torch import Tensor, nn
 
 from stablepref.architectures import VIT_H_14, VIT_L_14

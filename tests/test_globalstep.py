@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from ranked import ranked_groups
-from tiny import tiny_clip
+from helpers.ranked import ranked_groups
+from helpers.tiny import tiny_clip
 from torch.nn import functional
 
 from stablepref.augment import weak_view_boxes

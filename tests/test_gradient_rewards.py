@@ -3,9 +3,9 @@
 import pytest
 import torch
 from diffusers import AutoencoderTiny
+from helpers.tiny import tiny_clip
 from stablepref.integrations.gradient_rewards import LOSS_FORMS, ReNOLoss, alignprop, refl, trl
 from stablepref.integrations.reward import DifferentiableReward
-from tiny import tiny_clip
 from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize

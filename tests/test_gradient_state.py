@@ -4,8 +4,8 @@ import pytest
 import torch
 from accelerate.hooks import AlignDevicesHook, CpuOffload, add_hook_to_module
 from diffusers.hooks import apply_group_offloading
+from helpers.tiny_pipelines import build
 from stablepref.integrations.gradient_state import decoder_lifted, frozen, refuse_offloading
-from tiny_pipelines import build
 
 
 def test_frozen_and_as_before() -> None:

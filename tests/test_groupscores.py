@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.shades import ShadeScorer, shade, shades
+from helpers.tiny import tiny_clip
 from PIL import Image
-from shades import ShadeScorer, shade, shades
 from test_blip import small_scorer
-from tiny import tiny_clip
 
 from stablepref import images, pipeline
 from stablepref.blip import BLIPScorer, ImageRewardScorer

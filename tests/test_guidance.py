@@ -7,15 +7,15 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from brightness import Brightness
 from diffusers import DiffusionPipeline
+from helpers.brightness import Brightness
+from helpers.tiny import tiny_clip
+from helpers.tiny_pipelines import build
 from PIL import Image
 from stablepref.integrations.best_of_n import best_of_n
 from stablepref.integrations.guidance import RewardGuidance
 from stablepref.integrations.reward import DifferentiableReward
 from stablepref.integrations.x0_prediction import SCHEDULERS
-from tiny import tiny_clip
-from tiny_pipelines import build
 from torch import Tensor
 
 from stablepref.partial import ResumeError

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import pytest
 import torch
 from accelerate.hooks import CpuOffload, add_hook_to_module
-from brightness import Brightness
 from diffusers import DiffusionPipeline, HeunDiscreteScheduler, StableDiffusionImg2ImgPipeline
+from helpers.brightness import Brightness
+from helpers.tiny_pipelines import build, unet
 from stablepref.integrations.guidance import RewardGuidance
 from stablepref.integrations.reward import DifferentiableReward
 from test_guidance import PROMPT, made, prepared, same
-from tiny_pipelines import build, unet
 from torch import Tensor
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from helpers.tiny_pipelines import build
 from test_docs import DOCS, python_blocks
-from tiny_pipelines import build
 
 
 @pytest.mark.parametrize("page", ["reward.md", "best_of_n.md", "guidance.md"])

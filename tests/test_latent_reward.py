@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from brightness import Brightness
+from helpers.brightness import Brightness
+from helpers.tiny import tiny_clip
+from helpers.tiny_finetune import PROMPTS, pipeline
 from stablepref.integrations.ensemble import Ensemble
 from stablepref.integrations.latent_reward import LatentReward
 from stablepref.integrations.reward import DifferentiableReward
-from tiny import tiny_clip
-from tiny_finetune import PROMPTS, pipeline
 
 
 @pytest.fixture(scope="module")

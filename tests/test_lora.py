@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from helpers.tiny_finetune import SIDE, generators, pipeline
 from numpy.typing import NDArray
 from stablepref.integrations.lora import (
     ADAPTER,
@@ -15,7 +16,6 @@ from stablepref.integrations.lora import (
     remove_lora,
     save_lora,
 )
-from tiny_finetune import SIDE, generators, pipeline
 
 KINDS = ["sd", "sdxl", "sd3"]
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from brightness import Brightness
+from helpers.brightness import Brightness
+from helpers.tiny import tiny_clip
 from PIL import Image
 from stablepref.integrations.ensemble import Ensemble
 from stablepref.integrations.monitor import RewardMonitor, diversity
 from stablepref.integrations.reward import DifferentiableReward
-from tiny import tiny_clip
 from torch import Tensor
 
 from stablepref.images import ImageError

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate.hooks import CpuOffload, add_hook_to_module
-from brightness import Brightness
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
@@ -16,6 +15,9 @@ from diffusers import (
     EulerAncestralDiscreteScheduler,
     PixArtAlphaPipeline,
 )
+from helpers.brightness import Brightness
+from helpers.tiny import tiny_clip
+from helpers.tiny_pipelines import build
 from PIL import Image
 from scipy.stats import chi
 from stablepref.integrations.noise_optimization import (
@@ -23,8 +25,6 @@ from stablepref.integrations.noise_optimization import (
     norm_log_density,
     optimize_noise,
 )
-from tiny import tiny_clip
-from tiny_pipelines import build
 from torch import Tensor
 
 PROMPTS = ["a red circle", "a dog"]

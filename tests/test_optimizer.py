@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tiny import tiny_clip
+from helpers.tiny import tiny_clip
 
 from stablepref.optimizer import build_optimizer, clamp_logit_scale, learning_rate_at
 

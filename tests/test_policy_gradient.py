@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
+from helpers.tiny_finetune import PROMPTS, SIDE, generators, noisy_pipeline, pipeline
 from stablepref.benchmarks.shapes.pipeline_parts import STEPS, build_scheduler
 from stablepref.integrations.policy_gradient import (
     ADVANTAGE_BOUND,
@@ -16,7 +17,6 @@ from stablepref.integrations.policy_gradient import (
     rollout,
 )
 from stablepref.integrations.sampling_loop import SamplingLoop
-from tiny_finetune import PROMPTS, SIDE, generators, noisy_pipeline, pipeline
 from torch import Tensor
 from torch.distributions import Normal
 

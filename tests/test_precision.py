@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_clip
+from helpers.tiny import tiny_clip
 
 import stablepref
 from stablepref import precision

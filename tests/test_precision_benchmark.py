@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.tiny import tiny_clip
 from stablepref.benchmarks import precision
 from stablepref.benchmarks.precision_candidates import CANDIDATES
-from tiny import tiny_clip
 from torch import nn
 from torch.nn import functional
 

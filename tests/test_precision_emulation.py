@@ -1,8 +1,8 @@
 """Emulated products round once, and are those of a unit that sums in float32."""
 
 import torch
+from helpers.tiny import tiny_clip
 from stablepref.benchmarks.precision_emulation import EmulatedProducts
-from tiny import tiny_clip
 from torch.nn import functional
 
 

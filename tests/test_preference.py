@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.tiny import tiny_clip
 from PIL import Image
-from tiny import tiny_clip
 
 from stablepref.images import ImageError
 from stablepref.preference import compare, rank

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.tiny import tiny_clip
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
-from tiny import tiny_clip
 
 from stablepref import pretrained
 from stablepref.clip import CLIPScorer

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from tiny import tiny_clip
+from helpers.tiny import tiny_clip
 
 from stablepref.clip import CLIPScorer
 from stablepref.prompt_cache import PromptCache

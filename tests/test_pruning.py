@@ -4,7 +4,6 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from brightness import Brightness
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
@@ -13,10 +12,11 @@ from diffusers import (
     HeunDiscreteScheduler,
     StableDiffusionImg2ImgPipeline,
 )
+from helpers.brightness import Brightness
+from helpers.tiny_pipelines import build
 from PIL import Image
 from stablepref.integrations.best_of_n import best_of_n
 from stablepref.integrations.pruning import SCHEDULERS, check_prune
-from tiny_pipelines import build
 
 PROMPT = "a red circle"
 STEPS = 6

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from commandline import run
+from helpers.commandline import run
 from stablepref.benchmarks.parity.cases import CASES, CLIP_FILE, TWO_BLOCKS, write_official_files
 from stablepref.benchmarks.parity.compare import TOLERANCE, entry_with_blocks
 from stablepref.benchmarks.parity.inputs import PICTURES

@@ -17,7 +17,7 @@ pytest.importorskip("ray", reason="needs stablepref[ray]")
 import pyarrow as pa
 import pyarrow.parquet
 import ray
-from corpus_case import picture, png, prompt_of
+from helpers.corpus_case import picture, png, prompt_of
 from stablepref.integrations import ray_data
 from stablepref.integrations.ray_data import ScoreBatch, score_dataset
 from test_docs import DOCS, python_blocks

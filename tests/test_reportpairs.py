@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.stats
-from shades import ShadeScorer, shade, shades
+from helpers.shades import ShadeScorer, shade, shades
 
 from stablepref.data import RankedGroup
 from stablepref.evaljson import reports_dict

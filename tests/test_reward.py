@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from helpers.tiny import tiny_clip
 from stablepref.integrations.reward import DifferentiableReward
 from test_scorer import BUILDERS
-from tiny import tiny_clip
 from torch import Tensor
 
 from stablepref.augment import crop_views, weak_view_boxes

@@ -6,9 +6,9 @@ import pytest
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny
 from diffusers.image_processor import VaeImageProcessor
+from helpers.tiny import tiny_clip
 from stablepref.integrations.reward import DifferentiableReward
 from stablepref.integrations.reward_images import decode_latents, unit_pixels
-from tiny import tiny_clip
 from torch import Tensor
 
 PROMPTS = ["a red circle", "a dog"]

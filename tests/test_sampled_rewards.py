@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.tiny import tiny_clip
 from PIL import Image
 from stablepref.integrations import sampled_rewards
 from stablepref.integrations.sampled_rewards import (
@@ -19,7 +20,6 @@ from stablepref.integrations.sampled_rewards import (
     flow_grpo_multi_score,
     verl_omni,
 )
-from tiny import tiny_clip
 from torch import Tensor
 
 from stablepref import load

@@ -7,9 +7,9 @@ import diffusers
 import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
+from helpers.tiny_finetune import PROMPTS, SIDE, generators, pipeline
 from stablepref.integrations.sampling_loop import SamplingLoop, check_scheduler
 from stablepref.integrations.x0_prediction import SCHEDULERS
-from tiny_finetune import PROMPTS, SIDE, generators, pipeline
 from torch import Tensor
 
 STEPS = 4

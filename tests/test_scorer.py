@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.tiny import tiny_clip
 from PIL import Image
-from tiny import tiny_clip
 
 from stablepref.aesthetic import AestheticScorer
 from stablepref.blip import BLIPScorer, ImageRewardScorer

@@ -5,10 +5,10 @@ import math
 from pathlib import Path
 
 import pytest
-from commandline import run
+from helpers.commandline import run
+from helpers.tiny import tiny_clip
+from helpers.tiny_pipelines import SHORT, build
 from stablepref.integrations.best_of_n import best_of_n
-from tiny import tiny_clip
-from tiny_pipelines import SHORT, build
 
 PROMPT = "a red circle"
 SMALL = ("--steps", 2, "--height", 32, "--width", 32)

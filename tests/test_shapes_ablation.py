@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import typer
+from helpers.tiny_lab import save_tiny
 from stablepref.benchmarks.shapes import ablation_run, ablation_small
 from stablepref.benchmarks.shapes.ablation import main
 from stablepref.benchmarks.shapes.ablation_methods import TABLES
@@ -18,7 +19,6 @@ from stablepref.benchmarks.shapes.ablation_small import small_backbone, small_mo
 from stablepref.benchmarks.shapes.ablation_train import train_cell
 from stablepref.benchmarks.shapes.model import backbone_config
 from stablepref.benchmarks.shapes.train import TrainConfig
-from tiny_lab import save_tiny
 
 import stablepref
 from stablepref.clip import CLIPScorer

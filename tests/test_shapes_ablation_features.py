@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.ranked import ranked_groups
+from helpers.tiny import tiny_clip
 from PIL import Image
-from ranked import ranked_groups
 from stablepref.benchmarks.shapes import ablation_features
 from stablepref.benchmarks.shapes.ablation_features import cache_groups, pool_boxes, pool_choice
 from stablepref.benchmarks.shapes.ablation_towers import frozen_images
-from tiny import tiny_clip
 
 from stablepref.augment import weak_view_boxes
 from stablepref.perturbations import PERTURBATIONS

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ablation_rows import CHOICE, cell, cells_of, watched
+from helpers.ablation_rows import CHOICE, cell, cells_of, watched
 from stablepref.benchmarks.shapes.ablation_cells import Result
 from stablepref.benchmarks.shapes.ablation_plan import START
 from stablepref.benchmarks.shapes.ablation_plots import draw_surfaces

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ablation_rows import CHOICE, cell, cells_of, measure, row
+from helpers.ablation_rows import CHOICE, cell, cells_of, measure, row
 from stablepref.benchmarks.shapes.ablation_cells import Result
 from stablepref.benchmarks.shapes.ablation_claims import (
     claims,

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.tiny import tiny_clip
 from stablepref.benchmarks.shapes.ablation_towers import (
     check_towers,
     frozen_images,
@@ -9,7 +10,6 @@ from stablepref.benchmarks.shapes.ablation_towers import (
     image_features,
     prompt_features,
 )
-from tiny import tiny_clip
 
 import stablepref
 from stablepref.clip import CLIPScorer

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from helpers.ranked import ranked_groups
+from helpers.tiny import tiny_clip
 from PIL import Image
-from ranked import ranked_groups
 from stablepref.benchmarks.shapes.ablation_cells import Cell, Result
 from stablepref.benchmarks.shapes.ablation_features import Cached, cache_groups, pool_boxes
 from stablepref.benchmarks.shapes.ablation_measure import Data, variant_scores
@@ -19,7 +20,6 @@ from stablepref.benchmarks.shapes.ablation_train import (
     train_cell,
     view_columns,
 )
-from tiny import tiny_clip
 
 from stablepref.batches import PairBatches
 from stablepref.clip import CLIPScorer

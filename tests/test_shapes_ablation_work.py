@@ -1,13 +1,13 @@
 """Work is counted before it is done."""
 
 import pytest
+from helpers.tiny_lab import save_tiny
 from stablepref.benchmarks.shapes.ablation_cells import Cell
 from stablepref.benchmarks.shapes.ablation_methods import METHODS, method_config
 from stablepref.benchmarks.shapes.ablation_suite import Suite
 from stablepref.benchmarks.shapes.ablation_train import train_cell
 from stablepref.benchmarks.shapes.ablation_work import cell_work, measured_speed, told_time
 from stablepref.benchmarks.shapes.ablation_world import World
-from tiny_lab import save_tiny
 
 import stablepref
 from stablepref.clip import CLIPScorer

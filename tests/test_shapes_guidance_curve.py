@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from helpers.tiny import tiny_clip
 from PIL import Image
 from stablepref.benchmarks.shapes import guidance_pictures
 from stablepref.benchmarks.shapes.guidance_curve import MEASURES, curve, main
@@ -22,7 +23,6 @@ from stablepref.benchmarks.shapes.pipeline_parts import (
 )
 from stablepref.benchmarks.shapes.prompt_set import lab_prompts
 from test_shapes_pipeline_parts import TINY
-from tiny import tiny_clip
 
 from stablepref.partial import ResumeError
 

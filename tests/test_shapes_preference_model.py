@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from helpers.tiny_lab import save_tiny
 from safetensors.torch import load_file
+from stablepref.assets import ASSETS
 from stablepref.benchmarks.shapes.dataset import lab_groups, oracle_groups
 from stablepref.benchmarks.shapes.preference_model import RECIPE, lengthened, main
 from stablepref.benchmarks.shapes.settings import HPDV2
-from tiny_lab import save_tiny
 
 import stablepref
 from stablepref.agreement import pairwise_accuracy
-from stablepref.assets import ASSETS
 from stablepref.pretrained import WEIGHTS_FILE
 from stablepref.scorer import Scorer
 

@@ -11,10 +11,10 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from helpers.tiny import tiny_clip
 from PIL import Image
 from stablepref.benchmarks import speed, speed_contender, speed_machine, speed_matrix, speed_run
 from stablepref.benchmarks.seeded import seeded_checkpoint
-from tiny import tiny_clip
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner

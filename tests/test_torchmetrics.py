@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from brightness import Brightness
+from helpers.brightness import Brightness
 from stablepref.integrations.torchmetrics import PreferenceScore
 from torch import Tensor, distributed, multiprocessing
 from torchmetrics import MetricCollection

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from ranked import SMALL, ranked_groups
-from tiny import tiny_clip
+from helpers.ranked import SMALL, ranked_groups
+from helpers.tiny import tiny_clip
 
 import stablepref
 from stablepref import trainer

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from ranked import SMALL, ranked_groups
-from tiny import tiny_clip
+from helpers.ranked import SMALL, ranked_groups
+from helpers.tiny import tiny_clip
 
 import stablepref
 from stablepref import trainer

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ranked import SMALL, ranked_groups
+from helpers.ranked import SMALL, ranked_groups
+from helpers.tiny import tiny_clip
 from test_blip import small_scorer
-from tiny import tiny_clip
 from torch import Tensor
 
 import stablepref

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranked import SMALL, ranked_groups
+from helpers.ranked import SMALL, ranked_groups
+from helpers.tiny import tiny_clip
 from test_trainer import rows
-from tiny import tiny_clip
 
 from stablepref.data import RankedGroup
 from stablepref.scorer import Scorer

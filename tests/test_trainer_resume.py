@@ -10,9 +10,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from forked import start
-from ranked import SMALL, ranked_groups
-from tiny import tiny_clip
+from helpers.forked import start
+from helpers.ranked import SMALL, ranked_groups
+from helpers.tiny import tiny_clip
 
 from stablepref import checkpoints
 from stablepref.trainer import train

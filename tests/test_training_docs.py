@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commandline import run
+from helpers.commandline import run
 from test_docs import DOCS, python_blocks
 
 from stablepref.recipes import RECIPES

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from ranked import ranked_groups
-from tiny import tiny_clip
+from helpers.ranked import ranked_groups
+from helpers.tiny import tiny_clip
 
 from stablepref.clip import CLIPScorer
 from stablepref.data import RankedGroup

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import tiny_clip
+from helpers.tiny import tiny_clip
 from torch import Tensor
 
 from stablepref import viewscores

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.tiny import tiny_clip
 from safetensors.torch import save_file
-from tiny import tiny_clip
 
 from stablepref import download, network, zoo
 from stablepref.catalog import BY_NAME, ENTRIES

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.tiny import tiny_clip
 from PIL import Image
-from tiny import tiny_clip
 
 from stablepref.clip import CLIPScorer
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.tiny import tiny_clip
 from PIL import Image
-from tiny import tiny_clip
 
 from stablepref import pipeline
 from stablepref.clip import CLIPScorer

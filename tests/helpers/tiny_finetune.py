@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from brightness import Brightness
 from diffusers import DDIMScheduler, DiffusionPipeline
 from stablepref.integrations.finetune_run import FinetuneRun
 from stablepref.integrations.latent_reward import LatentReward
 from stablepref.integrations.lora import add_lora
 from stablepref.integrations.reward import DifferentiableReward
 from stablepref.integrations.sampling_loop import SamplingLoop
-from tiny_pipelines import build
 from torch import Tensor
 
+from helpers.brightness import Brightness
+from helpers.tiny_pipelines import build
 from stablepref.finetune_config import FinetuneConfig
 
 PROMPTS = ["a red circle", "a dog"]

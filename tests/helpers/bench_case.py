@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from brightness import Brightness
 from diffusers import StableDiffusionPipeline  # noqa: F401 (imported once for all children)
 from PIL import Image
 from stablepref.benchmarks.bench import score
@@ -30,6 +29,8 @@ from stablepref.benchmarks.bench.prompt_sets import PromptSet
 from stablepref.benchmarks.bench.run import bench
 from stablepref.benchmarks.bench.score_table import ScoreTable
 from stablepref.integrations import candidates
+
+from helpers.brightness import Brightness
 
 WORDS = ["a red circle", "a blue square", "a dog", "a red circle", "two green stars"]
 PROMPTS = PromptSet(
@@ -47,7 +48,7 @@ PICTURES = 2 * IMAGES * len(WORDS) + len(WORDS)
 
 def save_pipeline(folder: Path) -> Path:
     """A tiny pipeline as a user has one."""
-    from tiny_pipelines import build  # noqa: PLC0415 (many pipelines, which this program spares)
+    from helpers.tiny_pipelines import build  # noqa: PLC0415 (many pipelines, which this program spares)
 
     pipe, _ = build("sd")
     pipe.save_pretrained(folder)

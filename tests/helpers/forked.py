@@ -7,7 +7,9 @@ from multiprocessing.process import BaseProcess
 import pytest
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["stablepref.integrations.finetune", "tiny", "ranked"])
+_context.set_forkserver_preload(
+    ["stablepref.integrations.finetune", "helpers.tiny", "helpers.ranked"]
+)
 
 
 def start(function: Callable[..., None], *arguments: object) -> BaseProcess:

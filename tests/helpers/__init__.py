@@ -1,0 +1,1 @@
+"""What several test modules use: tiny models, small cases, and child processes."""
