@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.commandline import draw_pictures
+from helpers.places import ROOT
 from helpers.tiny import tiny_clip
 
 
@@ -21,7 +22,7 @@ def _own_accelerator() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real images, rankings and golden values; without it the test is skipped."""
-    default = Path(__file__).parents[1] / ".." / "shared" / "data"
+    default = ROOT.parent / "shared" / "data"
     folder = Path(os.environ.get("STABLEPREF_TEST_DATA", default)).resolve()
     if not folder.is_dir():
         pytest.skip(f"no folder of real data at {folder} (set STABLEPREF_TEST_DATA)")

@@ -8,17 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.bench_case import draw_finished
 from helpers.commandline import Done, run
-from test_package import heavy_imports
-
-HELP = """
-import sys
-from stablepref.cli import main
-sys.argv = ["stablepref", "bench", {arguments}]
-try:
-    main()
-except SystemExit as end:
-    assert end.code in (0, 2), end.code
-"""
+from helpers.isolated import BENCH_HELP, heavy_imports
 
 
 @pytest.fixture
@@ -159,4 +149,4 @@ MISTAKES = (
 
 @pytest.mark.parametrize("arguments", MISTAKES)
 def test_help_and_mistakes_need_no_torch(arguments: str, tmp_path: Path) -> None:
-    assert heavy_imports(HELP.format(arguments=arguments), tmp_path) == set()
+    assert heavy_imports(BENCH_HELP.format(arguments=arguments), tmp_path) == set()

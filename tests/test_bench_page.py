@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from helpers.bench_case import save_pipeline
 from helpers.commandline import run
-from test_docs import DOCS, NOT_RUN
+from helpers.docs import NOT_RUN
+from helpers.places import DOCS
 
 BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGE = (DOCS / "bench.md").read_text()

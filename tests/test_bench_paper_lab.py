@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.paper_case import ROWS, TABLE_1_LINES, cells, paper
 from stablepref.benchmarks.bench.paper_ablations import Ablations
 from stablepref.benchmarks.bench.paper_methods import Trained
 from stablepref.benchmarks.shapes.ablation_cells import Cell, Store, mean_values
 from stablepref.benchmarks.shapes.ablation_methods import METHODS, method_config
 from stablepref.benchmarks.shapes.ablation_suite import Suite
-from test_bench_paper import ROWS, TABLE_1_LINES, paper
-from test_bench_paper_real import cells
 
 from stablepref.groupmean import GroupMean
 

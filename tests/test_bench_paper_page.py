@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from helpers.commandline import run
+from helpers.docs import NOT_RUN
+from helpers.places import DOCS
 from stablepref.benchmarks.bench import paper
 from stablepref.benchmarks.bench.paper_methods import METHODS
 from stablepref.benchmarks.bench.paper_numbers import misprints
 from stablepref.benchmarks.bench.paper_request import ITEMS, SHOWN, SIZE
-from test_docs import DOCS, NOT_RUN
 
 PAGE = (DOCS / "paper.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)

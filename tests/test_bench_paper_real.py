@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.paper_case import ROWS, TABLE_1_LINES, cells, paper
 from PIL import Image
-from test_bench_paper import ROWS, TABLE_1_LINES, paper
 
 import stablepref
 from stablepref import download
@@ -60,15 +60,6 @@ def imagereward(folder: Path) -> Path:
 def _nothing_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(download, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setenv("STABLEPREF_CACHE", str(tmp_path / "cache"))
-
-
-def cells(text: str) -> dict[str, list[dict[str, object]]]:
-    """Cells of a JSON table by what stands before them."""
-    found = json.loads(text)
-    return {
-        "|".join(str(value) for name, value in row.items() if name != "cells"): row["cells"]
-        for row in found["rows"]
-    }
 
 
 def test_every_row_of_table_4_and_why_it_is_empty(tmp_path: Path, model: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.brightness import Brightness
 from helpers.made_scores import made_table
+from helpers.paper_case import MODELS, cells, paper
 from PIL import Image
 from stablepref.benchmarks.bench import paper as command
 from stablepref.benchmarks.bench.judges import ModelJudge
@@ -18,8 +19,6 @@ from stablepref.benchmarks.bench.paper_scorers import figure5
 from stablepref.benchmarks.bench.paper_table import Ours, PaperTable
 from stablepref.benchmarks.bench.prompt_sets import HPDV2_STYLES
 from stablepref.benchmarks.bench.score_table import ScoreTable
-from test_bench_paper import MODELS, paper
-from test_bench_paper_real import cells
 
 LAB = "on the laboratory, not the paper's data"
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from helpers.bench_report_case import write_run
 from helpers.commandline import run
+from helpers.html_outline import Outline
+from helpers.isolated import heavy_imports
 from PIL import Image
 from stablepref.benchmarks.bench.report import write_report
-from test_package import heavy_imports
-from test_page import Outline
 
 DATA = re.compile(r'<script type="application/json" id="gallery-data">(.*?)</script>', re.DOTALL)
 FEW = {"resamples": 20, "fits": 5}

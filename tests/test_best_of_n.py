@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from helpers.brightness import Brightness
+from helpers.killed import Killed
 from helpers.tiny import tiny_clip
 from helpers.tiny_pipelines import build
 from PIL import Image
@@ -118,10 +119,6 @@ def test_out_holds_all_candidates_and_what_there_is_to_see(sd: Built, tmp_path: 
     page = (out / "candidates.html").read_text()
     places = [page.index(f"seed {selection.seeds[i]}<") for i in np.argsort(selection.scores)[::-1]]
     assert places == sorted(places)
-
-
-class Killed(KeyboardInterrupt):
-    """What ends a run in the middle."""
 
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, calls: int | None) -> list[list[int]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import string
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 import transformers
+from helpers.small_blip import VOCABULARY, small_scorer
 from stablepref.benchmarks.parity import layouts
 from stablepref.benchmarks.parity.inputs import made_up_vocabulary
 from torch import Tensor, nn
@@ -31,22 +31,7 @@ if TYPE_CHECKING:
 
     from stablepref.scorer import Scorer
 
-SMALL: dict[str, Any] = {"vision_width": 64, "vision_depth": 2, "text_width": 64, "text_depth": 2}
-LETTERS = string.ascii_lowercase
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{c}" for c in LETTERS)]
 PROMPTS = ["a red fox", "two owls in a very tall tree", "a red fox"]
-
-
-def small_scorer(kind: type[Scorer]) -> Scorer:
-    torch.manual_seed(0)
-    if kind is BLIPScorer:
-        scorer: Scorer = BLIPScorer(VOCABULARY, projection_width=16, **SMALL)
-    else:
-        scorer = ImageRewardScorer(VOCABULARY, **SMALL)
-    with torch.no_grad():
-        for parameter in scorer.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return scorer.eval()
 
 
 @pytest.fixture(params=[ImageRewardScorer, BLIPScorer])

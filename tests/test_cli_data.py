@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from helpers.commandline import run
-from test_datacheck import make_split
-from test_page import Outline
+from helpers.html_outline import Outline
+from helpers.splits import make_split
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.archives import png
 from helpers.commandline import COMMAND, run
 from helpers.tiny import tiny_clip
 from PIL import Image
-from test_rows import png
 
 from stablepref.agreement import pairwise_accuracy
 from stablepref.cli_eval import TieRule

@@ -14,7 +14,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from helpers.commandline import COMMAND, run
-from test_datacheck import make_split
+from helpers.splits import make_split
 
 import stablepref
 from stablepref.recipes import RECIPES, TrainConfig

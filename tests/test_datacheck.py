@@ -6,21 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_rows import png
+from helpers.archives import png
+from helpers.splits import make_split
 
-from stablepref.data import RankedGroup
 from stablepref.datacheck import check_data
-from stablepref.jsonl import write_jsonl
-
-
-def make_split(folder: Path, shades: list[list[int]], ranks: list[tuple[float, ...]]) -> Path:
-    """A JSON Lines file whose groups hold pictures of the given shades."""
-    groups = []
-    for number, (own, order) in enumerate(zip(shades, ranks, strict=True)):
-        images = tuple(png(shade) for shade in own)
-        groups.append(RankedGroup(f"{folder.name} {number}", images, order, id=f"g{number}"))
-    write_jsonl(folder / "data.jsonl", groups, image_folder=folder / "images")
-    return folder / "data.jsonl"
 
 
 def test_clean_data(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from helpers.commandline import run
+from helpers.docs import NOT_RUN, python_blocks
+from helpers.places import DOCS
 from helpers.tiny_pipelines import build
 from stablepref.benchmarks.shapes.pipeline_parts import GUIDANCE, STEPS
-from test_docs import DOCS, NOT_RUN, python_blocks
 
 from stablepref import cli_demo
 from stablepref.finetune_config import FinetuneConfig

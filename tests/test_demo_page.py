@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from helpers.brightness import Brightness
 from helpers.demo_case import DrawingPipeline
+from helpers.html_outline import Outline
 from PIL import Image
 from stablepref.integrations.demo import Demo, demo
-from test_page import Outline
 
 from stablepref.perturbations import PERTURBATIONS
 

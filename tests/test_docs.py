@@ -9,17 +9,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.docs import python_blocks
+from helpers.places import DOCS, ROOT
 
 import stablepref
 from stablepref.catalog import BY_NAME, ENTRIES, HPDV2_TEST, IMAGEREWARD_TEST, Entry
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = sorted(DOCS.rglob("*.md"))
 
-NOT_RUN = re.compile(r"<!-- not run: .+ -->\s*\Z")
-PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELL_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"<!-- command: (\w+) -->\n```sh\n(.*?)```", re.DOTALL)
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
@@ -32,13 +30,6 @@ PROMPT = "a red circle and a blue star"
 
 def page_id(path: Path) -> str:
     return str(path.relative_to(ROOT))
-
-
-def python_blocks(text: str) -> Iterator[str]:
-    """Python blocks of a page, without those that an HTML comment before them excludes."""
-    for block in PYTHON_BLOCK.finditer(text):
-        if not NOT_RUN.search(text[: block.start()]):
-            yield block[1]
 
 
 def test_python_blocks_are_found_unless_excluded() -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from helpers.brightness import Brightness
 from helpers.tiny import tiny_clip
+from helpers.tiny_scorers import BUILDERS
 from PIL import Image
 from stablepref.integrations.ensemble import Ensemble, reference_statistics
 from stablepref.integrations.reward import DifferentiableReward
-from test_scorer import BUILDERS
 from torch import Tensor
 
 from stablepref.scorer import Scorer

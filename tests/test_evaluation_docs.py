@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from helpers.commandline import run
-from test_docs import DOCS, python_blocks
+from helpers.docs import python_blocks
+from helpers.places import DOCS
 
 PAGE = (DOCS / "evaluation.md").read_text()
 

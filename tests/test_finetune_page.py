@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+from helpers.docs import python_blocks
+from helpers.places import DOCS
 from helpers.tiny_finetune import pipeline
-from test_docs import DOCS, python_blocks
 
 from stablepref.finetune_config import FinetuneConfig
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from helpers.shades import ShadeScorer, shade, shades
+from helpers.small_blip import small_scorer
 from helpers.tiny import tiny_clip
 from PIL import Image
-from test_blip import small_scorer
 
 from stablepref import images, pipeline
 from stablepref.blip import BLIPScorer, ImageRewardScorer

@@ -3,15 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
 from helpers.brightness import Brightness
+from helpers.guided import PROMPT, made, prepared, same
 from helpers.tiny import tiny_clip
-from helpers.tiny_pipelines import build
-from PIL import Image
 from stablepref.integrations.best_of_n import best_of_n
 from stablepref.integrations.guidance import RewardGuidance
 from stablepref.integrations.reward import DifferentiableReward
@@ -20,30 +18,7 @@ from torch import Tensor
 
 from stablepref.partial import ResumeError
 
-PROMPT = "a red circle"
 FLOW = "FlowMatchEulerDiscreteScheduler"
-
-
-def prepared(
-    kind: str, scheduler: str | None = None, *, steps: int = 4, **config: object
-) -> tuple[DiffusionPipeline, dict[str, Any]]:
-    pipe, arguments = build(kind)
-    pipe.set_progress_bar_config(disable=True)
-    if scheduler is not None:
-        before = pipe.scheduler.config
-        pipe.scheduler = getattr(diffusers, scheduler).from_config(before, **config)
-    return pipe, {**arguments, "num_inference_steps": steps}
-
-
-def made(
-    pipe: DiffusionPipeline, arguments: dict[str, Any], *, seed: int = 0, **more: object
-) -> list[Image.Image]:
-    generator = torch.Generator().manual_seed(seed)
-    return list(pipe(generator=generator, **{**arguments, **more}).images)
-
-
-def same(one: list[Image.Image], other: list[Image.Image]) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def counted(pipe: DiffusionPipeline) -> list[int]:

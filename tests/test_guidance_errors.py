@@ -7,10 +7,10 @@ import torch
 from accelerate.hooks import CpuOffload, add_hook_to_module
 from diffusers import DiffusionPipeline, HeunDiscreteScheduler, StableDiffusionImg2ImgPipeline
 from helpers.brightness import Brightness
+from helpers.guided import PROMPT, made, prepared, same
 from helpers.tiny_pipelines import build, unet
 from stablepref.integrations.guidance import RewardGuidance
 from stablepref.integrations.reward import DifferentiableReward
-from test_guidance import PROMPT, made, prepared, same
 from torch import Tensor
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.guided import PROMPT, made, prepared
 from helpers.tiny import tiny_clip
 from stablepref.integrations.guidance import RewardGuidance
-from test_guidance import PROMPT, made, prepared
 from torch import Tensor
 
 

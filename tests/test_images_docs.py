@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.places import DOCS
 from PIL import Image
 
 from stablepref import fetch, rgb
 
-PAGE = (Path(__file__).parents[1] / "docs" / "images.md").read_text()
+PAGE = (DOCS / "images.md").read_text()
 
 
 def test_python_blocks_run(

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+from helpers.docs import python_blocks
+from helpers.places import DOCS
 from helpers.tiny_pipelines import build
-from test_docs import DOCS, python_blocks
 
 
 @pytest.mark.parametrize("page", ["reward.md", "best_of_n.md", "guidance.md"])

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,10 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.isolated import heavy_imports, isolated
+from helpers.places import ROOT
 
 import stablepref
-
-ROOT = Path(__file__).parents[1]
 
 # Top-level folders and where they are installed.
 SOURCES = {
@@ -25,17 +24,6 @@ SOURCES = {
     "integrations": "stablepref/integrations",
 }
 
-HEAVY = {
-    "accelerate",
-    "datasets",
-    "diffusers",
-    "open_clip",
-    "scipy",
-    "timm",
-    "torch",
-    "torchvision",
-    "transformers",
-}
 IMPORT = "import stablepref"
 HELP = """
 import sys
@@ -49,26 +37,6 @@ except SystemExit as end:
 else:
     raise AssertionError("--help did not end the program")
 """
-
-
-def isolated(code: str, folder: Path, **environment: str) -> str:
-    """Run Python code in a new process whose working directory is `folder`; its last line."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1]
-
-
-def heavy_imports(code: str, folder: Path) -> set[str]:
-    """Which of `HEAVY` are imported once `code` has run."""
-    report = "\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
-    return HEAVY & set(json.loads(isolated(code + report, folder)))
 
 
 @pytest.mark.parametrize("code", [IMPORT, HELP], ids=["import", "help"])

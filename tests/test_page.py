@@ -5,11 +5,11 @@ import io
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.html_outline import Outline
 from PIL import Image
 
 from stablepref.images import ImageError
@@ -39,28 +39,6 @@ def page(tmp_path: Path, ranked: list[Outcome]) -> str:
     write_page(tmp_path / "out.html", prompts, [bad], model="tiny", unit="<u>")
     assert not list(tmp_path.glob("*.tmp"))
     return (tmp_path / "out.html").read_text()
-
-
-class Outline(HTMLParser):
-    """Elements with their attributes, checking that each that needs an end has one."""
-
-    EMPTY = frozenset({"meta", "img", "br"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in self.EMPTY:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 def test_pictures_are_inside_and_in_order(page: str) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from helpers.places import RECORDS
 from stablepref.benchmarks.parity.cases import CASES
 from stablepref.benchmarks.parity.compare import TOLERANCE, Comparison, load_comparison
 from stablepref.benchmarks.parity.inputs import made_up_vocabulary
@@ -26,12 +26,12 @@ from stablepref.wordpiece import WordPieceTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from PIL.Image import Image
 
     from stablepref.scorer import Scorer
 
-RECORDS = Path(__file__).parent / "parity"
 END = 49407  # the id of CLIP's end token; what follows it has no effect
 FULL_DEPTH = ("hps-v2", "pickscore-v1", "imagereward-v1", "clip-vit-l-14", "blip-large")
 QUICK_GELU = ("clip-vit-l-14", "hps-v1", "laion-aesthetic-v1", "laion-aesthetic-v2")

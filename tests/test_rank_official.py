@@ -12,10 +12,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from helpers.commandline import run
+from helpers.places import RECORDS
 from stablepref.benchmarks.parity.cases import CASES, CLIP_FILE, TWO_BLOCKS, write_official_files
 from stablepref.benchmarks.parity.compare import TOLERANCE, entry_with_blocks
 from stablepref.benchmarks.parity.inputs import PICTURES
-from test_parity import RECORDS
 
 from stablepref import zoo
 

@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import ray
 from helpers.corpus_case import picture, png, prompt_of
+from helpers.docs import python_blocks
+from helpers.places import DOCS
 from stablepref.integrations import ray_data
 from stablepref.integrations.ray_data import ScoreBatch, score_dataset
-from test_docs import DOCS, python_blocks
 
 import stablepref
 from stablepref import zoo

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from test_rows import png, write_tar
+from helpers.archives import png, write_tar
 
 from stablepref.data import DataError, Exclusions, RankedGroup
 from stablepref.jsonl import write_jsonl

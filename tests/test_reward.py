@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 from helpers.tiny import tiny_clip
+from helpers.tiny_scorers import BUILDERS
 from stablepref.integrations.reward import DifferentiableReward
-from test_scorer import BUILDERS
 from torch import Tensor
 
 from stablepref.augment import crop_views, weak_view_boxes

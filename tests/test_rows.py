@@ -1,13 +1,10 @@
 """Rows out of every kind of file: the same rows whatever holds them, and errors that say where."""
 
-import io
 import json
-import tarfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from helpers.archives import png, write_tar
 
 from stablepref.data import DataError
 from stablepref.rows import (
@@ -19,23 +16,6 @@ from stablepref.rows import (
     parquet_rows,
     tar_rows,
 )
-
-
-def png(shade: int) -> bytes:
-    """A tiny grey picture as PNG bytes."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (4, 4), (shade, shade, shade)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def write_tar(path: Path, files: Mapping[str, bytes]) -> Path:
-    """Write a shard with the given members in order."""
-    with tarfile.open(path, "w") as shard:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            shard.addfile(member, io.BytesIO(content))
-    return path
 
 
 @pytest.mark.parametrize("indent", [None, 1])

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import typer
+from helpers.places import DOCS
 from stablepref.benchmarks.shapes import ablation, ablation_small
 from stablepref.benchmarks.shapes.ablation_methods import TABLES
 from stablepref.benchmarks.shapes.ablation_page import FIGURES, RESULTS_FILE
 from stablepref.benchmarks.shapes.ablation_suite import Suite
-from test_docs import DOCS
 from typer.testing import CliRunner
 
 PAGE = (DOCS / "ablations.md").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ import torch
 import typer
 from accelerate.state import AcceleratorState
 from helpers.tiny import tiny_clip
+from helpers.tiny_lab_pipeline import TINY
 from PIL import Image
 from stablepref.benchmarks.shapes import finetune_runs
 from stablepref.benchmarks.shapes.finetune_runs import Arm, study_rows
@@ -27,7 +28,6 @@ from stablepref.benchmarks.shapes.pipeline_parts import (
 )
 from stablepref.benchmarks.shapes.pipeline_sampling import Sample
 from stablepref.benchmarks.shapes.prompt_set import lab_prompts
-from test_shapes_pipeline_parts import TINY
 
 from stablepref.finetune_config import FinetuneConfig
 

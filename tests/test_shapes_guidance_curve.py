@@ -7,34 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from helpers.killed import Killed
 from helpers.tiny import tiny_clip
+from helpers.tiny_lab_pipeline import tiny_pipeline
 from PIL import Image
 from stablepref.benchmarks.shapes import guidance_pictures
 from stablepref.benchmarks.shapes.guidance_curve import MEASURES, curve, main
 from stablepref.benchmarks.shapes.guidance_pictures import Setting, guided_rows, settings_of
 from stablepref.benchmarks.shapes.oracle import grade
 from stablepref.benchmarks.shapes.pipeline_parts import (
-    assemble,
-    build_autoencoder,
-    build_denoiser,
-    build_text_encoder,
     save_pipeline,
 )
 from stablepref.benchmarks.shapes.prompt_set import lab_prompts
-from test_shapes_pipeline_parts import TINY
 
 from stablepref.partial import ResumeError
 
 PROMPTS = lab_prompts(per_category=1)[:2]
 SETTINGS = [Setting(0, 0.0), Setting(0, 0.05), Setting(2, 0.05)]
-
-
-def tiny_pipeline() -> StableDiffusionPipeline:
-    parts = (
-        build(TINY, seed=0) for build in (build_autoencoder, build_text_encoder, build_denoiser)
-    )
-    return assemble(*parts)
 
 
 def rows_of(folder: Path, *, seed: int = 0, settings: list[Setting] | None = None) -> list[dict]:
@@ -89,10 +78,6 @@ def test_every_setting_draws_every_prompt_from_the_same_noise(
     for plain, guided, robust in zip(rows[:4], rows[4:8], rows[8:], strict=True):
         assert guided["reward"] > plain["reward"]
         assert robust["robust"] > plain["robust"]
-
-
-class Killed(KeyboardInterrupt):
-    """What ends a run in the middle."""
 
 
 def test_a_killed_run_goes_on(

@@ -1,15 +1,15 @@
 """docs/lab.md has the laboratory's numbers, and what it shows runs."""
 
 import re
-from pathlib import Path
 
 import pytest
+from helpers.places import DOCS
 from stablepref.benchmarks.shapes.alignment import MISTAKE_COSTS
 from stablepref.benchmarks.shapes.fidelity import FAULT_COSTS
 from stablepref.benchmarks.shapes.generators import GENERATORS
 from stablepref.benchmarks.shapes.settings import SETTINGS
 
-PAGE = (Path(__file__).parents[1] / "docs" / "lab.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "lab.md").read_text(encoding="utf-8")
 
 
 def rows() -> dict[str, list[str]]:

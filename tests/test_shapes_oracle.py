@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from helpers.painted import painted
 from stablepref.benchmarks.shapes.drawing import render
 from stablepref.benchmarks.shapes.errors import (
     GENERATOR_ERRORS,
@@ -28,15 +27,6 @@ from stablepref.benchmarks.shapes.scenes import sample_scene
 
 # Colours of a painter who has not seen the renderer's table.
 GREY, RED, BLUE, WHITE, TEAL = "#8c8c8c", "#dc2828", "#2850d2", "#f4f4f4", "#54949c"
-
-
-def painted(background: str, *shapes: tuple[str, str, list[float]]) -> NDArray[np.uint8]:
-    """Shapes of PIL, at 8 times the size: (method of ImageDraw, colour, coordinates of 64)."""
-    canvas = Image.new("RGB", (512, 512), background)
-    draw = ImageDraw.Draw(canvas)
-    for method, colour, coordinates in shapes:
-        getattr(draw, method)([8 * value for value in coordinates], fill=colour)
-    return np.asarray(canvas.resize((64, 64), Image.Resampling.BOX))
 
 
 def test_painted_pictures_are_read() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_lab_pipeline import TINY
 from stablepref.benchmarks.shapes.drawing import layout, render
 from stablepref.benchmarks.shapes.language import parse
 from stablepref.benchmarks.shapes.object_maps import build_reader
@@ -26,7 +27,6 @@ from stablepref.benchmarks.shapes.pipeline_parts import (
 )
 from stablepref.benchmarks.shapes.scene_code import scene_codes
 from stablepref.benchmarks.shapes.scenes import BACKGROUNDS, split_of
-from test_shapes_pipeline_parts import TINY
 from torch import nn
 
 

@@ -1,8 +1,8 @@
 """docs/pipeline_lab.md has the numbers of the code, and what it shows runs."""
 
 import re
-from pathlib import Path
 
+from helpers.places import DOCS
 from stablepref.benchmarks.shapes.pipeline_autoencoder import AutoencoderConfig
 from stablepref.benchmarks.shapes.pipeline_denoiser import DenoiserConfig
 from stablepref.benchmarks.shapes.pipeline_parts import (
@@ -14,7 +14,7 @@ from stablepref.benchmarks.shapes.pipeline_parts import (
 )
 from stablepref.benchmarks.shapes.prompt_set import CATEGORIES
 
-PAGE = (Path(__file__).parents[1] / "docs" / "pipeline_lab.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "pipeline_lab.md").read_text(encoding="utf-8")
 WORDS = " ".join(PAGE.split())
 
 

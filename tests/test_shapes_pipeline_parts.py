@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_lab_pipeline import TINY
 from stablepref.benchmarks.shapes.pipeline_autoencoder import standardise_latents, to_input
 from stablepref.benchmarks.shapes.pipeline_parts import (
     Sizes,
@@ -11,8 +12,6 @@ from stablepref.benchmarks.shapes.pipeline_parts import (
     build_scheduler,
     build_text_encoder,
 )
-
-TINY = Sizes(autoencoder=(8, 8, 8), denoiser=(8, 8, 8), text=16, text_layers=1, heads=2, groups=4)
 
 
 def test_the_bundled_sizes_fit_twelve_megabytes() -> None:

@@ -9,6 +9,8 @@ import pytest
 import torch
 import typer
 from diffusers import StableDiffusionPipeline
+from helpers.painted import painted
+from helpers.tiny_lab_pipeline import TINY
 from PIL import Image
 from safetensors.torch import load_file
 from stablepref.benchmarks.shapes import pipeline_train
@@ -23,8 +25,6 @@ from stablepref.benchmarks.shapes.training_files import (
     forget_metrics,
     log_metrics,
 )
-from test_shapes_oracle import painted
-from test_shapes_pipeline_parts import TINY
 
 FIRST = AutoencoderConfig(sizes=TINY, steps=4, warmup=1, batch_size=2)
 SECOND = DenoiserConfig(sizes=TINY, pictures=10, steps=6, warmup=1, batch_size=4)

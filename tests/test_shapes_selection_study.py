@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import typer
 from helpers.brightness import Brightness
+from helpers.killed import Killed
 from helpers.tiny import tiny_clip
+from helpers.tiny_lab_pipeline import tiny_pipeline
 from PIL import Image
 from stablepref.benchmarks.shapes import selection_rows
 from stablepref.benchmarks.shapes.oracle import grade
@@ -25,7 +27,6 @@ from stablepref.benchmarks.shapes.selection_numbers import (
 from stablepref.benchmarks.shapes.selection_rows import candidate_rows
 from stablepref.benchmarks.shapes.selection_study import RANDOM, gathered, main, schedules
 from stablepref.integrations.best_of_n import best_of_n
-from test_shapes_guidance_curve import Killed, tiny_pipeline
 from typer.testing import CliRunner
 
 from stablepref.partial import ResumeError

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.splits import make_split
 from rich.console import Console
 from stablepref.benchmarks import speed_train, speed_train_run
-from test_datacheck import make_split
 
 from stablepref.batches import PairBatches
 from stablepref.clip import CLIPScorer

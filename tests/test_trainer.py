@@ -1,6 +1,5 @@
 """Training: what it writes, refuses, leaves out and learns."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from helpers.metrics import rows
 from helpers.ranked import SMALL, ranked_groups
 from helpers.tiny import tiny_clip
 
@@ -16,10 +16,6 @@ from stablepref import trainer
 from stablepref.data import RankedGroup
 from stablepref.recipes import TrainConfig, recipe
 from stablepref.trainer import train
-
-
-def rows(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_a_training_leaves_models_metrics_and_checkpoints(tmp_path: Path) -> None:

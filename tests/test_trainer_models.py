@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.ranked import SMALL, ranked_groups
+from helpers.small_blip import small_scorer
 from helpers.tiny import tiny_clip
-from test_blip import small_scorer
 from torch import Tensor
 
 import stablepref

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.metrics import rows
 from helpers.ranked import SMALL, ranked_groups
 from helpers.tiny import tiny_clip
-from test_trainer import rows
 
 from stablepref.data import RankedGroup
 from stablepref.scorer import Scorer
