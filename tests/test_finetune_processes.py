@@ -1,13 +1,13 @@
 """A fine-tuning in two processes is one fine-tuning."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.children import child_environment
 from helpers.tiny_finetune import PROMPTS, bright, noisy_pipeline, quick
 from safetensors.torch import load_file
 from stablepref.integrations.finetune import finetune
@@ -23,11 +23,10 @@ def run(out: Path, method: str) -> None:
 @pytest.mark.parametrize("method", ["draft", "ddpo"])
 def test_two_processes_train_the_same_weights(method: str, tmp_path: Path) -> None:
     both, alone = tmp_path / "both", tmp_path / "alone"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("ACCELERATE_")}
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
          __file__, str(both), method],
-        env=environment | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env=child_environment(),
         capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

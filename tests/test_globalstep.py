@@ -1,7 +1,6 @@
 """The gradient of a global batch, whatever carries it: pairs, groups, micro-batches, processes."""
 
 import itertools
-import os
 import subprocess
 import sys
 from functools import partial
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from helpers.children import child_environment
 from helpers.ranked import ranked_groups
 from helpers.tiny import tiny_clip
 from torch.nn import functional
@@ -242,10 +242,6 @@ def test_processes_share_one_batch(
         state = torch.load(f"{out}.{size}.{process}", weights_only=True)
         assert int(state.pop("count")) == processes
         assert_close((float(state.pop("loss")), state), expected)
-
-
-def child_environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 if __name__ == "__main__":

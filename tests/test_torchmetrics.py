@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.brightness import Brightness
+from helpers.by_file import ByFile
 from stablepref.integrations.torchmetrics import PreferenceScore
 from torch import Tensor, distributed, multiprocessing
 from torchmetrics import MetricCollection
@@ -71,7 +72,7 @@ def _process(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_sync_over_two_processes(tmp_path: Path) -> None:
-    multiprocessing.spawn(_process, args=(str(tmp_path),), nprocs=2)
+    multiprocessing.spawn(ByFile(_process), args=(str(tmp_path),), nprocs=2)
     for rank in range(2):
         assert float((tmp_path / f"{rank}.txt").read_text()) == pytest.approx(0.5, abs=1e-6)
         on = float((tmp_path / f"{rank}-on.txt").read_text())

@@ -1,6 +1,5 @@
 """A training started by torchrun on CPUs, with nothing told to accelerate, is one training."""
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.children import child_environment
 from helpers.metrics import rows
 from helpers.ranked import SMALL, ranked_groups
 from helpers.tiny import tiny_clip
@@ -41,11 +41,10 @@ def assert_near(one: Scorer, other: Scorer) -> None:
 
 def test_two_processes_train_one_model_that_one_process_goes_on_with(tmp_path: Path) -> None:
     both, alone = tmp_path / "both", tmp_path / "alone"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("ACCELERATE_")}
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
          __file__, str(both)],
-        env=environment | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env=child_environment(),
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

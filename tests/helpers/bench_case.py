@@ -31,6 +31,7 @@ from stablepref.benchmarks.bench.score_table import ScoreTable
 from stablepref.integrations import candidates
 
 from helpers.brightness import Brightness
+from helpers.children import child_environment
 
 WORDS = ["a red circle", "a blue square", "a dog", "a red circle", "two green stars"]
 PROMPTS = PromptSet(
@@ -57,10 +58,9 @@ def save_pipeline(folder: Path) -> Path:
 
 def program(*arguments: object, launcher: tuple[str, ...] = ()) -> str:
     """This program in a process of its own; its standard output."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("ACCELERATE_")}
     done = subprocess.run(
         [sys.executable, *launcher, __file__, *map(str, arguments)],
-        env=environment | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env=child_environment(),
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
