@@ -1,9 +1,9 @@
 """How well people agree with each other on data with several annotators for each group.
 
 Run ``python -m stablepref.benchmarks.human_agreement PATH``, where PATH is anything that
-`stablepref.readers.read_groups` reads with single annotators' ranks: HPD v2's ``test.json``, say,
+`stablepref.data.read.read_groups` reads with single annotators' ranks: HPD v2's ``test.json``, say,
 or the groups of its gallery. Prints each measure with its bootstrap interval over prompts; the
-measures are defined in `stablepref.annotators`.
+measures are defined in `stablepref.evaluation.annotators`.
 """
 
 import argparse
@@ -15,10 +15,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from stablepref.annotators import majority, single_vs_rest, single_vs_single
-from stablepref.data import Ranks
-from stablepref.groupmean import GroupMean
-from stablepref.readers import FORMATS, read_groups
+from stablepref.data.groups import Ranks
+from stablepref.data.read import FORMATS, read_groups
+from stablepref.evaluation.annotators import majority, single_vs_rest, single_vs_single
+from stablepref.evaluation.means import GroupMean
 
 PUBLISHED = {"single against single": "78.1", "single against the average of the others": "85.0"}
 """Per cent on all 400 groups of HPD v2's test split (Stable Preference, Table 5). Their exact

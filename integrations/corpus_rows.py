@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from stablepref.manifest import Item
-from stablepref.sources import UnusableImageError, describe, iter_sources
+from stablepref.images.sources import UnusableImageError, describe, iter_sources
+from stablepref.scoring.manifest import Item
 
 _IMAGE_RANK: Final = 3
 _SINGLE: Final = (bytes, bytearray, memoryview, Mapping, Image.Image)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast, final
 import torch
 from torch import Tensor, nn
 
-from stablepref.prompts import check_prompts
 from stablepref.scorer import Scorer
+from stablepref.scoring.prompts import check_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from stablepref.preprocess import Preprocess
+    from stablepref.preprocess.preprocess import Preprocess
 
 _LEAST = 2  # images of a prompt that tell how scores of one prompt differ
 

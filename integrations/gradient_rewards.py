@@ -10,19 +10,21 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Final, final
 
-from stablepref.integrations.reward_images import SIGNED, UNIT
 from torch.nn import functional
 
-from stablepref.protocols import CLIP_MEAN, CLIP_STD
-from stablepref.wide import widen
+from stablepref.preprocess.protocols import CLIP_MEAN, CLIP_STD
+from stablepref.runtime.wide import widen
+
+from .diffusion.latents import SIGNED, UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stablepref.integrations.reward import DifferentiableReward
     from torch import Tensor
 
     from stablepref.scorer import Scorer
+
+    from .reward import DifferentiableReward
 
 # loss = offset - factor x score, as in ReNO's rewards/*.py and AlignProp's main.py. HPS is a cosine
 # there and 100 x cosine here.

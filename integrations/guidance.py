@@ -13,35 +13,37 @@ import warnings
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import torch
-from stablepref.integrations.callback_denoiser import STEP_TENSORS, denoise
-from stablepref.integrations.denoiser import embeds_guidance
-from stablepref.integrations.gradient_state import (
+
+from stablepref.runtime.wide import widen
+from stablepref.scoring.prompts import check_prompts
+from stablepref.weights.fingerprint import weights_digest
+
+from .diffusion.callback_denoiser import STEP_TENSORS, denoise
+from .diffusion.denoiser import embeds_guidance
+from .diffusion.pipelines import (
     decoder_lifted,
     frozen,
     overflow_advice,
     refuse_offloading,
 )
-from stablepref.integrations.reward import DifferentiableReward
-from stablepref.integrations.sampled_rewards import as_scorer
-from stablepref.integrations.x0_prediction import (
+from .diffusion.x0 import (
     SCHEDULERS,
     check_supported,
     noise_level,
     predict_x0,
 )
-
-from stablepref.fingerprint import weights_digest
-from stablepref.prompts import check_prompts
-from stablepref.wide import widen
+from .reward import DifferentiableReward
+from .sampled_rewards import as_scorer
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from stablepref.integrations.candidates import Pipeline
     from torch import Tensor
 
     from stablepref.scorer import Scorer
+
+    from .best_of_n.candidates import Pipeline
 
 
 @final
@@ -65,7 +67,7 @@ class RewardGuidance:
 
     Args:
         pipe: For Stable Diffusion 1.x, XL or 3, with a scheduler of
-            `stablepref.integrations.x0_prediction.SCHEDULERS`, and not offloaded.
+            `stablepref.integrations.diffusion.x0.SCHEDULERS`, and not offloaded.
         prompt: One prompt, or several.
         scorer: The reward model, on the pipeline's device, or what `stablepref.load` takes.
         scale: How far a guided step moves the latents: with `normalise` as a share of their own

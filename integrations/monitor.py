@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast, final
 
 import torch
-from stablepref.integrations.ensemble import Ensemble
 from torch import Tensor
 from torch.nn import functional
 
-from stablepref.fingerprint import weights_digest
-from stablepref.images import iter_sources
-from stablepref.pipeline import BatchLimit, computed_rows
-from stablepref.prompts import check_prompts
-from stablepref.stream import encode_prepared
+from stablepref.images.images import iter_sources
+from stablepref.scoring.batching import BatchLimit, computed_rows
+from stablepref.scoring.prompts import check_prompts
+from stablepref.scoring.stream import encode_prepared
+from stablepref.weights.fingerprint import weights_digest
+
+from .ensemble import Ensemble
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,30 +13,32 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 import torch
-from stablepref.integrations.candidates import without_progress_bar
-from stablepref.integrations.gradient_state import (
+
+from stablepref.output.progress import progress_bar
+from stablepref.scoring.prompts import check_prompts
+
+from .best_of_n.candidates import without_progress_bar
+from .diffusion.pipelines import (
     decoder_lifted,
     frozen,
     overflow_advice,
     refuse_offloading,
     refuse_safety_checker,
 )
-from stablepref.integrations.reward import DifferentiableReward
-from stablepref.integrations.sampled_rewards import as_scorer
-from stablepref.integrations.text_memory import texts_encoded_once
-
-from stablepref.progress import progress_bar
-from stablepref.prompts import check_prompts
+from .diffusion.text_memory import texts_encoded_once
+from .reward import DifferentiableReward
+from .sampled_rewards import as_scorer
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
     from PIL import Image
-    from stablepref.integrations.candidates import Pipeline
     from torch import Tensor
 
     from stablepref.scorer import Scorer
+
+    from .best_of_n.candidates import Pipeline
 
 PIPELINES: Final = (
     "StableDiffusionPipeline",

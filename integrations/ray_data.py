@@ -6,12 +6,12 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from stablepref.integrations.corpus_rows import row_item
-
 import stablepref
-from stablepref.catalog import BY_NAME
-from stablepref.items import score_items
-from stablepref.modelnames import check_model, model_name
+from stablepref.models.catalog import BY_NAME
+from stablepref.models.modelnames import check_model, model_name
+from stablepref.scoring.items import score_items
+
+from .corpus_rows import row_item
 
 try:
     import pyarrow as pa

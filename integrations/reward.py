@@ -5,20 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, final
 
 import torch
-from stablepref.integrations.reward_images import SIGNED, UNIT, decode_latents, unit_pixels
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from stablepref.augment import mentions_side, weak_view_boxes
-from stablepref.prompts import check_prompts
-from stablepref.stream import VIEW_SEED
+from stablepref.augment.views import mentions_side, weak_view_boxes
+from stablepref.scoring.prompts import check_prompts
+from stablepref.scoring.stream import VIEW_SEED
+
+from .diffusion.latents import SIGNED, UNIT, decode_latents, unit_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stablepref.integrations.reward_images import PictureVAE
-
     from stablepref.scorer import Scorer
+
+    from .diffusion.latents import PictureVAE
 
 
 @final

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 import torch
-from stablepref.integrations.sampled_rewards import as_scorer
 from torchmetrics import Metric
+
+from .sampled_rewards import as_scorer
 
 if TYPE_CHECKING:
     import os

@@ -1,6 +1,6 @@
 """`python -m stablepref`, which launchers such as torchrun need: the command line."""
 
-from stablepref.cli import main
+from stablepref.cli.main import main
 
 if __name__ == "__main__":
     main()

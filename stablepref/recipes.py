@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, final
 
-from stablepref.fieldtypes import check_fields, check_range
+from stablepref.runtime.fields import check_fields, check_range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

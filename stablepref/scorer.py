@@ -9,19 +9,21 @@ import torch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
-from stablepref import preference, pretrained, stream
-from stablepref.pixels import require_tensor
-from stablepref.prompt_cache import PromptCache
-from stablepref.prompts import check_prompts
-from stablepref.rgb import check_unit_range
+from stablepref.images.arrays import require_tensor
+from stablepref.images.rgb import check_unit_range
+from stablepref.scoring import compare as preference
+from stablepref.scoring import stream
+from stablepref.scoring.prompt_cache import PromptCache
+from stablepref.scoring.prompts import check_prompts
+from stablepref.weights import folder as pretrained
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from stablepref.preference import Comparison
-    from stablepref.preprocess import Preprocess
-    from stablepref.stream import Scored
+    from stablepref.preprocess.preprocess import Preprocess
+    from stablepref.scoring.compare import Comparison
+    from stablepref.scoring.stream import Scored
 
 
 class Scorer(
@@ -165,7 +167,7 @@ class Scorer(
         """Score one or many images against one prompt, or one prompt each.
 
         Args:
-            images: Anything that holds images: see `stablepref.images`.
+            images: Anything that holds images: see `stablepref.images.images`.
             prompt: One string for all images, or one for each.
             batch_size: Images encoded at once; None chooses. Halved when memory runs out.
             on_error: "raise" stops at the first bad image, with the scores so far in the error's
@@ -267,7 +269,7 @@ class Scorer(
     def compare(self, a: object, b: object, prompt: str, *, views: int = 0) -> Comparison:
         """Which of two images people would prefer, how probably, or that it is a tie.
 
-        See `stablepref.preference.compare`.
+        See `stablepref.scoring.compare.compare`.
         """
         return preference.compare(self, a, b, prompt, views=views)
 

@@ -10,21 +10,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from stablepref import zoo
-from stablepref.batches import PairBatches
-from stablepref.checkpoints import save_checkpoint
-from stablepref.durable import remove_leftovers
-from stablepref.engine import any_process, engine
-from stablepref.finite import Watch
-from stablepref.freezing import summary
-from stablepref.globalstep import backward
-from stablepref.leftout import LeftOut
-from stablepref.optimizer import clamp_logit_scale, learning_rate_at
+from stablepref.output.durable import remove_leftovers
 from stablepref.recipes import TrainConfig, recipe
-from stablepref.shares import ShareReader
-from stablepref.stopping import leave, stop_signals
-from stablepref.trained import save_trained
-from stablepref.trainlog import batch_metrics, train_log
-from stablepref.trainsetup import (
+from stablepref.runtime.stopping import leave, stop_signals
+from stablepref.training.checkpoints import save_checkpoint
+from stablepref.training.distributed import any_process, engine
+from stablepref.training.freezing import summary
+from stablepref.training.guards import Watch
+from stablepref.training.leftout import LeftOut
+from stablepref.training.loader import ShareReader
+from stablepref.training.log import batch_metrics, train_log
+from stablepref.training.optimizer import clamp_logit_scale, learning_rate_at
+from stablepref.training.pairs import PairBatches
+from stablepref.training.resume import (
     CHECKPOINTS,
     checkpoint_of,
     described_training,
@@ -34,8 +32,10 @@ from stablepref.trainsetup import (
     trained_names,
     validation_groups,
 )
-from stablepref.validation import validation_accuracy
-from stablepref.viewscores import ViewScores
+from stablepref.training.saving import save_trained
+from stablepref.training.step import backward
+from stablepref.training.validation import validation_accuracy
+from stablepref.training.viewscores import ViewScores
 
 if TYPE_CHECKING:
     import os
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import nn
 
-    from stablepref.checkpoints import Checkpoint
-    from stablepref.data import RankedGroup
+    from stablepref.data.groups import RankedGroup
     from stablepref.scorer import Scorer
-    from stablepref.shares import Share
-    from stablepref.trainlog import TrainLog
+    from stablepref.training.checkpoints import Checkpoint
+    from stablepref.training.loader import Share
+    from stablepref.training.log import TrainLog
 
 BEST, LAST = "best", "last"
 ACCURACY = "validation accuracy"

@@ -10,18 +10,18 @@ import torch
 from accelerate import PartialState
 from accelerate.state import is_initialized
 
-from stablepref import official
-from stablepref.catalog import BY_NAME, ENTRIES, Entry, RemoteFile
-from stablepref.download import UnavailableError, fetch, first_line, is_cached
-from stablepref.modelnames import HUB_PREFIX, check_dtype, check_model, model_name
-from stablepref.precision import automatic_dtype
-from stablepref.pretrained import (
+from stablepref.models.catalog import BY_NAME, ENTRIES, Entry, RemoteFile
+from stablepref.models.modelnames import HUB_PREFIX, check_dtype, check_model, model_name
+from stablepref.runtime.precision import automatic_dtype
+from stablepref.weights import files as official
+from stablepref.weights.folder import (
     WEIGHTS_FILE,
     WeightsError,
     download_folder,
     load_folder,
     read_config,
 )
+from stablepref.weights.hub import UnavailableError, fetch, first_line, is_cached
 
 if TYPE_CHECKING:
     import os
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from stablepref.preference import Comparison
     from stablepref.scorer import Scorer
-    from stablepref.stream import Scored
+    from stablepref.scoring.compare import Comparison
+    from stablepref.scoring.stream import Scored
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)

@@ -145,7 +145,7 @@ def rank(name: str) -> int:
     """The layer of a module, from the ground up."""
     while name not in RANKS:
         name = name.rpartition(".")[0]
-        assert name != "stablepref" and name, "a module outside all layers: add it to LAYERS"
+        assert name not in ("", "stablepref"), "a module outside all layers: add it to LAYERS"
     return RANKS[name]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stablepref.catalog import BY_NAME
+from stablepref.models.catalog import BY_NAME
 from stablepref.recipes import FREE, RECIPES, TrainConfig, recipe
 
 # Section 4.2: "for 30,000 steps with the AdamW optimizer following a cosine learning rate

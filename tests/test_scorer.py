@@ -14,11 +14,11 @@ from helpers.tiny import tiny_clip
 from helpers.tiny_scorers import BUILDERS
 from PIL import Image
 
-from stablepref.aesthetic import AestheticScorer
-from stablepref.clip import CLIPScorer
-from stablepref.preprocess import Preprocess
-from stablepref.pretrained import load_folder
+from stablepref.models.aesthetic import AestheticScorer
+from stablepref.models.clip import CLIPScorer
+from stablepref.preprocess.preprocess import Preprocess
 from stablepref.scorer import Scorer
+from stablepref.weights.folder import load_folder
 
 PROMPTS = ["a red circle", "a photo of a cat", "a red circle", "two dogs in the snow"]
 

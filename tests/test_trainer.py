@@ -13,7 +13,7 @@ from helpers.tiny import tiny_clip
 
 import stablepref
 from stablepref import trainer
-from stablepref.data import RankedGroup
+from stablepref.data.groups import RankedGroup
 from stablepref.recipes import TrainConfig, recipe
 from stablepref.trainer import train
 

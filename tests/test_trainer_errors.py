@@ -17,15 +17,15 @@ from helpers.tiny import tiny_clip
 
 import stablepref
 from stablepref import trainer
-from stablepref.batches import PairBatches
-from stablepref.data import RankedGroup
-from stablepref.finite import Watch
-from stablepref.globalstep import backward
-from stablepref.leftout import PATIENCE, LeftOut
-from stablepref.optimizer import learning_rate_at
-from stablepref.pretrained import save_folder
-from stablepref.shares import Share
+from stablepref.data.groups import RankedGroup
 from stablepref.trainer import train
+from stablepref.training.guards import Watch
+from stablepref.training.leftout import PATIENCE, LeftOut
+from stablepref.training.loader import Share
+from stablepref.training.optimizer import learning_rate_at
+from stablepref.training.pairs import PairBatches
+from stablepref.training.step import backward
+from stablepref.weights.folder import save_folder
 
 
 def run(folder: Path, groups: list[RankedGroup] | None = None, **changes: Any) -> Any:  # noqa: ANN401 (fields have many types)

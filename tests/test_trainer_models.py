@@ -14,10 +14,10 @@ from helpers.tiny import tiny_clip
 from torch import Tensor
 
 import stablepref
-from stablepref.blip import REWARD_STD, BLIPScorer, ImageRewardScorer
+from stablepref.models.blip import REWARD_STD, BLIPScorer, ImageRewardScorer
 from stablepref.scorer import Scorer
 from stablepref.trainer import train
-from stablepref.trainsetup import model_to_train
+from stablepref.training.resume import model_to_train
 
 BRIEF = replace(SMALL, steps=2, order_steps=1, warmup_steps=0)
 

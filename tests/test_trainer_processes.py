@@ -12,7 +12,7 @@ from helpers.metrics import rows
 from helpers.ranked import SMALL, ranked_groups
 from helpers.tiny import tiny_clip
 
-from stablepref.data import RankedGroup
+from stablepref.data.groups import RankedGroup
 from stablepref.scorer import Scorer
 from stablepref.trainer import train
 

@@ -14,9 +14,9 @@ from helpers.forked import start
 from helpers.ranked import SMALL, ranked_groups
 from helpers.tiny import tiny_clip
 
-from stablepref import checkpoints
 from stablepref.trainer import train
-from stablepref.trainsetup import checkpoint_of
+from stablepref.training import checkpoints
+from stablepref.training.resume import checkpoint_of
 
 CONFIG = replace(SMALL, steps=24, checkpoint_every=1, validate_every=3, log_every=1)
 KILLS = 10

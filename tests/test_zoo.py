@@ -12,10 +12,12 @@ import torch
 from helpers.tiny import tiny_clip
 from safetensors.torch import save_file
 
-from stablepref import download, network, zoo
-from stablepref.catalog import BY_NAME, ENTRIES
-from stablepref.download import UnavailableError
-from stablepref.pretrained import WeightsError
+from stablepref import zoo
+from stablepref.models.catalog import BY_NAME, ENTRIES
+from stablepref.weights import hub as download
+from stablepref.weights import network
+from stablepref.weights.folder import WeightsError
+from stablepref.weights.hub import UnavailableError
 from stablepref.zoo import load, score
 
 

@@ -6,16 +6,17 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, final
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from stablepref.benchmarks.bench.image_folders import IMAGES_FOLDER, Picture, picture_name
-from stablepref.benchmarks.bench.pipelines import load_contestant, pipeline_digest
-from stablepref.benchmarks.bench.processes import share
-from stablepref.benchmarks.bench.row_files import RowFiles
-from stablepref.integrations.candidates import generate
 
-from stablepref.download import first_line
-from stablepref.durable import remove_leftovers, replacing
-from stablepref.progress import progress_bar
-from stablepref.sources import UnusableImageError
+from stablepref.images.sources import UnusableImageError
+from stablepref.integrations.best_of_n.candidates import generate
+from stablepref.output.durable import remove_leftovers, replacing
+from stablepref.output.progress import progress_bar
+from stablepref.weights.hub import first_line
+
+from .image_folders import IMAGES_FOLDER, Picture, picture_name
+from .pipelines import load_contestant, pipeline_digest
+from .processes import share
+from .row_files import RowFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     import torch
     from accelerate import PartialState
     from PIL import Image
-    from stablepref.benchmarks.bench.contestants import Contestant
-    from stablepref.benchmarks.bench.prompt_files import BenchPrompt
-    from stablepref.integrations.candidates import Generated, Pipeline
+
+    from stablepref.integrations.best_of_n.candidates import Generated, Pipeline
+
+    from .contestants import Contestant
+    from .prompt_files import BenchPrompt
 
 IN_A_ROW: Final = 3
 """If more prompts than these fail one after another, it is the pipeline."""

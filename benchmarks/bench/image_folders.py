@@ -8,15 +8,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
-from stablepref.manifest import is_manifest, read_manifest
-from stablepref.rows import IMAGE_SUFFIXES
-from stablepref.sources import UnusableImageError
+from stablepref.data.rows import IMAGE_SUFFIXES
+from stablepref.images.sources import UnusableImageError
+from stablepref.scoring.manifest import is_manifest, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from stablepref.benchmarks.bench.prompt_files import BenchPrompt
+    from .prompt_files import BenchPrompt
 
 IMAGES_FOLDER: Final = "images"
 """Where a run keeps the pictures that it made, a folder for each model."""

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Final, Protocol, final
 
 import numpy as np
 from PIL import Image
-from stablepref.benchmarks.shapes.drawing import IMAGE_SIZE
-from stablepref.benchmarks.shapes.language import PromptError, parse
 
 import stablepref
-from stablepref.fingerprint import weights_digest
-from stablepref.images import to_rgb
-from stablepref.modelnames import check_model, model_name
-from stablepref.sources import shorten
+from stablepref.images.images import to_rgb
+from stablepref.images.sources import shorten
+from stablepref.models.modelnames import check_model, model_name
+from stablepref.weights.fingerprint import weights_digest
+
+from ..shapes.world.drawing import IMAGE_SIZE
+from ..shapes.world.language import PromptError, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +106,7 @@ class OracleJudge:
 
     def __init__(self) -> None:
         # Needs scipy, which scoring with models does not.
-        from stablepref.benchmarks.shapes.oracle_grading import grade  # noqa: PLC0415
+        from ..shapes.oracle.grading import grade  # noqa: PLC0415
 
         self._grade = grade
 

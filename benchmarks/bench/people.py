@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
 
-from stablepref.batches import fingerprint
+from stablepref.training.pairs import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from PIL import Image
-    from stablepref.benchmarks.bench.judges import Verdict
     from torch import Tensor
 
-    from stablepref.data import RankedGroup
+    from stablepref.data.groups import RankedGroup
+
+    from .judges import Verdict
 
 PEOPLE: Final = "people"
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, cast
 
-from stablepref.integrations.candidates import check_pipeline
-from stablepref.integrations.select import load_pipeline
-
-from stablepref.fingerprint import part_digests, scheduler_digest
+from stablepref.integrations.best_of_n.candidates import check_pipeline
+from stablepref.integrations.cli.select import load_pipeline
+from stablepref.weights.fingerprint import part_digests, scheduler_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import torch
-    from stablepref.benchmarks.bench.contestants import Contestant
-    from stablepref.integrations.candidates import Pipeline
+
+    from stablepref.integrations.best_of_n.candidates import Pipeline
+
+    from .contestants import Contestant
 
 
 class _TakesLoras(Protocol):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal, final
 
-from stablepref.data import DataError
-from stablepref.jsonl import jsonl_rows
+from stablepref.data.groups import DataError
+from stablepref.data.jsonl import jsonl_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Final, final
 
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
-from stablepref.benchmarks.bench.prompt_files import (
+
+from stablepref.data.rows import hub_rows
+from stablepref.weights.hub import UnavailableError, first_line
+from stablepref.weights.network import require_network
+
+from ..shapes.prompt_set import lab_prompts
+from .prompt_files import (
     BenchPrompt,
     prompts_of_rows,
     read_prompt_file,
 )
-from stablepref.benchmarks.shapes.prompt_set import lab_prompts
-
-from stablepref.download import UnavailableError, first_line
-from stablepref.network import require_network
-from stablepref.rows import hub_rows
 
 if TYPE_CHECKING:
     import os

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stablepref.durable import replacing
-from stablepref.readers import read_groups
+from stablepref.data.read import read_groups
+from stablepref.output.durable import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from stablepref.data import RankedGroup
+    from stablepref.data.groups import RankedGroup
 
 PROMPTS_FILE = "prompts.jsonl"
 

@@ -6,8 +6,8 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any, final
 
-from stablepref.durable import replacing, sync
-from stablepref.partial import PartialFile, ResumeError
+from stablepref.output.durable import replacing, sync
+from stablepref.output.partial import PartialFile, ResumeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

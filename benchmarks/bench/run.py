@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from stablepref.benchmarks.bench.contestants import parse_contestants
-from stablepref.benchmarks.bench.generate import Studio
-from stablepref.benchmarks.bench.image_folders import finished_pictures
-from stablepref.benchmarks.bench.judges import load_judges
-from stablepref.benchmarks.bench.processes import joined_processes
-from stablepref.benchmarks.bench.prompt_sets import PromptSet, read_prompt_set
-from stablepref.benchmarks.bench.row_files import RowFiles
-from stablepref.benchmarks.bench.score import score_pictures
-from stablepref.benchmarks.bench.score_table import (
+
+from stablepref.images.sources import shorten
+from stablepref.output.durable import replacing
+from stablepref.output.partial import ResumeError
+
+from .contestants import parse_contestants
+from .generate import Studio
+from .image_folders import finished_pictures
+from .judges import load_judges
+from .processes import joined_processes
+from .prompt_sets import PromptSet, read_prompt_set
+from .row_files import RowFiles
+from .score import score_pictures
+from .score_table import (
     CONFIG_FILE,
     PROMPTS_FILE,
     SCORES_FOLDER,
@@ -24,16 +29,12 @@ from stablepref.benchmarks.bench.score_table import (
     read_table,
 )
 
-from stablepref.durable import replacing
-from stablepref.partial import ResumeError
-from stablepref.sources import shorten
-
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from stablepref.benchmarks.bench.contestants import Contestant
-    from stablepref.benchmarks.bench.judges import Judge
+    from .contestants import Contestant
+    from .judges import Judge
 
 
 def bench(

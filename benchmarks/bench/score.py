@@ -5,12 +5,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-from stablepref.benchmarks.bench.processes import share
+from stablepref.images.images import ImageError, Source, decode
+from stablepref.images.sources import shorten
+from stablepref.output.progress import progress_bar
+from stablepref.scoring.batching import WORKERS
 
-from stablepref.images import ImageError, Source, decode
-from stablepref.pipeline import WORKERS
-from stablepref.progress import progress_bar
-from stablepref.sources import shorten
+from .processes import share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from accelerate import PartialState
     from PIL import Image
-    from stablepref.benchmarks.bench.image_folders import Picture
-    from stablepref.benchmarks.bench.judges import Judge
-    from stablepref.benchmarks.bench.row_files import RowFiles
     from torch import Tensor
+
+    from .image_folders import Picture
+    from .judges import Judge
+    from .row_files import RowFiles
 
 DECODED: Final = 32
 """Images that are decoded together; as many more are decoded ahead while scorers work."""

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, final
 
 import numpy as np
-from stablepref.benchmarks.bench.prompt_files import BenchPrompt
-from stablepref.benchmarks.bench.row_files import RowFiles
+
+from .prompt_files import BenchPrompt
+from .row_files import RowFiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from stablepref.groupmean import Array
+    from stablepref.evaluation.means import Array
 
 CONFIG_FILE: Final = "run.json"
 PROMPTS_FILE: Final = "prompts.jsonl"

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, final
 
 import torch
 
-from stablepref import official
-from stablepref.catalog import BY_NAME
+from stablepref.models.catalog import BY_NAME
+from stablepref.weights import files as official
 
 from .cases import CASES, TWO_BLOCKS, official_state, write_official_files
 from .inputs import load_pictures, picture_digest
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from stablepref.catalog import Entry
+    from stablepref.models.catalog import Entry
     from stablepref.scorer import Scorer
 
 TOLERANCE = 1e-4

@@ -16,20 +16,20 @@ import typer
 from PIL import Image
 from rich.progress import track
 
-from stablepref.data import RankedGroup
-from stablepref.durable import replacing
-from stablepref.jsonl import write_jsonl
+from stablepref.data.groups import RankedGroup
+from stablepref.data.jsonl import write_jsonl
+from stablepref.output.durable import replacing
 
-from .alignment import MISTAKE_COSTS
-from .annotators import mean_ranks
-from .collect import Collected, collect
-from .drawing import IMAGE_SIZE
-from .errors import GENERATOR_ERRORS
-from .fidelity import FAULT_COSTS
-from .language import describe
-from .scenes import SPLITS, Split
-from .settings import SETTINGS, Setting
-from .utility import TERMS, true_utility
+from .people.alignment import MISTAKE_COSTS
+from .people.annotators import mean_ranks
+from .people.collect import Collected, collect
+from .people.fidelity import FAULT_COSTS
+from .people.settings import SETTINGS, Setting
+from .people.utility import TERMS, true_utility
+from .world.drawing import IMAGE_SIZE
+from .world.errors import GENERATOR_ERRORS
+from .world.language import describe
+from .world.scenes import SPLITS, Split
 
 RECIPE = "recipe.json"
 _IMAGES = "images"

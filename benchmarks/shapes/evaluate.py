@@ -23,11 +23,11 @@ from torch import Tensor
 
 from stablepref.zoo import load
 
-from .drawing import render
-from .errors import ERROR_KINDS, GENERATOR_ERRORS, error_kinds, single_error
-from .language import describe
-from .scenes import Scene, Split, sample_scene
-from .split_option import known_split
+from .people.split_option import known_split
+from .world.drawing import render
+from .world.errors import ERROR_KINDS, GENERATOR_ERRORS, error_kinds, single_error
+from .world.language import describe
+from .world.scenes import Scene, Split, sample_scene
 
 RETRIEVAL_PROMPTS = 100
 

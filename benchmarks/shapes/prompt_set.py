@@ -14,8 +14,8 @@ from typing import Annotated
 
 import typer
 
-from .language import describe
-from .scenes import MAX_GROUPS, Scene, Split, sample_scene, split_of
+from .world.language import describe
+from .world.scenes import MAX_GROUPS, Scene, Split, sample_scene, split_of
 
 PROMPTS_PER_CATEGORY = 20
 

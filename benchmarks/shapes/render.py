@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from .drawing import render
-from .errors import error_kinds, single_error
-from .language import PromptError, parse
+from .world.drawing import render
+from .world.errors import error_kinds, single_error
+from .world.language import PromptError, parse
 
 SIZE = 256
 

@@ -13,14 +13,14 @@ import numpy as np
 import typer
 from matplotlib.figure import Figure
 
-from stablepref.figures import save_figure
+from stablepref.output.figures import save_figure
 
-from .alignment import MISTAKE_COSTS
-from .collect import Collected, collect
-from .fidelity import FAULT_COSTS
-from .generators import Picture
-from .settings import SETTINGS
-from .utility import TERMS, true_utility
+from .people.alignment import MISTAKE_COSTS
+from .people.collect import Collected, collect
+from .people.fidelity import FAULT_COSTS
+from .people.generators import Picture
+from .people.settings import SETTINGS
+from .people.utility import TERMS, true_utility
 
 _LINE = 22
 

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
-from stablepref.benchmarks.shapes.ablation_cells import Cell, Result, mean_values
-from stablepref.benchmarks.shapes.ablation_methods import METHODS, method_config
-from stablepref.benchmarks.shapes.ablation_plan import START, Choice, Row
-from stablepref.benchmarks.shapes.ablation_world import DISTURBANCES
 
-from stablepref.groupmean import GroupMean
+from stablepref.benchmarks.shapes.ablation.cells import Cell, Result, mean_values
+from stablepref.benchmarks.shapes.ablation.methods import METHODS, method_config
+from stablepref.benchmarks.shapes.ablation.plan import START, Choice, Row
+from stablepref.benchmarks.shapes.ablation.world import DISTURBANCES
+from stablepref.evaluation.means import GroupMean
 
 CHOICE = Choice(1e-4, (0.3, 0.2), 100, 0.812, early=False)
 PROMPTS = 8

@@ -22,16 +22,16 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline  # noqa: F401 (imported once for all children)
 from PIL import Image
+
+from helpers.brightness import Brightness
+from helpers.children import child_environment
 from stablepref.benchmarks.bench import score
 from stablepref.benchmarks.bench.judges import ModelJudge
 from stablepref.benchmarks.bench.prompt_files import BenchPrompt
 from stablepref.benchmarks.bench.prompt_sets import PromptSet
 from stablepref.benchmarks.bench.run import bench
 from stablepref.benchmarks.bench.score_table import ScoreTable
-from stablepref.integrations import candidates
-
-from helpers.brightness import Brightness
-from helpers.children import child_environment
+from stablepref.integrations.best_of_n import candidates
 
 WORDS = ["a red circle", "a blue square", "a dog", "a red circle", "two green stars"]
 PROMPTS = PromptSet(

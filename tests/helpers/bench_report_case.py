@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
 from stablepref.benchmarks.bench.row_files import RowFiles
 
 WORDS = ("red", "circle", "house", "sea", "wolf", "portrait", "storm", "old", "blue")

@@ -7,7 +7,7 @@ from typing import Any, Self, final
 import torch
 from torch import Tensor, nn
 
-from stablepref.preprocess import Preprocess
+from stablepref.preprocess.preprocess import Preprocess
 from stablepref.scorer import Scorer
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stablepref.cli import main
+from stablepref.cli.main import main
 
-COMMAND = [sys.executable, "-c", "from stablepref.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from stablepref.cli.main import main; main()"]
 
 
 def draw_pictures(folder: Path) -> list[Path]:

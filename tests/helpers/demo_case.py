@@ -6,8 +6,9 @@ from types import MappingProxyType, SimpleNamespace
 
 import torch
 from PIL import Image
-from stablepref.benchmarks.shapes.generators import GENERATORS, generate
-from stablepref.benchmarks.shapes.language import parse
+
+from stablepref.benchmarks.shapes.people.generators import GENERATORS, generate
+from stablepref.benchmarks.shapes.world.language import parse
 
 
 class DrawingPipeline:

@@ -11,7 +11,7 @@ from helpers.children import python_path
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["stablepref.integrations.finetune", "helpers.tiny", "helpers.ranked"]
+    ["stablepref.integrations.finetune.run", "helpers.tiny", "helpers.ranked"]
 )
 
 

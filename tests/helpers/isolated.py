@@ -19,7 +19,7 @@ HEAVY = {
 }
 BENCH_HELP = """
 import sys
-from stablepref.cli import main
+from stablepref.cli.main import main
 sys.argv = ["stablepref", "bench", {arguments}]
 try:
     main()

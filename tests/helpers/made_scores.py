@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+
 from stablepref.benchmarks.bench.prompt_files import BenchPrompt
 from stablepref.benchmarks.bench.score_table import Failure, ScoreTable
 

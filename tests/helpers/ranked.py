@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stablepref.data import RankedGroup
+from stablepref.data.groups import RankedGroup
 from stablepref.recipes import TrainConfig
 
 SMALL = TrainConfig(

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from stablepref.data import RankedGroup
-from stablepref.preprocess import Preprocess
+from stablepref.data.groups import RankedGroup
+from stablepref.preprocess.preprocess import Preprocess
 from stablepref.scorer import Scorer
 
 

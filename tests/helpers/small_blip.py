@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from stablepref.blip import BLIPScorer, ImageRewardScorer
+from stablepref.models.blip import BLIPScorer, ImageRewardScorer
 from stablepref.scorer import Scorer
 
 SMALL: dict[str, Any] = {"vision_width": 64, "vision_depth": 2, "text_width": 64, "text_depth": 2}

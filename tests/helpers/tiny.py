@@ -2,8 +2,8 @@
 
 import torch
 
-from stablepref.clip import CLIPScorer
-from stablepref.preprocess import Preprocess
+from stablepref.models.clip import CLIPScorer
+from stablepref.preprocess.preprocess import Preprocess
 
 
 def tiny_clip(

@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from diffusers import DDIMScheduler, DiffusionPipeline
-from stablepref.integrations.finetune_run import FinetuneRun
-from stablepref.integrations.latent_reward import LatentReward
-from stablepref.integrations.lora import add_lora
-from stablepref.integrations.reward import DifferentiableReward
-from stablepref.integrations.sampling_loop import SamplingLoop
 from torch import Tensor
 
 from helpers.brightness import Brightness
 from helpers.tiny_pipelines import build
-from stablepref.finetune_config import FinetuneConfig
+from stablepref.integrations.diffusion.sampling import SamplingLoop
+from stablepref.integrations.finetune.config import FinetuneConfig
+from stablepref.integrations.finetune.latent_reward import LatentReward
+from stablepref.integrations.finetune.lora import add_lora
+from stablepref.integrations.finetune.state import FinetuneRun
+from stablepref.integrations.reward import DifferentiableReward
 
 PROMPTS = ["a red circle", "a dog"]
 SIDE = 16

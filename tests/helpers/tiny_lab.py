@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from stablepref.benchmarks.shapes.model import MEAN, STD, build_model
-from stablepref.benchmarks.shapes.vocabulary import load_tokenizer, write_vocabulary
-
-from stablepref.clip import CLIPScorer
-from stablepref.preprocess import Preprocess
+from stablepref.benchmarks.shapes.clip.model import MEAN, STD, build_model
+from stablepref.benchmarks.shapes.world.vocabulary import load_tokenizer, write_vocabulary
+from stablepref.models.clip import CLIPScorer
+from stablepref.preprocess.preprocess import Preprocess
 
 
 def save_tiny(folder: Path, *, seed: int) -> Path:

@@ -1,7 +1,8 @@
 """The laboratory's pipeline at its smallest, with random weights."""
 
 from diffusers import StableDiffusionPipeline
-from stablepref.benchmarks.shapes.pipeline_parts import (
+
+from stablepref.benchmarks.shapes.pipeline.parts import (
     Sizes,
     assemble,
     build_autoencoder,

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from helpers.tiny import tiny_clip
-from stablepref.aesthetic import AestheticScorer
-from stablepref.blip import BLIPScorer, ImageRewardScorer
-from stablepref.preprocess import Preprocess
+from stablepref.models.aesthetic import AestheticScorer
+from stablepref.models.blip import BLIPScorer, ImageRewardScorer
+from stablepref.models.wordpiece import BERT_TOKENS
+from stablepref.preprocess.preprocess import Preprocess
 from stablepref.scorer import Scorer
-from stablepref.wordpiece import BERT_TOKENS
 
 VOCABULARY = [
     *BERT_TOKENS,

@@ -1,0 +1,1 @@
+"""What scores of generated pictures conclude: win rates, leaderboards, intervals."""

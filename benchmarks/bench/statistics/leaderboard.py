@@ -1,0 +1,121 @@
+"""How models score on average: over all prompts, and over those of each category or style."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+
+from .resampling import RESAMPLES, mean_intervals
+
+if TYPE_CHECKING:
+    from ..score_table import ScoreTable
+
+
+@final
+@dataclass(frozen=True)
+class Standing:
+    """A model's mean score.
+
+    Attributes:
+        model: The model.
+        scorer: The scorer.
+        label: What prompts are grouped by, such as "category"; "" for all prompts.
+        value: Which of these groups; "" for all prompts.
+        mean: Mean over prompts of the mean over each prompt's images, in the scorer's unit; NaN
+            where nothing could be scored.
+        low: Lower bound of the bootstrap interval over prompts; NaN with fewer than two.
+        high: Upper bound.
+        prompts: How many have a score.
+        images: How many have a score.
+        failed: Images without one.
+    """
+
+    model: str
+    scorer: str
+    label: str
+    value: str
+    mean: float
+    low: float
+    high: float
+    prompts: int
+    images: int
+    failed: int
+
+
+def standings(
+    table: ScoreTable, *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[Standing, ...]:
+    """Every model's mean under every scorer over all prompts, the best first.
+
+    Args:
+        table: The scores.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap. Equal seeds draw the same prompts for all models.
+
+    Returns:
+        Rows scorer by scorer in the table's order; in each, models by their means.
+    """
+    rows: list[Standing] = []
+    everything = list(range(len(table.prompts)))
+    for scorer in table.scorers:
+        found = _standings(table, scorer, ("", ""), everything, resamples, seed)
+        rows += sorted(found, key=lambda row: -np.nan_to_num(row.mean, nan=-np.inf))
+    return tuple(rows)
+
+
+def category_standings(
+    table: ScoreTable, *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[Standing, ...]:
+    """The same over the prompts of each category, style or other label that the set has.
+
+    Args:
+        table: As in `standings`.
+        resamples: As in `standings`.
+        seed: As in `standings`.
+
+    Returns:
+        Rows scorer by scorer, label by label, value by value, in the order of the prompts, and then
+        model by model in the table's order.
+    """
+    rows: list[Standing] = []
+    for scorer in table.scorers:
+        for label, values in table.labels().items():
+            for value, places in values.items():
+                rows += _standings(table, scorer, (label, value), places, resamples, seed)
+    return tuple(rows)
+
+
+def _standings(
+    table: ScoreTable,
+    scorer: str,
+    group: tuple[str, str],
+    places: list[int],
+    resamples: int,
+    seed: int,
+) -> list[Standing]:
+    """Each model's, over the prompts of these places."""
+    means = table.means(scorer)[:, places]
+    images = (~np.isnan(table.of(scorer)[:, places])).sum(axis=(1, 2))
+    keys = {table.prompts[place].key for place in places}
+    failed = Counter(
+        one.model for one in table.failures if one.scorer == scorer and one.prompt in keys
+    )
+    intervals = mean_intervals(means, resamples=resamples, seed=seed)
+    return [
+        Standing(
+            model=model,
+            scorer=scorer,
+            label=group[0],
+            value=group[1],
+            mean=intervals[row].value,
+            low=intervals[row].low,
+            high=intervals[row].high,
+            prompts=int((~np.isnan(means[row])).sum()),
+            images=int(images[row]),
+            failed=failed[model],
+        )
+        for row, model in enumerate(table.models)
+    ]

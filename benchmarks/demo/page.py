@@ -1,0 +1,153 @@
+"""The demonstration as a page: everything inside it, for any width, light and dark."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from stablepref.images.images import Source
+from stablepref.integrations.best_of_n.selection import SHOWN
+from stablepref.output.pages import SMALL, Thumbnail, write_template
+
+from . import words as demo_words
+from .demo_dots import stacked_dots
+from .stability import IN_WORDS
+from .words import number, signed, verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL import Image
+
+    from stablepref.integrations.best_of_n.folder import Candidate
+
+    from .finetune import Tuned
+    from .run import Demo
+    from .stability import Disturbed
+
+ROW: Final = 6
+"""Pictures in the row of the best, and in that of the worst."""
+WIDTH: Final = 400
+HEIGHT: Final = 150
+"""Of the plot of scores, in its own units."""
+LABEL: Final = 110
+"""Room for the words at the mean, likewise."""
+
+
+def write_demo_page(path: Path, demo: Demo) -> None:
+    """Write the page.
+
+    Args:
+        path: Where; written under a temporary name first.
+        demo: What it shows.
+
+    Raises:
+        OSError: It cannot be written, or a picture's file is gone.
+    """
+    chosen, order = demo.selection, demo.order
+    right = demo.truth.count(candidate.index for candidate in order)
+    cards = [_card(demo, place, one) for place, one in enumerate(order[:SHOWN], start=1)]
+    last = range(max(ROW, len(order) - ROW), len(order))
+    write_template(
+        path,
+        "demo.html.j2",
+        prompt=chosen.prompt,
+        model=chosen.model,
+        unit=chosen.unit,
+        made=f"{len(chosen.candidates)} candidates, seeds {chosen.seeds[0]} to {chosen.seeds[-1]}, "
+        f"{demo.call['num_inference_steps']} denoising steps, guidance "
+        f"{demo.call['guidance_scale']:g}",
+        best=cards[0],
+        facts=_facts(demo, right),
+        plot=_plot(demo),
+        known=right is not None,
+        choice=demo_words.about_choice(demo),
+        truth=demo_words.about_truth(demo),
+        about_stability=demo_words.about_stability(demo),
+        about_model=demo_words.about_model(demo),
+        top=cards[:ROW],
+        bottom=[_card(demo, place + 1, order[place]) for place in last],
+        stability=[_disturbed(demo, one) for one in demo.stability],
+        cards=cards,
+        left_out=len(order) - len(cards),
+        faults=[(one.seed, one.fault) for one in chosen.candidates if one.fault],
+        tuned=None if demo.tuned is None else _tuned(demo, demo.tuned),
+    )
+
+
+def _facts(demo: Demo, right: int | None) -> list[tuple[str, str]]:
+    """The numbers that matter, and what they are."""
+    facts = [
+        (signed(demo.gain), f"best {number(demo.best)} against average {number(demo.average)}"),
+        (
+            f"{demo.stays} of {len(demo.stability)}",
+            "disturbances under which the best stays the best",
+        ),
+    ]
+    if right is not None:
+        which = "is" if demo.truth.correct[demo.order[0].index] else "is not"
+        told = f"candidates are correct by the oracle; the chosen one {which}"
+        facts.insert(1, (f"{right} of {len(demo.order)}", told))
+    return facts
+
+
+def _plot(demo: Demo) -> dict[str, object]:
+    """Dots of the scores, for an SVG."""
+    dots = stacked_dots(demo.scores, width=WIDTH, height=HEIGHT)
+    correct = [demo.truth.correct.get(candidate.index) for candidate in demo.order]
+    return {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "radius": round(dots.radius, 2),
+        "dots": [
+            (round(x, 2), round(HEIGHT - y, 2), known)
+            for (x, y), known in zip(dots.places, correct, strict=True)
+        ],
+        "mean": round(dots.mean, 2),
+        "label": round(min(max(dots.mean, LABEL / 2), WIDTH - LABEL / 2), 2),
+        "low": number(demo.scores[-1]),
+        "average": number(demo.average),
+        "high": number(demo.best),
+    }
+
+
+def _disturbed(demo: Demo, one: Disturbed) -> dict[str, object]:
+    return {
+        "name": one.name,
+        "words": IN_WORDS[one.name],
+        "stays": one.stays,
+        "tie": one.tie,
+        "margin": signed(one.margin),
+        "spread": number(one.spread),
+        "correlation": number(one.correlation),
+        "verdict": verdict(one, demo.selection.candidates[one.rival].seed),
+    }
+
+
+def _tuned(demo: Demo, tuned: Tuned) -> dict[str, object]:
+    pairs = []
+    for first, last in tuned.pairs:
+        before = _shown(first, demo.selection.picture(first), demo.truth.correct.get(first.index))
+        after = _shown(last, tuned.after.picture(last), tuned.truth.correct.get(last.index))
+        pairs.append((before, after))
+    return {"words": demo_words.about_finetuning(tuned), "pairs": pairs}
+
+
+def _card(demo: Demo, place: int, candidate: Candidate) -> dict[str, object]:
+    picture = demo.selection.picture(candidate)
+    card = _shown(candidate, picture, demo.truth.correct.get(candidate.index))
+    return card | {"place": place, "alt": f"Place {place}, {card['alt']}"}
+
+
+def _shown(candidate: Candidate, picture: Image.Image, correct: bool | None) -> dict[str, object]:
+    """What the template shows of a picture; `correct` is None where it is not known."""
+    score = number(candidate.score)
+    judged = {None: "", True: ", correct", False: ", not correct"}[correct]
+    thumbnail = Thumbnail(Source(candidate.index, f"seed {candidate.seed}", picture))
+    return {
+        "seed": candidate.seed,
+        "score": score,
+        "correct": correct,
+        "thumbnail": thumbnail,
+        "small": max(thumbnail.width, thumbnail.height) <= SMALL,
+        "alt": f"seed {candidate.seed}, score {score}{judged}",
+    }

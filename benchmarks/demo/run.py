@@ -1,0 +1,214 @@
+"""One demonstration of what a reward is good for: selection, its stability, and fine-tuning."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
+
+from stablepref.integrations.best_of_n.choose import best_of_n
+from stablepref.integrations.best_of_n.selection import in_order
+from stablepref.integrations.sampled_rewards import as_scorer
+from stablepref.output.durable import replacing
+from stablepref.output.progress import progress_bar
+from stablepref.scoring.prompts import check_prompts
+
+from ..shapes.pipeline.parts import GUIDANCE, STEPS
+from .finetune import check_finetuning, short_config, tune
+from .page import write_demo_page
+from .picture import draw_card
+from .stability import stability
+from .truth import judged, load_oracle
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from stablepref.integrations.best_of_n.folder import Candidate
+    from stablepref.integrations.best_of_n.selection import Selection
+    from stablepref.scorer import Scorer
+
+    from .finetune import Tuned
+    from .stability import Disturbed
+    from .truth import Truth
+
+PAGE: Final = "index.html"
+PICTURE: Final = "demo.png"
+NUMBERS: Final = "demo.json"
+FEWEST: Final = 2
+"""Candidates that have a best and an average."""
+
+
+@final
+@dataclass(frozen=True)
+class Demo:
+    """What a demonstration shows.
+
+    Attributes:
+        selection: The candidates, their scores, and the best one.
+        order: Those with a score, best first.
+        stability: The choice under each disturbance.
+        truth: What the laboratory's oracle says of them.
+        tuned: The fine-tuning; None without one.
+        call: Arguments of the pipeline's call.
+        page: The page about it all.
+        picture: The picture to post.
+    """
+
+    selection: Selection
+    order: Sequence[Candidate]
+    stability: Sequence[Disturbed]
+    truth: Truth
+    tuned: Tuned | None
+    call: Mapping[str, float]
+    page: Path
+    picture: Path
+
+    @property
+    def best(self) -> float:
+        """The highest score."""
+        return self.scores[0]
+
+    @property
+    def scores(self) -> list[float]:
+        """Of the candidates that have one, best first."""
+        return [candidate.score for candidate in self.order if candidate.score is not None]
+
+    @property
+    def average(self) -> float:
+        """Mean of the scores."""
+        return statistics.fmean(self.scores)
+
+    @property
+    def gain(self) -> float:
+        """Best minus average."""
+        return self.best - self.average
+
+    @property
+    def deviations(self) -> float:
+        """The gain in standard deviations of the scores; 0 if they are equal."""
+        deviation = statistics.pstdev(self.scores)
+        return self.gain / deviation if deviation else 0.0
+
+    @property
+    def stays(self) -> int:
+        """Under how many disturbances the best candidate stays the best."""
+        return sum(one.stays for one in self.stability)
+
+    def row(self) -> dict[str, object]:
+        """All numbers, plain JSON values; what is not a number is None."""
+        tuned = self.tuned
+        return {
+            **self.selection.row(),
+            "call": dict(self.call),
+            "best": self.best,
+            "average": self.average,
+            "deviations": self.deviations,
+            "correct": {str(index): known for index, known in self.truth.correct.items()},
+            "correct_unknown": self.truth.unknown,
+            "stability": [_row(one) for one in self.stability],
+            "finetuning": None
+            if tuned is None
+            else {
+                "steps": tuned.steps,
+                "lora": str(tuned.lora),
+                "rewards": tuned.rewards,
+                "pairs": [[vars(first), vars(last)] for first, last in tuned.pairs],
+                "correct": {str(index): known for index, known in tuned.truth.correct.items()},
+                "signs": list(tuned.signs),
+            },
+        }
+
+
+def demo(
+    pipe: Any,  # noqa: ANN401 (diffusers has no types)
+    prompt: str,
+    scorer: Scorer | str | os.PathLike[str] = "shapes",
+    *,
+    out: str | os.PathLike[str],
+    n: int = 100,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+    seed: int = 0,
+    finetune: bool = False,
+    progress: bool | None = None,
+) -> Demo:
+    """Make candidates of a prompt, choose the best, see how stable the choice is, and show it all.
+
+    The folder then holds `index.html`, a page with everything inside it; `demo.png`; `demo.json`,
+    all numbers; and what `best_of_n` and `finetune` write. The same call after a kill goes on
+    there.
+
+    Args:
+        pipe: A diffusers pipeline that makes images of a text prompt.
+        prompt: What to make. The oracle knows prompts of the shapes laboratory; of others it is
+            said that the truth is not known.
+        scorer: The reward model, or what `stablepref.load` takes.
+        out: The folder.
+        n: Number of candidates, at least two.
+        steps: Denoising steps.
+        guidance: Scale of classifier-free guidance.
+        seed: Of the first candidate; 0 or more with `finetune`.
+        finetune: Also fine-tune the pipeline shortly on the prompt, and make its first candidates
+            again; needs a pipeline that `stablepref.integrations.finetune.run.finetune` takes. The
+            pipeline draws as before at the end.
+        progress: Show progress bars; None shows them in a terminal once work takes seconds.
+
+    Raises:
+        TypeError: As `best_of_n`.
+        ValueError: As `best_of_n`; fewer than two candidates have a score; or the pipeline cannot
+            be fine-tuned.
+        ResumeError: `out` holds candidates of other settings.
+        ImportError: matplotlib, scipy or peft is not installed.
+        OSError: `out` cannot be written.
+    """
+    if n < FEWEST:
+        msg = f"n is {n}; expected {FEWEST} or more, so that there is an average beside the best"
+        raise ValueError(msg)
+    (prompt,) = check_prompts([prompt])
+    folder, oracle, judge = Path(out), load_oracle(), as_scorer(scorer)
+    config = short_config(steps=steps, guidance=guidance, seed=seed) if finetune else None
+    if config is not None:
+        check_finetuning(pipe, config)
+    selection = best_of_n(
+        pipe,
+        prompt,
+        judge,
+        n,
+        seed=seed,
+        out=folder,
+        progress=progress,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+    )
+    call = {"num_inference_steps": steps, "guidance_scale": guidance}
+    order = in_order(selection.candidates)
+    if len(order) < FEWEST:
+        msg = f"of {n} candidates {len(order)} has a score; expected {FEWEST} or more"
+        raise ValueError(msg)
+    indices = [candidate.index for candidate in order]
+
+    def picture(index: int) -> Any:  # noqa: ANN401
+        return selection.picture(selection.candidates[index])
+
+    with progress_bar("looking", total=len(order), show=progress) as advance:
+        pictures = ((index, picture(index)) for index in indices)
+        truth = judged(oracle, prompt, pictures, advance)
+    stable = stability(judge, prompt, indices, picture, progress=progress)
+    tuned = None
+    if config is not None:
+        tuned = tune(pipe, selection, truth, judge, config, oracle, out=folder, progress=progress)
+    shown = Demo(selection, order, stable, truth, tuned, call, folder / PAGE, folder / PICTURE)
+    draw_card(shown.picture, shown)
+    with replacing(folder / NUMBERS) as staging:
+        staging.write_text(json.dumps(shown.row(), indent=1) + "\n", encoding="utf-8")
+    write_demo_page(shown.page, shown)
+    return shown
+
+
+def _row(one: Disturbed) -> dict[str, object]:
+    known = None if math.isnan(one.correlation) else one.correlation
+    return asdict(one) | {"correlation": known}

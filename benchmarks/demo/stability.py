@@ -1,0 +1,155 @@
+"""How stable a choice is: does the best stay the best when all pictures change a little?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, final
+
+import numpy as np
+
+from stablepref.augment.perturbations import MIRRORING, PERTURBATIONS
+from stablepref.augment.views import mentions_side
+from stablepref.evaluation.agreement import spearman_rho
+from stablepref.output.progress import progress_bar
+from stablepref.scoring.compare import TIE_VIEWS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from PIL import Image
+
+    from stablepref.evaluation.means import Array
+    from stablepref.scorer import Scorer
+    from stablepref.scoring.stream import Scored
+
+WEAK_VIEWS: Final = "weak-views"
+"""Name of the row in which each score is the mean over the picture and its weak views."""
+
+IN_WORDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        WEAK_VIEWS: f"mean over {TIE_VIEWS} slight crops",
+        "hflip+crop-0.97": "mirrored, and 97 % of each side",
+        "hflip+crop-0.95": "mirrored, and 95 % of each side",
+        "hflip+crop-0.93": "mirrored, and 93 % of each side",
+        "hflip+crop-0.9": "mirrored, and 90 % of each side",
+        "crop-0.97": "the middle 97 % of each side",
+        "crop-0.95": "the middle 95 % of each side",
+        "crop-0.93": "the middle 93 % of each side",
+        "crop-0.9": "the middle 90 % of each side",
+        "hflip": "mirrored",
+        "jpeg-75": "JPEG of quality 75",
+        "jpeg-50": "JPEG of quality 50",
+        "blur-1": "slightly blurred",
+        "brightness-0.9": "10 % darker",
+        "brightness-1.1": "10 % brighter",
+        "resize-0.5": "shrunk to half and enlarged",
+    }
+)
+"""What each row does to the pictures."""
+
+
+@final
+@dataclass(frozen=True)
+class Disturbed:
+    """The choice once all candidates are disturbed in the same way.
+
+    Attributes:
+        name: `WEAK_VIEWS`, or one of `stablepref.augment.perturbations.PERTURBATIONS`.
+        place: Of the candidate that is best undisturbed, from 1.
+        rival: Index of the best one among the others.
+        margin: Score of the best undisturbed one minus score of the rival, both disturbed.
+        spread: The mean over both of their largest minus smallest score over weak views
+            (dist_intra, equation 6 of *Stable Preference*), as `Scorer.compare` measures it.
+        correlation: Spearman's rho of all scores with those of the undisturbed pictures; NaN where
+            all scores are equal.
+    """
+
+    name: str
+    place: int
+    rival: int
+    margin: float
+    spread: float
+    correlation: float
+
+    @property
+    def stays(self) -> bool:
+        """Whether the best candidate is the best here too."""
+        return self.place == 1
+
+    @property
+    def tie(self) -> bool:
+        """Whether the margin lies within the spread, so that the two are not told apart."""
+        return abs(self.margin) <= self.spread
+
+
+def disturbances(prompt: str) -> list[str]:
+    """Names of the perturbations that leave a prompt as true as it was, in their order."""
+    sided = mentions_side(prompt)
+    return [name for name in PERTURBATIONS if not (sided and name in MIRRORING)]
+
+
+def stability(
+    scorer: Scorer,
+    prompt: str,
+    indices: Sequence[int],
+    picture: Callable[[int], Image.Image],
+    *,
+    progress: bool | None = None,
+) -> list[Disturbed]:
+    """Score candidates again under each disturbance, and see what becomes of the best one.
+
+    Args:
+        scorer: The model that chose.
+        prompt: Of all candidates. If it names a side, no picture is mirrored.
+        indices: Of the candidates, at least two, the best one first.
+        picture: Gives a candidate's picture, RGB.
+        progress: Show a progress bar; None shows one in a terminal once work takes seconds.
+
+    Returns:
+        `WEAK_VIEWS`, then each of `disturbances(prompt)`.
+
+    Raises:
+        ValueError: A score is not finite.
+    """
+    names = disturbances(prompt)
+    total = len(indices) * (1 + len(names))
+    with progress_bar("disturbing", total=total, show=progress) as advance:
+
+        def scored(name: str, views: int) -> Iterator[Scored]:
+            disturb = PERTURBATIONS.get(name, lambda image: image)
+            pictures = (disturb(picture(index)) for index in indices)
+            for one in scorer.stream(
+                pictures, prompt, views=views, on_error="raise", progress=False
+            ):
+                if not all(map(math.isfinite, one.view_scores)):
+                    msg = (
+                        f"{scorer.name} gives candidate {indices[one.index]} under {name} a score "
+                        "that is not finite; in half precision try float32"
+                    )
+                    raise ValueError(msg)
+                advance(1)
+                yield one
+
+        viewed = list(scored(WEAK_VIEWS, TIE_VIEWS))
+        own = np.array([one.view_scores[0] for one in viewed])
+        spreads = np.array([one.spread for one in viewed])
+        changed = {WEAK_VIEWS: np.array([one.score for one in viewed])}
+        changed |= {name: np.array([one.score for one in scored(name, 0)]) for name in names}
+    return [_disturbed(name, indices, own, scores, spreads) for name, scores in changed.items()]
+
+
+def _disturbed(
+    name: str, indices: Sequence[int], own: Array, scores: Array, spreads: Array
+) -> Disturbed:
+    """What became of the first candidate, whose scores and spreads stand first."""
+    rival = 1 + int(scores[1:].argmax())
+    return Disturbed(
+        name,
+        place=1 + int((scores[1:] > scores[0]).sum()),
+        rival=indices[rival],
+        margin=float(scores[0] - scores[rival]),
+        spread=float(spreads[[0, rival]].mean()),
+        correlation=spearman_rho(own, scores),
+    )

@@ -1,0 +1,130 @@
+"""What a demonstration's numbers mean, in plain words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from ..bench.judges import knows_shapes_only
+
+if TYPE_CHECKING:
+    from .finetune import Tuned
+    from .run import Demo
+    from .stability import Disturbed
+
+TOP: Final = 10
+"""Of so many of the best it is told how many are correct."""
+
+
+def number(value: float | None) -> str:
+    """A score as it is shown; a dash where there is none."""
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def signed(value: float) -> str:
+    """A difference of scores: with its sign."""
+    return f"{value:+.3f}"
+
+
+def verdict(one: Disturbed, seed: int) -> str:
+    """What a disturbance did to the choice.
+
+    Args:
+        one: The choice under it.
+        seed: Of the rival.
+    """
+    if one.stays:
+        return "stays the best, by less than the spread" if one.tie else "stays the best"
+    close = "by less than the spread" if one.tie else "by more than the spread"
+    return f"place {one.place}: seed {seed} leads, {close}"
+
+
+def about_choice(demo: Demo) -> str:
+    """Best against average, and the lead over the runner-up."""
+    scores, chosen = demo.scores, demo.selection
+    assert chosen.margin is not None, "there are two candidates"
+    assert chosen.spread is not None, "there are two candidates"
+    lead = (
+        "which is within the {} by which slight crops change the scores of these two: the model "
+        "does not prefer the best to the second"
+        if chosen.tie
+        else "more than the {} by which slight crops change the scores of these two"
+    ).format(number(chosen.spread))
+    return (
+        f"The candidates differ in nothing but their noise. Their scores by {chosen.model} run "
+        f"from {number(scores[-1])} to {number(scores[0])}, on average {number(demo.average)}. "
+        f"The best lies {number(demo.gain)} above that, {demo.deviations:.1f} standard deviations. "
+        f"Its lead over the second is {number(chosen.margin)}, {lead}."
+    )
+
+
+def about_truth(demo: Demo) -> str:
+    """Whether the best candidate is correct, and how many others are."""
+    indices = [candidate.index for candidate in demo.order]
+    right = demo.truth.count(indices)
+    if right is None:
+        return (
+            "Whether the pictures show what the prompt asks for is not known here, only what the "
+            f"reward says: {demo.truth.unknown.rstrip('.')}."
+        )
+    told = (
+        "The laboratory's oracle reads the pixels themselves and has learnt nothing. By it, "
+        f"{right} of the {len(indices)} candidates show all that the prompt asks for"
+    )
+    if len(indices) > 2 * TOP:
+        told += f", and {demo.truth.count(indices[:TOP])} of the {TOP} best by score"
+    if not right:
+        return f"{told}. Where no candidate is correct, none can be chosen."
+    if demo.truth.correct[indices[0]]:
+        return f"{told}. The chosen one does."
+    return f"{told}. The chosen one does not: the reward is wrong about it."
+
+
+def about_stability(demo: Demo) -> str:
+    """How often the choice stays, and how much of the order."""
+    rows = demo.stability
+    close = sum(one.tie for one in rows if not one.stays)
+    rho = [one.correlation for one in rows if not math.isnan(one.correlation)]
+    told = (
+        "A person's choice would not change if all pictures were cropped a little or saved as "
+        "JPEG; a reward's can. Here all candidates are changed in the same way and scored again. "
+        f"The best stays the best under {demo.stays} of {len(rows)} disturbances"
+    )
+    if demo.stays < len(rows):
+        told += f"; where it does not, {close} of {len(rows) - demo.stays} times it is behind by "
+        told += "less than the spread, which is no preference"
+    if rho:
+        told += f". Rank correlations of all scores with the undisturbed ones: {min(rho):.2f} to "
+        told += f"{max(rho):.2f}"
+    return f"{told}."
+
+
+def about_finetuning(tuned: Tuned) -> str:
+    """What changed for the same seeds."""
+    before, after = tuned.rewards
+    told = (
+        f"{tuned.steps} training steps on this one prompt (DRaFT-1 on LoRA matrices, robust "
+        f"reward), a length for a demonstration. Over {len(tuned.pairs)} pictures of the same "
+        f"seeds the mean score went from {number(before)} to {number(after)}"
+    )
+    right = tuned.correct
+    if right is not None:
+        told += f", and {right[0]} of them were correct before and {right[1]} after"
+    told += "."
+    if right is not None and after > before and right[1] < right[0]:
+        told += " The reward rose while fewer pictures are correct: it was fooled."
+    return " ".join([told, *(f"A sign to look at: {sign}." for sign in tuned.signs)])
+
+
+def about_model(demo: Demo) -> str:
+    """What the numbers do not say."""
+    if knows_shapes_only(demo.selection.model):
+        return (
+            f"This is a laboratory. {demo.selection.model} knows coloured shapes and nothing of "
+            "human taste. What is shown is how selection by a reward works and how it fails, not "
+            "how people would judge pictures of the world."
+        )
+    return (
+        f"The score is what {demo.selection.model} says. Whether people agree is not measured "
+        "here, and scores of other prompts or models do not compare with these."
+    )

@@ -1,0 +1,172 @@
+"""Numbers out of a finished run of the laboratory's ablations, without its models."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final, final
+
+from ..shapes.ablation.cells import Cell, Result
+from ..shapes.ablation.methods import METHODS, method_config
+from ..shapes.ablation.plan import START
+from ..shapes.ablation.statistics import together
+from .methods import Trained
+from .table import Ours
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from stablepref.evaluation.means import GroupMean
+    from stablepref.recipes import TrainConfig
+
+CELLS: Final = "cells"
+COMMAND: Final = (
+    "python -m stablepref.benchmarks.shapes.ablation --logit-scale 5 --out runs/ablations"
+)
+"""What makes the folder."""
+_PER_CENT: Final = 100
+
+
+@final
+class Ablations:
+    """The trainings that a run of the ablations reports, as it tested them.
+
+    Args:
+        folder: Its `--out`.
+
+    Raises:
+        ValueError: It is no such folder, or a file is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._found: dict[Trained, dict[int, list[Result]]] = defaultdict(dict)
+        paths = sorted((folder / CELLS).glob("*.json"))
+        if not paths:
+            msg = f"{folder} is no run of the ablations: there is no training in {folder / CELLS}"
+            raise ValueError(msg)
+        for path in paths:
+            result = _read(path)
+            trained = _reported(result.cell)
+            if trained is not None:
+                seeds = self._found[trained]
+                seeds.setdefault(result.cell.config.seed, []).append(result)
+
+    def accuracy(self, trained: Trained, tested_on: str) -> Ours | str:
+        """Agreement with the annotators of a setting's test groups, or why there is none."""
+        return self._measured(trained, lambda one: one.tested(stop(one), tested_on, "people"))
+
+    def disturbed(self, trained: Trained, tested_on: str, name: str) -> Ours | str:
+        """The same under a disturbance, with its change, or why there is none."""
+        if trained.setting != tested_on or trained.size != "large":
+            return "the ablations disturb the large model's own data only"
+        before = self._measured(trained, lambda one: one.tested(stop(one), tested_on, "people"))
+        after = self._measured(trained, lambda one: one.disturbed(stop(one), name, "people"))
+        if isinstance(before, str) or isinstance(after, str):
+            return after if isinstance(after, str) else before
+        change = self._pooled(
+            trained, lambda one: one.disturbed(stop(one), name, "people")
+        ).difference(self._pooled(trained, lambda one: one.tested(stop(one), tested_on, "people")))
+        return Ours(
+            after.value,
+            after.low,
+            after.high,
+            change=after.value - before.value,
+            change_low=_PER_CENT * change.low,
+            change_high=_PER_CENT * change.high,
+            note=after.note,
+        )
+
+    def _measured(
+        self, trained: Trained, measure: Callable[[Result], GroupMean | None]
+    ) -> Ours | str:
+        seeds = self._found.get(trained, {})
+        if not seeds:
+            return f"{self.folder} has no such training ({told(trained)})"
+        if any(len(results) > 1 for results in seeds.values()):
+            return f"{self.folder} holds several runs of it ({told(trained)}): keep one run's files"
+        means = [measure(result) for (result,) in seeds.values()]
+        there = [mean for mean in means if mean is not None]
+        if not there:
+            return f"all {len(means)} trainings diverged ({told(trained)})"
+        lost = f", {len(means) - len(there)} more diverged" if len(there) < len(means) else ""
+        interval = together(there).interval()
+        return Ours(
+            _PER_CENT * statistics.fmean(mean.value for mean in there),
+            _PER_CENT * interval.low,
+            _PER_CENT * interval.high,
+            note=f"{told(trained)}: {len(there)} seed{'s' * (len(there) > 1)}{lost}",
+        )
+
+    def _pooled(self, trained: Trained, measure: Callable[[Result], GroupMean | None]) -> GroupMean:
+        means = [measure(result) for (result,) in self._found[trained].values()]
+        return together([mean for mean in means if mean is not None])
+
+
+def told(trained: Trained) -> str:
+    """A training in words."""
+    if trained.method == START:
+        return f"the laboratory's {trained.size} model, before training"
+    title = METHODS[trained.method].title
+    return f"the laboratory's {trained.size} model, {title}, trained on its {trained.setting}"
+
+
+def stop(result: Result) -> int:
+    """After which step the model is taken: the first that is tested, which validation chose."""
+    return min(result.cell.tested)
+
+
+def _read(path: Path) -> Result:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        described = found["cell"]
+        values: dict[str, Any] = described["config"]
+        cell = Cell(
+            described["model"],
+            described["setting"],
+            _config(values),
+            *(tuple(described[name]) for name in ("watched", "tested", "disturbed")),
+        )
+    except (ValueError, LookupError, TypeError) as error:
+        msg = f"{path} is no training of the ablations ({error!r})"
+        raise ValueError(msg) from error
+    return Result(cell, found)
+
+
+def _config(values: Mapping[str, Any]) -> TrainConfig:
+    """The training of stored values, under the name of its method.
+
+    Of methods that differ in b and τ alone, it is the first: the tables here have one of them.
+
+    Raises:
+        ValueError: No method has such values.
+    """
+    for name, method in METHODS.items():
+        config = method_config(
+            method,
+            rate=values["learning_rate"],
+            margins=(values["b"], values["tau"]),
+            steps=values["steps"],
+            batch_size=values["batch_size"],
+            seed=values["seed"],
+            image_blocks=values["image_blocks"],
+            text_blocks=values["text_blocks"],
+            mixed_precision=values["mixed_precision"],
+        )
+        if json.loads(json.dumps(config.exact_values())) == values:
+            assert config.name == name
+            return config
+    msg = f"no method of the ablations has the values {dict(values)}"
+    raise ValueError(msg)
+
+
+def _reported(cell: Cell) -> Trained | None:
+    """What the ablations' tables call a training; None for those that tune or overfit."""
+    steps: Sequence[int] = cell.tested
+    if list(steps) == [0]:
+        return Trained(cell.model, START, cell.setting)
+    if not steps or 0 in steps:
+        return None
+    return Trained(cell.model, cell.config.name, cell.setting)

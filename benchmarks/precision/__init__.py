@@ -1,0 +1,1 @@
+"""What reduced precision and other preprocessing do to scores."""

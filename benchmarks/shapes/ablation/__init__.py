@@ -1,0 +1,1 @@
+"""The paper's ablations, run in the laboratory."""

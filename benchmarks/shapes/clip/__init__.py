@@ -1,0 +1,1 @@
+"""The laboratory's own CLIP: model, batches, training."""

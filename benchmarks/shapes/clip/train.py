@@ -1,0 +1,186 @@
+"""Train the small CLIP from scratch: `python -m stablepref.benchmarks.shapes.clip.train`."""
+
+import math
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from open_clip.model import CLIP
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader, Subset
+
+from stablepref.training.optimizer import MAX_LOG_SCALE, build_optimizer, learning_rate_at
+
+from ..world.vocabulary import VOCABULARY_NAME, load_tokenizer, write_vocabulary
+from .batches import BatchConfig, TrainingBatches
+from .model import backbone_config, build_model, save_model
+from .objective import Losses, batch_losses
+from .patches import PatchHead
+from .training_files import (
+    forget_metrics,
+    load_checkpoint,
+    log_metrics,
+    progress_bar,
+    save_checkpoint,
+)
+
+STAGE = "clip"
+CHECKPOINT_NAME = f"{STAGE}.pt"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the trained weights.
+
+    Attributes:
+        batch: what each step sees.
+        steps: optimiser steps; the learning rate falls to zero over them along a cosine.
+        warmup: steps over which the learning rate first rises.
+        learning_rate: its peak.
+        weight_decay: AdamW's, on matrices only.
+        code_weight: weight of the scenes' codes beside the contrast.
+        patch_weight: weight of what the patches say.
+        precision: "bf16" (autocast) or "fp32".
+        backbone: open_clip's model configuration; None is that of `shapes-clip`.
+    """
+
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    steps: int = 3000
+    warmup: int = 150
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    code_weight: float = 10.0
+    patch_weight: float = 1.0
+    precision: str = "fp32"
+    backbone: dict[str, Any] | None = None
+
+
+def train(
+    config: TrainConfig,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    workers: int = 1,
+    checkpoint_every: int = 100,
+    stop_after: int | None = None,
+    max_hours: float | None = None,
+) -> CLIP:
+    """Train, or continue the training that `folder` holds, to the same weights either way.
+
+    Args:
+        config: decides the weights; a folder begun with another one is refused.
+        folder: receives checkpoints and, after each, the model in the form that
+            `stablepref.load` opens.
+        device: where to train.
+        workers: processes that draw batches ahead; 0 draws them in this one.
+        checkpoint_every: steps between checkpoints.
+        stop_after: stop once this step is reached, as if interrupted there.
+        max_hours: save and stop when this call has taken so long.
+
+    Raises:
+        ValueError: the folder holds a training with another configuration.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = folder / VOCABULARY_NAME
+    write_vocabulary(vocabulary)
+    backbone = config.backbone or backbone_config(load_tokenizer(vocabulary).vocab_size)
+    model = build_model(backbone, seed=config.batch.seed).to(device).train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.batch.seed)
+        head = PatchHead(backbone["vision_cfg"]["width"]).to(device)
+    both = nn.ModuleDict({"model": model, "head": head})
+    optimizer = build_optimizer(
+        both,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=(0.9, 0.98),
+        eps=1e-8,
+    )
+    settings, path = asdict(config), folder / CHECKPOINT_NAME
+    start, state = 0, load_checkpoint(path, settings, device=device)
+    if state is not None:
+        start = state["step"]
+        both.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        forget_metrics(folder, STAGE, start)
+    end = config.steps if stop_after is None else min(stop_after, config.steps)
+    batches = TrainingBatches(config.batch, vocabulary, config.steps)
+    loader = DataLoader(Subset(batches, range(start, end)), batch_size=None, num_workers=workers)
+    began = time.monotonic()
+    # PyTorch's fused attention is slower than plain matrix products on a CPU at this size.
+    attention = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
+    with attention, progress_bar() as bar:
+        task = bar.add_task(STAGE, total=config.steps, completed=start, loss=math.nan)
+        for step, batch in enumerate(loader, start):
+            rate = learning_rate_at(
+                step, peak=config.learning_rate, steps=config.steps, warmup_steps=config.warmup
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            losses = batch_losses(model, head, batch.to(device), precision=config.precision)
+            optimizer.zero_grad(set_to_none=True)
+            total = losses.total(code_weight=config.code_weight, patch_weight=config.patch_weight)
+            total.backward()
+            optimizer.step()
+            with torch.no_grad():
+                model.logit_scale.clamp_(0, MAX_LOG_SCALE)
+            bar.update(task, completed=step + 1, loss=losses.contrast.item())
+            seconds = time.monotonic() - began
+            late = max_hours is not None and seconds > max_hours * 3600
+            if (step + 1) % checkpoint_every == 0 or step + 1 == end or late:
+                log_metrics(folder, STAGE, step + 1, _metrics(losses, model, seconds))
+                save_model(model, backbone, vocabulary, folder / "model")
+                state = {
+                    "config": settings,
+                    "step": step + 1,
+                    "model": both.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                }
+                save_checkpoint(path, state)
+            if late:
+                break
+    return model
+
+
+def _metrics(losses: Losses, model: CLIP, seconds: float) -> dict[str, float]:
+    return {
+        "loss": losses.contrast.item(),
+        "pictures_loss": losses.pictures.item(),
+        "prompts_loss": losses.prompts.item(),
+        "kinds_loss": losses.kinds.item(),
+        "places_loss": losses.places.item(),
+        "top1": losses.top1.item(),
+        "logit_scale": model.logit_scale.exp().item(),
+        "seconds": round(seconds, 1),
+    }
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="folder for checkpoints and the model")],
+    steps: Annotated[int, typer.Option(help="optimiser steps")] = TrainConfig.steps,
+    learning_rate: Annotated[float, typer.Option(help="peak")] = TrainConfig.learning_rate,
+    seed: Annotated[int, typer.Option(help="of weights and batches")] = BatchConfig.seed,
+    precision: Annotated[
+        str, typer.Option(help="fp32, or bf16 where it is fast")
+    ] = TrainConfig.precision,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
+    workers: Annotated[int, typer.Option(help="processes that draw batches")] = 1,
+    max_hours: Annotated[float | None, typer.Option(help="save and stop after so long")] = None,
+) -> None:
+    """Train the shapes CLIP; run again with the same options to continue."""
+    config = TrainConfig(
+        batch=BatchConfig(seed=seed),
+        steps=steps,
+        learning_rate=learning_rate,
+        precision=precision,
+    )
+    train(config, out, device=device, workers=workers, max_hours=max_hours)
+
+
+if __name__ == "__main__":
+    typer.run(main)

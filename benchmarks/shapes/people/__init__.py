@@ -1,0 +1,1 @@
+"""Simulated people and generators: who rank pictures, and what they rank."""

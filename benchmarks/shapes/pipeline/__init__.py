@@ -1,0 +1,1 @@
+"""The laboratory's text-to-image pipeline: parts, training, sampling, grading."""

@@ -1,0 +1,104 @@
+"""Grades a pipeline on the prompt set: `python -m stablepref.benchmarks.shapes.pipeline.grade`."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from diffusers import StableDiffusionPipeline
+from rich.console import Console
+from rich.table import Table
+
+from stablepref.assets import PIPELINES
+from stablepref.output.durable import replacing
+
+from ..evaluate import Accuracy, with_interval
+from ..oracle.__main__ import ATTRIBUTES
+from ..people.split_option import known_split
+from ..prompt_set import CATEGORIES, PROMPTS_PER_CATEGORY, lab_prompts
+from .parts import GUIDANCE, STEPS
+from .sampling import Sample, draw_samples, sample_prompts
+
+
+def correct_shares(samples: Sequence[Sample]) -> dict[str, Accuracy]:
+    """The share of fully correct pictures with 95 % bootstrap intervals over prompts.
+
+    Returns:
+        "all", then each category that occurs, in the order of `CATEGORIES`.
+    """
+    outcomes: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for sample in samples:
+        for name in ("all", sample.prompt.category):
+            outcomes[name][sample.prompt.prompt].append(float(sample.grade.correct))
+    return {
+        name: with_interval(list(outcomes[name].values()))
+        for name in ("all", *CATEGORIES)
+        if name in outcomes
+    }
+
+
+def attribute_shares(samples: Sequence[Sample]) -> dict[str, float]:
+    """For each attribute the share of the pictures whose prompt names it where it is right."""
+    shares = {}
+    for name in ATTRIBUTES:
+        named = [value for s in samples if (value := getattr(s.grade, name)) is not None]
+        if named:
+            shares[name] = sum(named) / len(named)
+    return shares
+
+
+def main(
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="of the pipeline")
+    ] = PIPELINES["shapes"],
+    pictures: Annotated[int, typer.Option(min=1, help="of each prompt")] = 4,
+    per_category: Annotated[int, typer.Option(min=1, help="prompts")] = PROMPTS_PER_CATEGORY,
+    split: Annotated[str, typer.Option(help="test, or validation to choose by")] = "test",
+    steps: Annotated[int, typer.Option(min=1, help="denoising steps")] = STEPS,
+    guidance: Annotated[float, typer.Option(help="scale")] = GUIDANCE,
+    seed: Annotated[int, typer.Option(help="of the first noise")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="of PyTorch")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="picture file: one of each prompt")] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="also write the numbers here")] = None,
+) -> None:
+    """Print how many of a pipeline's pictures are fully correct, by category of the prompt."""
+    known = known_split(split)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    pipe = StableDiffusionPipeline.from_pretrained(folder).to(device)
+    samples = sample_prompts(
+        pipe,
+        lab_prompts(known, per_category=per_category),
+        pictures=pictures,
+        steps=steps,
+        guidance=guidance,
+        seed=seed,
+    )
+    shares, attributes = correct_shares(samples), attribute_shares(samples)
+    table = Table("prompts", "fully correct", "95 % interval", "prompts", "pictures")
+    for name, row in shares.items():
+        interval = f"{row.low:.1%} to {row.high:.1%}"
+        table.add_row(name, f"{row.value:.1%}", interval, str(row.prompts), str(row.trials))
+    Console().print(table)
+    parts = ", ".join(f"{name} {share:.1%}" for name, share in attributes.items())
+    typer.echo(f"right, of the pictures whose prompt names it: {parts}")
+    if sheet is not None:
+        draw_samples(sheet, samples[::pictures])
+    if out is not None:
+        settings = {"split": split, "steps": steps, "guidance": guidance, "seed": seed}
+        report = {
+            **settings,
+            "fully_correct": {name: asdict(row) for name, row in shares.items()},
+            "attributes": attributes,
+        }
+        with replacing(out) as staging:
+            staging.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)

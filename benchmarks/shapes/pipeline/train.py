@@ -1,0 +1,173 @@
+"""Trains the laboratory's text-to-image pipeline from nothing.
+
+`python -m stablepref.benchmarks.shapes.pipeline.train --out runs/pipeline`, and again after a kill.
+"""
+
+import copy
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel
+
+from ..clip.training_files import forget_metrics, log_metrics
+from ..prompt_set import lab_prompts
+from .autoencoder import STAGE as AUTOENCODER_STAGE
+from .autoencoder import AutoencoderConfig, train_autoencoder
+from .denoiser import DenoiserConfig, train_denoiser
+from .latents import cache_latents
+from .parts import assemble, save_pipeline
+from .sampling import Sample, draw_samples, reconstruct_prompts, sample_prompts
+
+PIPELINE_NAME = "pipeline"
+CHECKPOINT_EVERY = 200
+RECONSTRUCTION = "reconstruction"
+
+
+def train_pipeline(
+    autoencoder_config: AutoencoderConfig,
+    denoiser_config: DenoiserConfig,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    workers: int = 0,
+    checkpoint_every: int = CHECKPOINT_EVERY,
+    visit_every: int = 2000,
+    prompts_per_category: int = 4,
+    quiet: bool = False,
+) -> Path:
+    """Train all parts, or continue, and save the pipeline.
+
+    First the autoencoder, then the latents of the training pictures, then denoiser and text
+    encoder together.
+
+    Args:
+        autoencoder_config: decides the autoencoder.
+        denoiser_config: decides the rest.
+        folder: receives checkpoints, latents, `metrics.jsonl`, sheets of samples in `samples/`
+            and the pipeline in `pipeline/`, which is there from the first sheet on.
+        device: where to train.
+        workers: processes that make batches ahead; 0 makes them in this one.
+        checkpoint_every: steps between checkpoints.
+        visit_every: steps between sheets of samples, a multiple of `checkpoint_every`.
+        prompts_per_category: validation prompts of each category that are drawn and graded.
+        quiet: fewer progress bars.
+
+    Returns:
+        The folder of the pipeline.
+
+    Raises:
+        ValueError: the folder holds a training with another configuration.
+    """
+    autoencoder = train_autoencoder(
+        autoencoder_config,
+        folder,
+        device=device,
+        workers=workers,
+        checkpoint_every=checkpoint_every,
+    )
+    assert autoencoder is not None
+    prompts = lab_prompts("validation", per_category=prompts_per_category)
+    drawn_again = folder / "samples" / f"{AUTOENCODER_STAGE}.png"
+    if not drawn_again.exists():
+        samples = reconstruct_prompts(autoencoder, prompts)
+        forget_metrics(folder, RECONSTRUCTION, -1)
+        log_metrics(folder, RECONSTRUCTION, 0, {"correct": _correct(samples)})
+        draw_samples(drawn_again, samples)
+    seed = autoencoder_config.seed
+    latents = cache_latents(
+        autoencoder, folder / "latents", number=denoiser_config.pictures, seed=seed, quiet=quiet
+    )
+
+    def visit(
+        text: CLIPTextModel, denoiser: UNet2DConditionModel, step: int
+    ) -> Mapping[str, float]:
+        """Draw and grade validation prompts, and save the pipeline so far."""
+        pipe = assemble(autoencoder, text, denoiser)
+        samples = sample_prompts(pipe, prompts, quiet=quiet)
+        draw_samples(folder / "samples" / f"{step:06}.png", samples)
+        _save(autoencoder, text, denoiser, folder / PIPELINE_NAME)
+        return {"correct": _correct(samples)}
+
+    trained = train_denoiser(
+        denoiser_config,
+        latents,
+        folder,
+        pictures_seed=seed,
+        device=device,
+        workers=workers,
+        checkpoint_every=checkpoint_every,
+        visit=visit,
+        visit_every=visit_every,
+    )
+    assert trained is not None
+    return _save(autoencoder, *trained, folder / PIPELINE_NAME)
+
+
+def _correct(samples: Sequence[Sample]) -> float:
+    """The share of fully correct pictures."""
+    return sum(sample.grade.correct for sample in samples) / len(samples)
+
+
+def _save(
+    autoencoder: AutoencoderKL, text: CLIPTextModel, denoiser: UNet2DConditionModel, folder: Path
+) -> Path:
+    """Save the pipeline beside its place, then move it there."""
+    beside = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    parts = [copy.deepcopy(part).cpu() for part in (autoencoder, text, denoiser)]
+    save_pipeline(assemble(*parts), beside)
+    shutil.rmtree(folder, ignore_errors=True)
+    return beside.rename(folder)
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="folder for checkpoints, latents and the pipeline")],
+    steps: Annotated[int, typer.Option(help="of the denoiser")] = DenoiserConfig.steps,
+    batch_size: Annotated[int, typer.Option(help="of the denoiser")] = DenoiserConfig.batch_size,
+    learning_rate: Annotated[
+        float, typer.Option(help="of the denoiser, peak")
+    ] = DenoiserConfig.learning_rate,
+    pictures: Annotated[
+        int, typer.Option(help="whose latents the denoiser learns")
+    ] = DenoiserConfig.pictures,
+    autoencoder_steps: Annotated[int, typer.Option(help="of 8 pictures")] = AutoencoderConfig.steps,
+    seed: Annotated[int, typer.Option(help="of weights and pictures")] = 0,
+    precision: Annotated[str, typer.Option(help="fp32, or bf16 where it is fast")] = "fp32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="of PyTorch")] = None,
+    workers: Annotated[int, typer.Option(help="processes that make batches")] = 0,
+    visit_every: Annotated[int, typer.Option(min=1, help="steps between sheets of samples")] = 2000,
+) -> None:
+    """Train the laboratory's pipeline; run again with the same options to continue."""
+    if precision not in ("fp32", "bf16"):
+        raise typer.BadParameter(f"{precision!r} is not fp32 or bf16", param_hint="--precision")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    saved = train_pipeline(
+        AutoencoderConfig(steps=autoencoder_steps, seed=seed, precision=precision),
+        DenoiserConfig(
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            pictures=pictures,
+            seed=seed,
+            precision=precision,
+        ),
+        out,
+        device=device,
+        workers=workers,
+        checkpoint_every=math.gcd(CHECKPOINT_EVERY, visit_every),
+        visit_every=visit_every,
+    )
+    size = sum(file.stat().st_size for file in saved.rglob("*") if file.is_file())
+    typer.echo(f"{saved}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,1 @@
+"""The bundled preference model: its training and its card."""

@@ -1,0 +1,162 @@
+"""The model card of the bundled preference model: how it came about, and what it is worth."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from stablepref.evaluation.means import GroupMean
+from stablepref.evaluation.report import EvaluationReport
+from stablepref.recipes import RECIPES, TrainConfig
+
+from ..ablation.tables import markdown
+from ..people.settings import HPDV2, SETTINGS
+
+_HEAD = """---
+library_name: stablepref
+license: apache-2.0
+tags:
+- reward-model
+- text-to-image
+---
+
+# shapes
+
+A preference model for trying the library and testing pipelines. It begins as `{model}`, a CLIP of
+drawn scenes of coloured shapes, and learns from simulated people who ranked such pictures, by
+*Stable Preference*. It knows nothing of photographs, of art, or of what real people like: never
+judge real pictures by its scores.
+
+## Training
+
+`python -m stablepref.benchmarks.shapes.preference.model --out runs/shapes {options}`
+
+{groups} groups of nine pictures, each ranked by one person, {steps} steps of {batch} pairs, of them
+{order} in step 1, b = {b:g}, tau = {tau:g}, {views} weak view(s) of each picture (crops, never
+mirrored), all blocks of both towers, and a logit scale that begins at {scale:g}. Of the weights
+after the last step {share:.0%} are taken and the rest of `{model}`, as in WiSE-FT (Wortsman et al.
+2022), because what was learnt from annotators costs some of what it knew of prompts.
+
+Rate and seed were chosen by agreement with the annotators of {held_out} validation groups: the peak
+learning rate whose seeds agree best on average, and of its seeds the best one, which is bundled.
+
+"""
+
+
+class Judged(NamedTuple):
+    """A model on test groups.
+
+    Attributes:
+        people: By setting, agreement with the annotators' mean ranks.
+        oracle: By setting, the report against the true utility.
+    """
+
+    people: Mapping[str, GroupMean]
+    oracle: Mapping[str, EvaluationReport]
+
+
+def preference_card(
+    config: TrainConfig,
+    groups: int,
+    held_out: int,
+    *,
+    share: float,
+    agreement: Mapping[float, Sequence[float]],
+    chosen: int,
+    start: Judged,
+    finals: Sequence[Judged],
+) -> str:
+    """Write the card, in Markdown.
+
+    Args:
+        config: Of the trainings at the chosen rate, but for their seeds.
+        groups: Training groups.
+        held_out: Validation groups, and test groups of each setting.
+        share: Of the trained weights.
+        agreement: With the annotators of the validation groups: by rate, of each seed.
+        chosen: Seed of the model that the card is for.
+        start: The model that the trainings began from, on test groups.
+        finals: The trained models at the chosen rate, one for each seed.
+    """
+    options = [
+        f"--groups {groups} --held-out {held_out}",
+        *(f"--rate {rate:g}" for rate in agreement),
+        f"--seeds {len(finals)} --steps {config.steps} --share {share:g}",
+    ]
+    if config.model != RECIPES["sp-shapes"].model:
+        options += [f"--start {config.model}"]
+    if config.mixed_precision is not None:
+        options += [f"--mixed-precision {config.mixed_precision}"]
+    head = _HEAD.format(
+        model=config.model, groups=groups, held_out=held_out, options=" ".join(options),
+        share=share, steps=config.steps, batch=config.batch_size, order=config.order_steps,
+        b=config.b, tau=config.tau, views=config.views, scale=config.logit_scale or float("nan"),
+    )  # fmt: skip
+    tried = [
+        [
+            _bold(f"{rate:g}", when=rate == config.learning_rate),
+            *(
+                _bold(f"{value:.2%}", when=(rate, seed) == (config.learning_rate, chosen))
+                for seed, value in enumerate(values)
+            ),
+            f"{np.mean(values):.2%}",
+        ]
+        for rate, values in agreement.items()
+    ]
+    return (
+        head
+        + markdown(["rate", *(f"seed {seed}" for seed in range(len(finals))), "mean"], tried)
+        + f"\n\n## Agreement\n\nOn {held_out} test groups of each kind of data, with 95 % "
+        "bootstrap intervals over prompts; the last column is the mean and standard deviation over "
+        "the seeds at the chosen rate.\n\n"
+        + markdown(["with", config.model, "shapes", "all seeds"], _agreement(chosen, start, finals))
+        + "\n\n## Under disturbances\n\nAgreement with the truth on the test groups of "
+        f"`{HPDV2.name}`, and the pairs whose order changes.\n\n"
+        + markdown(
+            ["disturbance", config.model, "shapes", f"{config.model} flips", "shapes flips"],
+            _disturbed(start.oracle[HPDV2.name], finals[chosen].oracle[HPDV2.name]),
+        )
+        + "\n"
+    )
+
+
+def _agreement(chosen: int, start: Judged, finals: Sequence[Judged]) -> list[list[str]]:
+    rows = []
+    for setting in SETTINGS:
+        for title, value in (
+            (f"the truth, `{setting}`", lambda each, s=setting: each.oracle[s].pairwise),
+            (f"ten annotators' mean, `{setting}`", lambda each, s=setting: each.people[s]),
+        ):
+            values = [value(each).value for each in finals]
+            rows.append(
+                [
+                    title,
+                    _with_interval(value(start)),
+                    _with_interval(value(finals[chosen])),
+                    _spread(values),
+                ]
+            )
+    return rows
+
+
+def _disturbed(start: EvaluationReport, final: EvaluationReport) -> list[list[str]]:
+    rows = [["none", f"{start.accuracy:.2%}", f"{final.accuracy:.2%}", "", ""]]
+    for before, after in zip(start.disturbed, final.disturbed, strict=True):
+        values = (before.accuracy, after.accuracy, before.flips, after.flips)
+        rows.append([before.name, *(f"{each.value:.2%}" for each in values)])
+    return rows
+
+
+def _bold(text: str, *, when: bool) -> str:
+    return f"**{text}**" if when else text
+
+
+def _with_interval(mean: GroupMean) -> str:
+    value, low, high = mean.interval()
+    return f"{value:.2%} ({100 * low:.2f} to {100 * high:.2f})"
+
+
+def _spread(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.2%}"
+    return f"{np.mean(values):.2%}, SD {100 * np.std(values, ddof=1):.2f}"

@@ -1,0 +1,1 @@
+"""Studies of selection, guidance and fine-tuning with the laboratory's pipeline."""

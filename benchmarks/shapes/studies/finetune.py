@@ -1,0 +1,189 @@
+"""Does fine-tuning on a reward make the laboratory's pictures better, or the reward fooled?
+
+Run `python -m stablepref.benchmarks.shapes.studies.finetune --out FOLDER`. Needs
+the extras `diffusers` and `bench`. A killed run goes on where it was.
+
+The same pipeline is fine-tuned with the plain reward, with the robust reward, and with an ensemble
+if there are other scorers for one, each with several seeds. Held-out prompts are drawn now and then
+on the way; the oracle grades the pictures, and the plain reward scores them.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from diffusers import StableDiffusionPipeline
+from rich.console import Console
+from rich.table import Table
+
+from stablepref.assets import PIPELINES
+from stablepref.integrations.ensemble import Ensemble, reference_statistics
+from stablepref.integrations.finetune.config import FinetuneConfig, Method
+from stablepref.output.durable import replacing
+from stablepref.scorer import Scorer
+from stablepref.zoo import load
+
+from ..people.split_option import known_split
+from ..pipeline.parts import GUIDANCE
+from ..pipeline.sampling import Sample, sample_prompts
+from ..prompt_set import lab_prompts
+from .finetune_plot import draw_finetune_study
+from .finetune_runs import Arm, study_rows
+from .finetune_summary import Summary, summarise
+
+SEEDS = (0, 1, 2)
+VIEWS = 4
+SAMPLING_STEPS = 10
+"""Of each picture, fewer than the pipeline's own, for time."""
+REFERENCE_PROMPTS, REFERENCE_PICTURES = 2, 4
+"""Prompts of each category, and pictures of each, that the ensemble's units come from."""
+STUDY_FILE, PLOT_FILE = "study.json", "study.png"
+
+
+def arms_of(
+    scorer: Scorer, others: Sequence[Scorer], reference: Sequence[Sample], *, views: int
+) -> list[Arm]:
+    """What is compared: plain, robust and, with other scorers, ensemble.
+
+    Args:
+        scorer: the reward model.
+        others: further ones; the ensemble is the mean of all, each in units of its own deviation
+            within the prompts of the reference.
+        reference: some pictures of each of some prompts by the pipeline before training; unused
+            without others.
+        views: of the robust reward.
+
+    Raises:
+        ValueError: a scorer gives all pictures of a prompt one score.
+    """
+    arms = [Arm("plain", scorer, 0), Arm("robust", scorer, views)]
+    if others:
+        scorers = [scorer, *others]
+        statistics = reference_statistics(
+            scorers, [one.picture for one in reference], [one.prompt.prompt for one in reference]
+        )
+        arms.append(Arm("ensemble", Ensemble(scorers, normalise=statistics), 0))
+    return arms
+
+
+def print_table(summaries: Sequence[Summary]) -> None:
+    """One line for each arm, with means and, in brackets, the seeds' least and most."""
+    table = Table("arm", "reward, gain", "correct, change", "95 % interval", "at equal gain", "gap")
+    for one in summaries:
+        change = one.correct_change
+        table.add_row(
+            one.arm,
+            _told(one.reward_gains, "{:+.3f}"),
+            _told(one.correct_changes, "{:+.1%}"),
+            f"{change.low:+.1%} to {change.high:+.1%}",
+            _told(one.correct_at_equal_gain, "{:+.1%}"),
+            _told(one.gap_changes, "{:+.3f}"),
+        )
+    Console().print(table)
+
+
+def _told(values: Sequence[float], form: str) -> str:
+    if not values:
+        return "-"
+    mean, low, high = (
+        form.format(value) for value in (sum(values) / len(values), min(values), max(values))
+    )
+    return f"{mean} ({low} to {high})"
+
+
+def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
+    out: Annotated[Path, typer.Option(help="folder for trainings, rows, study.json, study.png")],
+    pipeline: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="its folder")
+    ] = PIPELINES["shapes"],
+    model: Annotated[str, typer.Option(help="the scorer")] = "shapes-clip",
+    other: Annotated[
+        list[str] | None, typer.Option(help="a further scorer for the ensemble; one or more")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="one or more")] = None,
+    method: Annotated[str, typer.Option(help="draft, refl or ddpo")] = "draft",
+    steps: Annotated[int, typer.Option(min=1, help="of a training")] = 60,
+    last_steps: Annotated[int, typer.Option(min=1, help="K of draft and refl")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="pictures of a step")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="constant")] = 1e-3,
+    views: Annotated[int, typer.Option(min=1, help="of the robust reward")] = VIEWS,
+    sample_every: Annotated[int, typer.Option(min=1, help="steps between measurements")] = 20,
+    sampling_steps: Annotated[int, typer.Option(min=1, help="denoising steps")] = SAMPLING_STEPS,
+    guidance: Annotated[float, typer.Option(help="scale")] = GUIDANCE,
+    train_per_category: Annotated[int, typer.Option(min=1, help="prompts to train on")] = 40,
+    per_category: Annotated[int, typer.Option(min=1, help="held-out prompts")] = 10,
+    split: Annotated[str, typer.Option(help="test, or validation to choose by")] = "test",
+    pictures: Annotated[int, typer.Option(min=1, help="of each held-out prompt")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="of PyTorch")] = None,
+) -> None:
+    """Fine-tune with three rewards, and let the oracle judge held-out prompts."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    held_out = known_split(split)
+    known: Mapping[str, Method] = {"draft": "draft", "refl": "refl", "ddpo": "ddpo"}
+    if method not in known:
+        raise typer.BadParameter(f"{method!r} is not one of {', '.join(known)}")
+    config = FinetuneConfig(
+        method=known[method],
+        steps=steps,
+        batch_size=batch_size,
+        last_steps=last_steps,
+        learning_rate=learning_rate,
+        sampling_steps=sampling_steps,
+        gradient_checkpointing=False,  # the laboratory's denoiser is small
+        guidance=guidance,
+        sample_every=sample_every,
+        samples=4,  # to look at: what counts is measured on held-out prompts
+        pictures_per_sample=1,
+    )
+    scorer, *others = (load(m, device=device, dtype="float32") for m in (model, *(other or ())))
+    reference: list[Sample] = []
+    if others:
+        reference = sample_prompts(
+            StableDiffusionPipeline.from_pretrained(pipeline).to(device),
+            lab_prompts("train", per_category=REFERENCE_PROMPTS),
+            pictures=REFERENCE_PICTURES,
+            steps=sampling_steps,
+            guidance=guidance,
+        )
+    arms = arms_of(scorer, others, reference, views=views)
+    seeds = tuple(seed or SEEDS)
+    rows = study_rows(
+        pipeline,
+        arms,
+        config,
+        out,
+        train_prompts=[p.prompt for p in lab_prompts("train", per_category=train_per_category)],
+        held_out=lab_prompts(held_out, per_category=per_category),
+        seeds=seeds,
+        pictures=pictures,
+        device=device,
+    )
+    summaries = summarise(rows)
+    report = {
+        "split": split,
+        "model": model,
+        "others": list(other or ()),
+        "seeds": seeds,
+        "views": views,
+        "config": asdict(config),
+        "base": {name: rows[0][name] for name in ("reward", "robust", "correct")},
+        "arms": [asdict(one) for one in summaries],
+    }
+    with replacing(out / STUDY_FILE) as staging:
+        staging.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    draw_finetune_study(out / PLOT_FILE, rows)
+    print_table(summaries)
+    if not others:
+        typer.echo("no ensemble: it takes further scorers, given with --other")
+    if not all(one.correct_at_equal_gain for one in summaries):
+        typer.echo("no equal gain: the held-out reward of some training never rose")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,93 @@
+"""What a study of fine-tuning comes to: gains of reward beside changes of correctness."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..evaluate import Accuracy, with_interval
+from .finetune_runs import BASE
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One arm over its seeds; all numbers are differences to the pipeline before training.
+
+    Attributes:
+        arm: its name.
+        reward_gains: of the plain reward at the end, by seed.
+        correct_changes: of the share of correct pictures at the end, by seed.
+        correct_change: their mean with a 95 % interval over prompts.
+        gap_changes: of plain minus robust reward at the end, by seed.
+        correct_at_equal_gain: change of the share of correct pictures where each seed's reward has
+            first gained what every training of every arm has gained; empty if one gained nothing.
+    """
+
+    arm: str
+    reward_gains: list[float]
+    correct_changes: list[float]
+    correct_change: Accuracy
+    gap_changes: list[float]
+    correct_at_equal_gain: list[float]
+
+
+def summarise(rows: Sequence[Row]) -> list[Summary]:
+    """A summary for each arm, in the order of the rows, the first of which is the base."""
+    base, *others = rows
+    assert base["arm"] == BASE
+    runs: dict[str, dict[int, list[Row]]] = {}
+    for row in others:
+        runs.setdefault(row["arm"], {}).setdefault(row["seed"], []).append(row)
+    curves = {
+        arm: [[_point(row, base) for row in run] for run in by_seed.values()]
+        for arm, by_seed in runs.items()
+    }
+    common = min(max(gain for gain, _ in curve) for arm in curves.values() for curve in arm)
+    summaries = []
+    for arm, by_seed in runs.items():
+        last = [run[-1] for run in by_seed.values()]
+        changes = [
+            [row["corrects"][i] - base["corrects"][i] for row in last]
+            for i in range(len(base["corrects"]))
+        ]
+        summaries.append(
+            Summary(
+                arm=arm,
+                reward_gains=[row["reward"] - base["reward"] for row in last],
+                correct_changes=[row["correct"] - base["correct"] for row in last],
+                correct_change=with_interval(changes),
+                gap_changes=[_gap(row) - _gap(base) for row in last],
+                correct_at_equal_gain=[at_gain(curve, common) for curve in curves[arm]]
+                if common > 0
+                else [],
+            )
+        )
+    return summaries
+
+
+def at_gain(curve: Sequence[tuple[float, float]], gain: float) -> float:
+    """The change of correctness where the reward's gain first reaches `gain`.
+
+    Between two measurements, and before the first, both change in proportion.
+
+    Args:
+        curve: gain of reward and change of correctness, step by step, from (0, 0) on, which is
+            not among them.
+        gain: above 0, and no more than the curve reaches.
+    """
+    before = (0.0, 0.0)
+    for point in curve:
+        if point[0] >= gain:
+            share = (gain - before[0]) / (point[0] - before[0])
+            return before[1] + share * (point[1] - before[1])
+        before = point
+    raise ValueError(f"a gain of {gain} is not reached; the most is {max(curve)[0]}")
+
+
+def _point(row: Row, base: Row) -> tuple[float, float]:
+    return row["reward"] - base["reward"], row["correct"] - base["correct"]
+
+
+def _gap(row: Row) -> float:
+    return float(row["reward"] - row["robust"])

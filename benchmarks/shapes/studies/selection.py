@@ -1,0 +1,188 @@
+"""What the best of n is worth to several scorers, and what pruning saves and loses.
+
+Run `python -m stablepref.benchmarks.shapes.studies.selection --out FOLDER`. Needs
+the extras `diffusers` and `bench`. A killed run goes on where it was.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from diffusers import StableDiffusionPipeline
+from rich.console import Console
+from rich.table import Table
+
+from stablepref.assets import PIPELINES
+from stablepref.output.durable import replacing
+from stablepref.zoo import load
+
+from ..evaluate import Accuracy
+from ..people.split_option import known_split
+from ..pipeline.parts import GUIDANCE, STEPS
+from ..prompt_set import lab_prompts
+from .selection_numbers import Candidates, Pruned, best_curve, pruned, standardised
+from .selection_plot import draw_selection
+from .selection_rows import LOOKS, Row, candidate_rows
+
+RANDOM = "at random"
+SIZES = (1, 2, 3, 5, 10, 20, 30, 50, 70, 100)
+STUDY_FILE, PLOT_FILE = "study.json", "selection.png"
+HALF = 0.5
+"""Of the denoising steps, which pruning may take."""
+
+
+def gathered(rows: Sequence[Row]) -> Candidates:
+    """All rows as arrays, with a scorer besides that finds all candidates alike."""
+    prompts = 1 + max(row["prompt"] for row in rows)
+
+    def grid(values: Sequence[float]) -> np.ndarray:
+        return np.array(values, dtype=float).reshape(prompts, -1)
+
+    names = rows[0]["scores"]
+    looks = range(len(rows[0]["early"]))
+    correct = grid([row["correct"] for row in rows])
+    return Candidates(
+        scores={name: grid([row["scores"][name] for row in rows]) for name in names}
+        | {RANDOM: np.zeros_like(correct)},
+        early=np.stack([grid([row["early"][look] for row in rows]) for look in looks]),
+        correct=correct,
+    )
+
+
+def schedules(looks: Sequence[float], batch_size: int) -> list[dict[float, float]]:
+    """Ways of pruning that take at most half of the steps: once at each look, or at two.
+
+    At two, half of the candidates go at the first one.
+    """
+
+    def whole(keep: float) -> float:
+        """The largest share up to this one that is a whole number of candidates, 1 or more."""
+        return max(1, math.floor(keep * batch_size + 1e-9)) / batch_size
+
+    once = [{at: whole((HALF - at) / (1 - at))} for at in looks]
+    first, second = looks[0], looks[1]
+    kept = whole(0.5)
+    left = whole((HALF - first - kept * (second - first)) / (1 - second))
+    return [*once, {first: kept, second: left / kept}]
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="folder for candidates, study.json, selection.png")],
+    pipeline: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="its folder")
+    ] = PIPELINES["shapes"],
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=MODEL, one or more; predictions are pruned by the first one"),
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=2, help="of each prompt")] = 100,
+    per_category: Annotated[int, typer.Option(min=1, help="prompts")] = 10,
+    split: Annotated[str, typer.Option(help="test, or validation to choose by")] = "test",
+    steps: Annotated[int, typer.Option(min=2, help="denoising steps")] = STEPS,
+    seed: Annotated[int, typer.Option(help="of the first candidate")] = 0,
+    batch_size: Annotated[int, typer.Option(min=2, help="drawn and pruned together")] = 20,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="of PyTorch")] = None,
+) -> None:
+    """Draw candidates, score and grade them, and tell what selection and pruning are worth."""
+    known = known_split(split)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    named = dict(_named(one) for one in scorer or ["shapes-clip=shapes-clip"])
+    if RANDOM in named:
+        raise typer.BadParameter(f"the name {RANDOM!r} is taken", param_hint="--scorer")
+    rows = list(
+        candidate_rows(
+            StableDiffusionPipeline.from_pretrained(pipeline).to(device),
+            {name: load(model, device=device) for name, model in named.items()},
+            lab_prompts(known, per_category=per_category),
+            out,
+            candidates=candidates,
+            steps=steps,
+            seed=seed,
+            batch_size=batch_size,
+        )
+    )
+    found = gathered(rows)
+    sizes = sorted({n for n in SIZES if n <= candidates} | {candidates})
+    rewards = {
+        name: best_curve(own, standardised(own), sizes)
+        for name, own in found.scores.items()
+        if name != RANDOM
+    }
+    correct = {name: best_curve(own, found.correct, sizes) for name, own in found.scores.items()}
+    judge = next(iter(named))
+    ways = [
+        pruned(found, judge, way, looks=LOOKS, steps=steps, batch_size=batch_size)
+        for way in schedules(LOOKS, batch_size)
+    ]
+    report = {
+        "split": split,
+        "scorers": named,
+        "prompts": len(found.correct),
+        "candidates": candidates,
+        "steps": steps,
+        "guidance": GUIDANCE,
+        "seed": seed,
+        "batch_size": batch_size,
+        "sizes": sizes,
+        "rewards": {name: [asdict(one) for one in means] for name, means in rewards.items()},
+        "correct": {name: [asdict(one) for one in means] for name, means in correct.items()},
+        "pruning": [asdict(way) for way in ways],
+    }
+    with replacing(out / STUDY_FILE) as staging:
+        staging.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    draw_selection(out / PLOT_FILE, sizes, rewards, correct)
+    table = Table("chosen by", *(f"of {n}" for n in sizes), title="fully correct by the oracle")
+    for name, means in correct.items():
+        table.add_row(name, *(f"{mean.value:.1%}" for mean in means))
+    console = Console(width=150, soft_wrap=True)
+    console.print(table)
+    console.print(pruning_table(ways, judge))
+
+
+def pruning_table(ways: Sequence[Pruned], judge: str) -> Table:
+    """One row for each way of pruning."""
+    table = Table(
+        "after: goes on",
+        "steps taken",
+        "lost, SD",
+        "lost by fewer candidates, SD",
+        "best is left",
+        "correct",
+        "correct without pruning, more",
+        title=f"pruned by the predictions' scores, judged by {judge}",
+    )
+    for way in ways:
+        table.add_row(
+            ", ".join(f"{at:.0%}: {keep:.0%}" for at, keep in way.schedule.items()),
+            f"{way.compute:.1%}",
+            _told(way.loss),
+            _told(way.fewer),
+            f"{way.kept.value:.0%}",
+            f"{way.correct.value:.1%}",
+            f"{way.correct_loss.value:+.1%} ({way.correct_loss.low:+.1%} to "
+            f"{way.correct_loss.high:+.1%})",
+        )
+    return table
+
+
+def _told(mean: Accuracy) -> str:
+    return f"{mean.value:.3f} ({mean.low:.3f} to {mean.high:.3f})"
+
+
+def _named(given: str) -> tuple[str, str]:
+    name, _, model = given.partition("=")
+    if not (name and model):
+        raise typer.BadParameter(f"expected NAME=MODEL, got {given!r}", param_hint="--scorer")
+    return name, model
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,159 @@
+"""Many candidates of each prompt, scored on the way and at the end, and graded by the oracle."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from stablepref.integrations.best_of_n.candidates import Generated, generate
+from stablepref.integrations.best_of_n.pruning import step_of
+from stablepref.output.partial import PartialFile
+from stablepref.output.progress import progress_bar
+from stablepref.scorer import Scorer
+from stablepref.weights.fingerprint import part_digests, weights_digest
+
+from ..oracle.__main__ import grade
+from ..pipeline.parts import GUIDANCE, STEPS
+from ..prompt_set import LabPrompt
+
+CANDIDATES_FILE = "candidates.jsonl"
+LOOKS = (0.12, 0.2, 0.28, 0.4)
+"""Shares of the steps after which x0 predictions are scored."""
+
+Row = dict[str, Any]
+
+
+def candidate_rows(
+    pipe: StableDiffusionPipeline,
+    scorers: Mapping[str, Scorer],
+    prompts: Sequence[LabPrompt],
+    out: Path,
+    *,
+    candidates: int = 100,
+    looks: Sequence[float] = LOOKS,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+    seed: int = 0,
+    batch_size: int = 20,
+    progress: bool | None = None,
+) -> Iterator[Row]:
+    """Draw, score and grade candidates as `best_of_n` makes them; each is written down at once.
+
+    Nothing is pruned: the predictions are only looked at, so that every way of pruning can be
+    tried on the same candidates.
+
+    Args:
+        pipe: the pipeline, where it shall run.
+        scorers: by name, there too; the first one scores the predictions.
+        prompts: what to draw.
+        out: folder for `candidates.jsonl`; what is in it is not made again.
+        candidates: of each prompt.
+        looks: shares of the steps after which predictions are scored.
+        steps: denoising steps.
+        guidance: scale of classifier-free guidance.
+        seed: of the first candidate; every one has noise of its own.
+        batch_size: candidates drawn together; of no influence but for rounding.
+        progress: show a bar; None shows one in a terminal.
+
+    Yields:
+        Rows with `prompt`, `candidate`, `early` (scores at the looks), `scores` by scorer and
+        `correct`, prompt by prompt.
+
+    Raises:
+        ResumeError: the folder holds candidates of other settings.
+        ValueError: two looks fall on one step.
+    """
+    if len({step_of(at, steps) for at in looks}) < len(looks):
+        looked = ", ".join(map(str, looks))
+        raise ValueError(f"of {steps} steps, two of the looks at {looked} fall on one: take more")
+    jobs = [
+        {"prompt": prompt, "candidate": candidate}
+        for prompt in range(len(prompts))
+        for candidate in range(candidates)
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    file = PartialFile(out / CANDIDATES_FILE)
+    identity = {
+        "prompts": [one.prompt for one in prompts],
+        "pipeline": part_digests(pipe.components),
+        "scheduler": type(pipe.scheduler).__name__,
+        "scorers": {name: weights_digest(scorer) for name, scorer in scorers.items()},
+        "looks": list(looks),
+        "candidates": candidates,
+        "steps": steps,
+        "guidance": guidance,
+        "seed": seed,
+    }
+    done = 0
+    with progress_bar("candidates", total=len(jobs), show=progress) as advance:
+        for row in file.resume(identity, iter(jobs)):
+            done += 1
+            advance(1)
+            yield row
+        with file.writing() as write:
+            for place, one in enumerate(prompts):
+                first = max(0, done - place * candidates)
+                batches = _drawn(
+                    pipe,
+                    one.prompt,
+                    range(first, candidates),
+                    next(iter(scorers.values())),
+                    looks,
+                    seed=seed + place * candidates,
+                    batch_size=batch_size,
+                    arguments={"num_inference_steps": steps, "guidance_scale": guidance},
+                )
+                for batch, early in batches:
+                    images = [made.image for made in batch]
+                    scores = {
+                        name: scorer.score(images, one.prompt, progress=False).tolist()
+                        for name, scorer in scorers.items()
+                    }
+                    for i, made in enumerate(batch):
+                        row = {
+                            "prompt": place,
+                            "candidate": made.index,
+                            "early": early[i],
+                            "scores": {name: values[i] for name, values in scores.items()},
+                            "correct": grade(np.asarray(made.image), one.scene).correct,
+                        }
+                        write(row)
+                        advance(1)
+                        yield row
+
+
+def _drawn(
+    pipe: StableDiffusionPipeline,
+    prompt: str,
+    indices: Sequence[int],
+    scorer: Scorer,
+    looks: Sequence[float],
+    *,
+    seed: int,
+    batch_size: int,
+    arguments: Mapping[str, object],
+) -> Iterator[tuple[list[Generated], list[list[float]]]]:
+    """Batches of candidates, and for each one the scores of its predictions."""
+    seen: list[list[float]] = []
+
+    def look(predictions: Sequence[Image.Image]) -> list[float]:
+        found: list[float] = scorer.score(list(predictions), prompt, progress=False).tolist()
+        seen.append(found)
+        return found
+
+    batches = generate(
+        pipe,
+        prompt,
+        indices,
+        seed=seed,
+        batch_size=batch_size,
+        arguments=arguments,
+        prune=dict.fromkeys(looks, 1.0),  # all go on
+        score=look,
+    )
+    for batch in batches:
+        # A batch that was halved looked twice.
+        yield batch, np.array(seen[-len(looks) :]).T.tolist()

@@ -1,0 +1,1 @@
+"""How fast scoring and training are, beside other packages."""

@@ -1,0 +1,191 @@
+"""How fast scoring is, beside the field's other packages: `python -m stablepref.benchmarks.speed`.
+
+A peer that is not installed is reported with the command that installs it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from open_clip import get_model_config
+from rich.console import Console
+
+import stablepref
+from stablepref.images.paths import expand_path
+from stablepref.models.architectures import VIT_H_14
+
+from .contender import CONTENDERS
+from .machine import image_tower_flops, machine_kind, matrix_rate, text_tower_flops
+from .matrix import made_up_prompts, prompts_times_pictures
+from .report import score_table, sentences
+from .run import COMPILED, OURS, rank_agreement, run_rounds
+from .seeded import seeded_checkpoint
+from .train_run import WAYS, WORKERS, run_training, train_table, training_flops
+
+MODEL = "hps-v2.1"
+WIDTH = 140  # of the table, whatever the terminal: it is also read from files
+USUAL = [name for name in CONTENDERS if name != COMPILED]
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.callback()
+def speed() -> None:
+    """Measure speed; one command for each kind of work."""
+
+
+@app.command()
+def score(
+    images: Annotated[Path, typer.Option(help="Folder of pictures.")],
+    workdir: Annotated[Path, typer.Option(help="Keeps the seeded checkpoint: 2 GB.")] = Path(
+        "speed-work"
+    ),
+    n: Annotated[int, typer.Option(min=2, help="Pictures to score.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each contender runs.")] = 1,
+    contenders: Annotated[
+        list[str], typer.Option("--contender", help=f"Some of: {', '.join(CONTENDERS)}.")
+    ] = USUAL,
+    peers_python: Annotated[
+        str, typer.Option(help="Interpreter of an environment that has the peers.")
+    ] = sys.executable,
+    batch_size: Annotated[int, typer.Option(min=1, help="Of all that batch.")] = 16,
+    threads: Annotated[int, typer.Option(help="torch's; 0 for its default.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...; the peers follow it.")] = "cpu",
+    prompt: Annotated[str, typer.Option(help="The prompt of all pictures.")] = (
+        "a red fox asleep under a wooden bridge, oil on canvas"
+    ),
+    prompts: Annotated[int, typer.Option(help="Prompts times pictures too; 0 for none.")] = 1000,
+    out: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
+) -> None:
+    """Score the same pictures with equal random ViT-H/14 weights in every package."""
+    unknown = [name for name in contenders if name not in CONTENDERS]
+    if unknown:
+        raise typer.BadParameter(f"{unknown} are not among {', '.join(CONTENDERS)}")
+    if threads:
+        torch.set_num_threads(threads)
+    place = torch.device(device)
+    paths = expand_path(str(images))
+    chosen = [str(path.resolve()) for path in paths[:: max(1, len(paths) // n)][:n]]
+    weights = str(seeded_checkpoint(MODEL, workdir).resolve())
+    gc.collect()
+    rates = _rates(place)
+    results = run_rounds(
+        contenders,
+        {
+            "weights": weights,
+            "images": chosen,
+            "prompt": prompt,
+            "batch_size": batch_size,
+            "threads": torch.get_num_threads(),
+            "device": device,
+        },
+        rounds=rounds,
+        pythons={name: sys.executable if name in OURS else peers_python for name in contenders},
+    )
+    rates = {dtype: max(rate, rates[dtype]) for dtype, rate in _rates(place).items()}
+    flops = {"image": image_tower_flops(VIT_H_14), "text": text_tower_flops(VIT_H_14)}
+    matrix = _matrix(weights, chosen, prompts, device) if prompts else None
+    report: dict[str, Any] = {
+        "what": "speed score",
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "machine": machine_kind(place),
+        "pictures": len(chosen),
+        "rounds": rounds,
+        "batch_size": batch_size,
+        "flops": flops,
+        "matrix_rates": rates,
+        "agreement": rank_agreement(results),
+        "contenders": {name: asdict(result) for name, result in results.items()},
+        "prompts_times_pictures": matrix,
+    }
+    console = Console(width=WIDTH, soft_wrap=True)
+    console.print(score_table(report))
+    for line in sentences(report):
+        console.print(line)
+    if out is not None:
+        for measured in report["contenders"].values():
+            del measured["scores"]
+        out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Option(help="Ranked groups with their images.")],
+    backbone: Annotated[str, typer.Option(help="open_clip's name of the model.")] = "ViT-B-32",
+    blocks: Annotated[
+        tuple[int, int] | None, typer.Option(help="Image and text blocks that train; else all.")
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs in a batch.")] = 32,
+    views: Annotated[int, typer.Option(min=0, help="Weak views of each image.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Steps measured after the first.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each way runs.")] = 1,
+    ways: Annotated[
+        list[str] | None, typer.Option("--way", help=f"Some of: {', '.join(WAYS)}; else all.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Decoding workers of each.")] = WORKERS,
+    threads: Annotated[int, typer.Option(help="torch's; 0 for its default.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    out: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
+) -> None:
+    """Train on the same pairs pair by pair as the field's scripts do, and as stablepref does."""
+    chosen = ways or WAYS
+    if unknown := [name for name in chosen if name not in WAYS]:
+        raise typer.BadParameter(f"{unknown} are not among {', '.join(WAYS)}")
+    if threads:
+        torch.set_num_threads(threads)
+    place = torch.device(device)
+    sizes = get_model_config(backbone)
+    if sizes is None:
+        raise typer.BadParameter(f"open_clip knows no model {backbone}")
+    sizes = {name: sizes[name] for name in ("embed_dim", "vision_cfg", "text_cfg")}
+    job = {
+        "data": str(data.resolve()),
+        "backbone": sizes,
+        "image_blocks": blocks and blocks[0],
+        "text_blocks": blocks and blocks[1],
+        "pairs": pairs,
+        "views": views,
+        "steps": steps,
+        "workers": workers,
+        "threads": torch.get_num_threads(),
+        "device": device,
+    }
+    rates = _rates(place)
+    found = run_training(chosen, job, rounds=rounds)
+    report = {
+        "what": "speed train",
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "machine": machine_kind(place),
+        "model": backbone,
+        "job": {name: value for name, value in job.items() if name != "data"},
+        "rounds": rounds,
+        # Forward, and twice as much backward where a block trains.
+        "flops": training_flops(sizes, blocks and blocks[0]),
+        "matrix_rates": {dtype: max(rate, rates[dtype]) for dtype, rate in _rates(place).items()},
+        "contenders": found,
+    }
+    Console(width=WIDTH, soft_wrap=True).print(train_table(report))
+    if out is not None:
+        out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _rates(device: torch.device) -> dict[str, float]:
+    """Measured matrix products, operations per second, by type."""
+    return {name: matrix_rate(getattr(torch, name), device) for name in ("float32", "bfloat16")}
+
+
+def _matrix(weights: str, images: list[str], prompts: int, device: str) -> dict[str, float]:
+    scorer = stablepref.load(weights, device=device)
+    return prompts_times_pictures(scorer, images, made_up_prompts(prompts))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,225 @@
+"""Candidates of a diffusers pipeline: one seed each, in batches that fit in memory."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, final
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+from ..diffusion.text_memory import texts_encoded_once
+from .pruning import Pruner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from PIL import Image
+
+
+CPU_BATCH: Final = 4
+ACCELERATOR_BATCH: Final = 8
+FLAGGED: Final = "blanked by the pipeline's safety checker"
+BLACK: Final = (
+    "entirely black: blanked by a safety checker, or an overflow in half precision (decode in "
+    "float32 or bfloat16)"
+)
+
+# What best_of_n sets itself, and what to use in its place.
+_TAKEN: Final = {
+    "prompt": "pass the prompt itself",
+    "generator": "pass seed=",
+    "num_images_per_prompt": "pass n= and batch_size=",
+    "latents": "every candidate has noise of its own, made from its seed",
+    "prompt_embeds": "pass the prompt as text: it is what the images are scored against",
+    "pooled_prompt_embeds": "pass the prompt as text",
+    "return_dict": "leave it out",
+}
+
+
+class Pipeline(Protocol):
+    """What is asked of a diffusers pipeline."""
+
+    @property
+    def components(self) -> Mapping[str, object]:
+        """Its models, tokenizers and scheduler by name."""
+
+    @property
+    def config(self) -> Mapping[str, object]:
+        """Its configuration."""
+
+    @property
+    def _execution_device(self) -> torch.device:
+        """Where it computes, also while its weights are offloaded."""
+
+    def set_progress_bar_config(self, **kwargs: object) -> None:
+        """Arguments of its progress bar."""
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        """Make images."""
+
+
+@final
+@dataclass(frozen=True)
+class Generated:
+    """One candidate's picture.
+
+    Attributes:
+        index: Position among the candidates.
+        image: RGB.
+        fault: Why it is no candidate, such as a blanked picture; None if it is one.
+        pruned: Whether it was dropped on the way; its picture is then a prediction.
+    """
+
+    index: int
+    image: Image.Image
+    fault: str | None
+    pruned: bool = False
+
+
+def check_pipeline(pipe: object, arguments: Mapping[str, object]) -> None:
+    """Refuse what cannot make images of a prompt, before anything is made.
+
+    Raises:
+        TypeError: `pipe` is no pipeline, or takes no text prompt.
+        ValueError: An argument is none of the pipeline's, or one that best_of_n sets itself, or the
+            scheduler's noise cannot be seeded.
+    """
+    if not hasattr(pipe, "components") or not callable(pipe):
+        msg = f"pipe is a {type(pipe).__name__}; expected a diffusers text-to-image pipeline"
+        raise TypeError(msg)
+    takes = inspect.signature(pipe.__call__).parameters
+    if "prompt" not in takes:
+        msg = f"{type(pipe).__name__} takes no text prompt; expected a text-to-image pipeline"
+        raise TypeError(msg)
+    for name in arguments:
+        if name in _TAKEN:
+            msg = f"{name} is set for each candidate: {_TAKEN[name]}"
+            raise ValueError(msg)
+        if name not in takes:  # also where **kwargs would swallow it, as Stable Diffusion's does
+            msg = f"{type(pipe).__name__} takes no argument {name!r}; it takes: {', '.join(takes)}"
+            raise ValueError(msg)
+    config: Mapping[str, object] = getattr(pipe.components.get("scheduler"), "config", {})
+    if config.get("stochastic_sampling"):
+        msg = (
+            "the scheduler has stochastic_sampling, whose noise pipelines do not draw from the "
+            "generators they are given: no candidate could be made again. Set it to False, as by "
+            "pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, "
+            "stochastic_sampling=False)"
+        )
+        raise ValueError(msg)
+    kind = arguments.get("output_type", "pil")
+    if kind != "pil":
+        msg = f"output_type is {kind!r}; leave it out: candidates are PIL images"
+        raise ValueError(msg)
+
+
+def generate(
+    pipe: Pipeline,
+    prompt: str,
+    indices: Sequence[int],
+    *,
+    seed: int,
+    batch_size: int | None,
+    arguments: Mapping[str, object],
+    prune: Mapping[float, float] | None = None,
+    score: Callable[[Sequence[Image.Image]], list[float]] | None = None,
+) -> Iterator[list[Generated]]:
+    """Make candidates, batch by batch in order.
+
+    Candidate i draws all its noise from a generator of its own, `torch.Generator().manual_seed(
+    seed + i)` on the CPU, so that batches of any size make the same pictures but for rounding. The
+    text is encoded once. A batch that does not fit in memory is halved, for good.
+
+    Args:
+        pipe: The pipeline; its scheduler and progress bar are left as they were.
+        prompt: The prompt.
+        indices: Which candidates.
+        seed: Of candidate 0.
+        batch_size: Pictures made at once; None for 4 on a CPU and 8 on an accelerator.
+        arguments: For the pipeline.
+        prune: Share of the steps to share of each batch that goes on from there, see
+            `stablepref.integrations.best_of_n.pruning`.
+        score: Scores of pictures, to prune by.
+
+    Raises:
+        TypeError: The pipeline returns no images.
+    """
+    if batch_size is None:
+        on_cpu = torch.device(pipe._execution_device).type == "cpu"
+        batch_size = CPU_BATCH if on_cpu else ACCELERATOR_BATCH
+    todo = list(indices)
+    with texts_encoded_once(pipe), without_progress_bar(pipe):
+        while todo:
+            batch = todo[:batch_size]
+            try:
+                generators = [torch.Generator().manual_seed(seed + index) for index in batch]
+                if prune and score is not None:
+                    pruner = Pruner(pipe, prune, score, generators)
+                    with pruner.watching() as watched:
+                        made = _call(pipe, prompt, generators, {**arguments, **watched})
+                else:
+                    made, pruner = _call(pipe, prompt, generators, arguments), None
+            except RuntimeError as error:
+                if len(batch) == 1 or not should_reduce_batch_size(error):
+                    raise
+                batch_size = len(batch) // 2
+            else:
+                yield _in_order(batch, made, pruner)
+                todo = todo[len(batch) :]
+                continue
+            clear_device_cache(garbage_collection=True)
+
+
+def _call(
+    pipe: Pipeline,
+    prompt: str,
+    generators: list[torch.Generator],
+    arguments: Mapping[str, object],
+) -> list[tuple[Image.Image, str | None]]:
+    """A picture of each generator that is left at the end, with what is wrong with it."""
+    count = len(generators)
+    call: dict[str, object] = {"prompt": prompt, "generator": generators, **arguments}
+    if "num_images_per_prompt" in inspect.signature(pipe.__call__).parameters:
+        call["num_images_per_prompt"] = count
+    else:
+        call["prompt"] = [prompt] * count
+    output = pipe(**call)
+    images = getattr(output, "images", None)
+    if not isinstance(images, list) or len(images) != len(generators):
+        kind = type(images).__name__
+        msg = f"{type(pipe).__name__} returned no list of {len(generators)} images, got {kind}"
+        raise TypeError(msg)
+    flags = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
+    return [(image, _fault(image, flag)) for image, flag in zip(images, flags, strict=True)]
+
+
+def _in_order(
+    batch: Sequence[int], made: Sequence[tuple[Image.Image, str | None]], pruner: Pruner | None
+) -> list[Generated]:
+    """The whole batch, with those that were pruned in their places."""
+    rows = range(len(batch)) if pruner is None else pruner.rows
+    places = {row: Generated(batch[row], *one) for row, one in zip(rows, made, strict=True)}
+    if pruner is not None:
+        for row, (image, fault) in pruner.dropped.items():
+            places[row] = Generated(batch[row], image, fault, pruned=True)
+    return [places[row] for row in range(len(batch))]
+
+
+def _fault(image: Image.Image, flagged: bool) -> str | None:
+    if flagged:
+        return FLAGGED
+    return None if image.convert("RGB").getbbox() else BLACK
+
+
+@contextmanager
+def without_progress_bar(pipe: Pipeline) -> Iterator[None]:
+    """Hide the pipeline's own bar, one for each batch."""
+    before = dict(getattr(pipe, "_progress_bar_config", {}))
+    pipe.set_progress_bar_config(**{**before, "disable": True})
+    try:
+        yield
+    finally:
+        pipe.set_progress_bar_config(**before)

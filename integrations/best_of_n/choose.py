@@ -1,0 +1,283 @@
+"""Best of n: make many candidates with a diffusers pipeline, keep those that score highest."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from PIL import Image
+
+from stablepref.output.progress import progress_bar
+from stablepref.scoring.prompts import check_prompts
+from stablepref.weights.fingerprint import part_digests, scheduler_digest, weights_digest
+
+from ..guidance import refuse_other_prompts
+from ..sampled_rewards import as_scorer
+from .candidates import check_pipeline, generate
+from .folder import Candidate, CandidateFolder, fingerprint
+from .pruning import check_prune
+from .selection import Selection, in_order
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from stablepref.scorer import Scorer
+
+    from .candidates import Generated, Pipeline
+
+RUNNER_UP = 2  # candidates that a margin takes
+
+
+@overload
+def best_of_n(
+    pipe: Pipeline,
+    prompt: str,
+    scorer: Scorer | str | os.PathLike[str],
+    n: int = 100,
+    *,
+    keep: int = 1,
+    batch_size: int | None = None,
+    seed: int = 0,
+    views: int = 0,
+    prune: Mapping[float, float] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+    **pipe_kwargs: object,
+) -> Selection: ...
+
+
+@overload
+def best_of_n(
+    pipe: Pipeline,
+    prompt: list[str] | tuple[str, ...],
+    scorer: Scorer | str | os.PathLike[str],
+    n: int = 100,
+    *,
+    keep: int = 1,
+    batch_size: int | None = None,
+    seed: int = 0,
+    views: int = 0,
+    prune: Mapping[float, float] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+    **pipe_kwargs: object,
+) -> list[Selection]: ...
+
+
+def best_of_n(
+    pipe: Pipeline,
+    prompt: str | list[str] | tuple[str, ...],
+    scorer: Scorer | str | os.PathLike[str],
+    n: int = 100,
+    *,
+    keep: int = 1,
+    batch_size: int | None = None,
+    seed: int = 0,
+    views: int = 0,
+    prune: Mapping[float, float] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+    **pipe_kwargs: object,
+) -> Selection | list[Selection]:
+    """Generate n candidates for a prompt and keep the best.
+
+    Candidate i is what the pipeline makes with the seed `seed + i`, whatever the batch size, but
+    for rounding; `n=1, seed=...` makes it again alone. Losers are dropped as they lose, so that
+    memory does not grow with n.
+
+    Args:
+        pipe: A diffusers pipeline that makes images of a text prompt; image-to-image and ControlNet
+            pipelines too, with their images in `pipe_kwargs`.
+        prompt: One prompt, or several, whose candidates then have the same seeds.
+        scorer: The reward model, or what `stablepref.load` takes.
+        n: Number of candidates for each prompt.
+        keep: How many of the best to keep, in order.
+        batch_size: Candidates generated at once; None for 4 on a CPU and 8 on an accelerator.
+            Halved when memory runs out.
+        seed: Of the first candidate.
+        views: Score each candidate as the mean over itself and this many weak views.
+        prune: Drop losers while they are made: {0.4: 0.5} scores the predicted pictures of each
+            batch after 40 % of the steps and goes on with the better half. For Stable Diffusion
+            1.x, XL and 3 with the schedulers of `stablepref.integrations.diffusion.x0.SCHEDULERS`.
+        out: A folder for all candidates and what there is to see of them (`Selection.save`); after
+            a kill the same call goes on there. Several prompts get a folder each in it.
+        progress: Show a progress bar; None shows one in a terminal once work takes seconds.
+        pipe_kwargs: For the pipeline's call, such as `num_inference_steps`.
+
+    Returns:
+        A `Selection`, or a list of them for several prompts.
+
+    Raises:
+        TypeError: `pipe` is no pipeline or takes no text prompt, or a prompt is not a string.
+        ValueError: n, keep, views or batch_size is out of range, a prompt is empty, the pipeline
+            has no such argument, `prune` is not for this pipeline or scheduler, a `RewardGuidance`
+            among the arguments is for other prompts, or no candidate of a prompt is usable, as when
+            a safety checker blanks all of them.
+        ResumeError: `out` holds candidates of other settings.
+    """
+    _check_counts(n=n, keep=keep, batch_size=batch_size, views=views)
+    prompts = check_prompts([prompt] if isinstance(prompt, str) else prompt)
+    check_pipeline(pipe, pipe_kwargs)
+    refuse_other_prompts(pipe_kwargs.get("callback_on_step_end"), prompts)
+    if prune is not None:
+        check_prune(pipe, prune, pipe_kwargs)
+        if batch_size == 1:
+            msg = "prune compares the candidates of a batch, and batch_size is 1: make it larger"
+            raise ValueError(msg)
+    judge = as_scorer(scorer)
+    folders: list[CandidateFolder | None] = [None] * len(prompts)
+    if out is not None:
+        places = [Path(out)]
+        if not isinstance(prompt, str):
+            places = [Path(out, f"{i:03d}") for i in range(len(prompts))]
+        shared = _settings(pipe, judge, views, prune, pipe_kwargs)
+        folders = [
+            CandidateFolder(place, seed=seed, settings={"prompt": text, **shared})
+            for place, text in zip(places, prompts, strict=True)
+        ]
+    selections = []
+    with progress_bar("generating", total=n * len(prompts), show=progress) as advance:
+        for text, folder in zip(prompts, folders, strict=True):
+            candidates: dict[int, Candidate] = {}
+            best: dict[int, Image.Image] = {}
+            if folder is not None:
+                candidates.update((i, c) for i, c in folder.done.items() if i < n)
+                advance(len(candidates))
+            missing = [i for i in range(n) if i not in candidates]
+            for batch in generate(
+                pipe,
+                text,
+                missing,
+                seed=seed,
+                batch_size=batch_size,
+                arguments=pipe_kwargs,
+                prune=prune,
+                score=partial(_scores, judge, text, views),
+            ):
+                for candidate, image in _scored(judge, batch, text, seed=seed, views=views):
+                    candidates[candidate.index] = candidate
+                    if folder is not None:
+                        folder.add(candidate, image)
+                    else:
+                        best[candidate.index] = image
+                leaders = in_order(list(candidates.values()))[: max(keep, RUNNER_UP)]
+                best = {c.index: best[c.index] for c in leaders if c.index in best}
+                advance(len(batch))
+            listed = [candidates[i] for i in range(n)]
+            selection = _select(judge, text, listed, best, folder, keep=keep, views=views)
+            if folder is not None:
+                selection.save(folder.folder)
+            selections.append(selection)
+    return selections[0] if isinstance(prompt, str) else selections
+
+
+def _scored(
+    scorer: Scorer, batch: Sequence[Generated], prompt: str, *, seed: int, views: int
+) -> Iterator[tuple[Candidate, Image.Image]]:
+    """Each candidate of a batch with its picture; those with a fault have no score."""
+    good = [made.image for made in batch if made.fault is None]
+    scores = iter(
+        scorer.stream(good, prompt, views=views, on_error="raise", progress=False) if good else ()
+    )
+    for made in batch:
+        score, fault = None, made.fault
+        if fault is None:
+            score = next(scores).score
+            if not math.isfinite(score):
+                score, fault = None, f"the model's score is {score}"
+        yield Candidate(made.index, seed + made.index, score, fault, made.pruned), made.image
+
+
+def _scores(scorer: Scorer, prompt: str, views: int, images: Sequence[Image.Image]) -> list[float]:
+    scores: list[float] = scorer.score(images, prompt, views=views, progress=False).tolist()
+    return scores
+
+
+def _select(
+    scorer: Scorer,
+    prompt: str,
+    candidates: list[Candidate],
+    best: Mapping[int, Image.Image],
+    folder: CandidateFolder | None,
+    *,
+    keep: int,
+    views: int,
+) -> Selection:
+    order = in_order(candidates)
+    faults = [c.fault for c in candidates if c.fault and not c.pruned]
+    if not order:
+        msg = f"none of the {len(candidates)} candidates of {prompt!r} is usable: {faults[0]}"
+        raise ValueError(msg)
+    if faults:
+        warnings.warn(
+            f"{len(faults)} of {len(candidates)} candidates of {prompt!r} are left out; the first: "
+            f"{faults[0]}",
+            stacklevel=3,
+        )
+    pictures = {}
+    if folder is not None:
+        pictures = {candidate.index: folder.picture(candidate) for candidate in candidates}
+        best = {c.index: _read(pictures[c.index]) for c in order[: max(keep, RUNNER_UP)]}
+    margin = spread = None
+    tie = False
+    if len(order) >= RUNNER_UP:
+        first, second = (best[candidate.index] for candidate in order[:RUNNER_UP])
+        choice = scorer.compare(first, second, prompt, views=views)
+        margin, spread, tie = choice.margin, choice.spread, choice.preferred == "tie"
+    return Selection(
+        prompt=prompt,
+        images=[best[candidate.index] for candidate in order[:keep]],
+        kept=[candidate.index for candidate in order[:keep]],
+        candidates=candidates,
+        margin=margin,
+        spread=spread,
+        tie=tie,
+        model=scorer.name,
+        unit=scorer.unit,
+        pictures=pictures,
+    )
+
+
+def _read(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def _settings(
+    pipe: Pipeline,
+    scorer: Scorer,
+    views: int,
+    prune: Mapping[float, float] | None,
+    arguments: Mapping[str, object],
+) -> dict[str, object]:
+    """What candidates depend on beside prompt and seed; not their number, which may be raised."""
+    return {
+        "pipeline": type(pipe).__name__,
+        "weights": part_digests(pipe.components),
+        "scheduler": scheduler_digest(pipe.components.get("scheduler")),
+        "arguments": fingerprint(dict(arguments)),
+        "model": scorer.name,
+        "scorer": weights_digest(scorer),
+        "dtype": str(scorer.dtype).removeprefix("torch."),
+        "views": views,
+        "prune": fingerprint(None if prune is None else dict(prune)),
+    }
+
+
+def _check_counts(*, n: int, keep: int, batch_size: int | None, views: int) -> None:
+    if n < 1:
+        msg = f"n must be 1 or more, got {n}"
+        raise ValueError(msg)
+    if not 1 <= keep <= n:
+        msg = f"keep must be from 1 to n ({n}), got {keep}"
+        raise ValueError(msg)
+    if batch_size is not None and batch_size < 1:
+        msg = f"batch_size must be 1 or more, got {batch_size}"
+        raise ValueError(msg)
+    if views < 0:
+        msg = f"views must be 0 or more, got {views}"
+        raise ValueError(msg)

@@ -1,0 +1,111 @@
+"""Candidates on disk: each picture as soon as it is scored, so that a killed run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from stablepref.output.durable import replacing
+from stablepref.output.partial import PartialFile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+ROWS_FILE = "candidates.jsonl"
+PICTURES = "candidates"
+
+
+@final
+@dataclass(frozen=True)
+class Candidate:
+    """One candidate, without its picture.
+
+    Attributes:
+        index: Position among the candidates.
+        seed: Of its noise.
+        score: In the scorer's unit; None if it has none.
+        fault: Why it has none, such as a blanked picture.
+        pruned: Whether it was dropped on the way, its picture being a prediction.
+    """
+
+    index: int
+    seed: int
+    score: float | None
+    fault: str | None = None
+    pruned: bool = False
+
+
+@final
+class CandidateFolder:
+    """Pictures and scores of one prompt's candidates in a folder, which a later run takes up.
+
+    `candidates.jsonl` holds the settings in its first line and then a line for each candidate, in
+    their order; `candidates/` the pictures. A line is written after its picture.
+
+    Attributes:
+        done: The candidates that are there, by index.
+
+    Args:
+        folder: Made if it is not there.
+        seed: Of the first candidate.
+        settings: What the candidates depend on, plain JSON values.
+
+    Raises:
+        ResumeError: The folder holds candidates of other settings, or its file is damaged.
+        OSError: It cannot be written.
+    """
+
+    def __init__(self, folder: Path, *, seed: int, settings: Mapping[str, object]) -> None:
+        self.folder = folder
+        (folder / PICTURES).mkdir(parents=True, exist_ok=True)
+        self._file = PartialFile(folder / ROWS_FILE)
+        expected = ({"index": i, "seed": seed + i} for i in itertools.count())
+        rows = (Candidate(**row) for row in self._file.resume(settings, expected))
+        self._known = {candidate.index: candidate for candidate in rows}
+        self.done = {i: c for i, c in self._known.items() if self.picture(c).is_file()}
+
+    def picture(self, candidate: Candidate) -> Path:
+        """Where the candidate's picture is."""
+        return self.folder / PICTURES / f"{candidate.index:05d}-seed-{candidate.seed}.png"
+
+    def add(self, candidate: Candidate, image: Image.Image) -> None:
+        """Write a candidate: the picture whole, then its line, if that is not there already."""
+        with replacing(self.picture(candidate)) as staging:
+            image.save(staging, "PNG")
+        if candidate.index not in self._known:
+            with self._file.writing() as write:
+                write(vars(candidate))
+            self._known[candidate.index] = candidate
+        self.done[candidate.index] = candidate
+
+
+def fingerprint(value: object) -> object:
+    """A plain JSON value that differs where `value` does: itself, or a hash of its content.
+
+    Of an object with a method `described`, as `RewardGuidance` has, that is what the method gives;
+    of any other, such as a function, only its type, so that it is not told from others of its kind.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [fingerprint(part) for part in value]
+    if isinstance(value, dict):
+        return {str(key): fingerprint(part) for key, part in value.items()}
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().float().numpy()
+    if isinstance(value, Image.Image):
+        value = np.asarray(value.convert("RGBA"))
+    if isinstance(value, np.ndarray):
+        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
+        return f"{'x'.join(map(str, value.shape))} {digest}"
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if callable(describe := getattr(value, "described", None)):
+        return {"type": kind, "described": fingerprint(describe())}
+    return kind

@@ -1,0 +1,129 @@
+"""What a denoiser's output says of the finished picture (x0), for schedulers that were looked at.
+
+Every one of them holds latents that are scale x (signal x x0 + noise x epsilon), with epsilon
+standard normal, and shows the denoiser the bracket. They differ in the three numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, final
+
+from stablepref.runtime.wide import widen
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from torch import Tensor
+
+    from ..best_of_n.candidates import Pipeline
+
+# Two schedulers that look their noise up by timestep; the others, by the number of the step.
+_BY_TIMESTEP: Final = ("DDIMScheduler", "DDPMScheduler")
+_EULER: Final = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
+# Those that remember x0 predictions.
+MULTISTEP: Final = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
+FLOW_MATCHING: Final = ("FlowMatchEulerDiscreteScheduler",)
+SCHEDULERS: Final = _BY_TIMESTEP + _EULER + MULTISTEP + FLOW_MATCHING
+
+
+@final
+@dataclass(frozen=True)
+class NoiseLevel:
+    """How much noise is in latents: they are scale x (signal x x0 + noise x epsilon).
+
+    Attributes:
+        signal: Factor of the picture.
+        noise: Factor of the noise.
+        scale: Factor of both: the denoiser sees latents / scale. 1 but for Euler's schedulers.
+    """
+
+    signal: float
+    noise: float
+    scale: float = 1.0
+
+
+def check_supported(
+    pipe: Pipeline, kinds: Collection[str], schedulers: Collection[str], *, what: str
+) -> None:
+    """Refuse pipelines and schedulers that were not looked at.
+
+    Args:
+        pipe: The pipeline.
+        kinds: Names of the classes of pipelines that were.
+        schedulers: Likewise.
+        what: What they are for, as the message begins.
+
+    Raises:
+        ValueError: The pipeline or its scheduler is another one.
+    """
+    scheduler = type(pipe.components.get("scheduler")).__name__
+    if type(pipe).__name__ not in kinds or scheduler not in schedulers:
+        msg = (
+            f"{what} is for {', '.join(kinds)} with {', '.join(schedulers)}; this is "
+            f"{type(pipe).__name__} with {scheduler}"
+        )
+        raise ValueError(msg)
+
+
+def noise_level(scheduler: Any, step: int) -> NoiseLevel:  # noqa: ANN401 - diffusers is untyped
+    """How much noise is in the latents that go into a step.
+
+    Args:
+        scheduler: One of `SCHEDULERS`, its timesteps set.
+        step: Number of the step, from 0.
+    """
+    kind = type(scheduler).__name__
+    if kind in _BY_TIMESTEP:
+        kept = float(scheduler.alphas_cumprod[int(scheduler.timesteps[step])])
+        return NoiseLevel(math.sqrt(kept), math.sqrt(1 - kept))
+    sigma = float(scheduler.sigmas[step])
+    if kind in FLOW_MATCHING or scheduler.config.get("use_flow_sigmas"):
+        return NoiseLevel(1 - sigma, sigma)
+    size = math.hypot(1, sigma)
+    return NoiseLevel(1 / size, sigma / size, size if kind in _EULER else 1.0)
+
+
+def predict_x0(scheduler: Any, output: Tensor, latents: Tensor, step: int) -> Tensor:  # noqa: ANN401
+    """The picture that a denoiser's output predicts, as latents; differentiable.
+
+    With a, s the factors of picture and noise and x = latents / scale, the prediction is
+    (x - s output) / a of noise (epsilon; Ho et al. 2020), a x - s output of velocity
+    (v_prediction; Salimans and Ho 2022), x - s output of flow, where a + s = 1 (Lipman et al.
+    2023), and the output itself (sample). It is clipped where the scheduler clips it.
+
+    Args:
+        scheduler: One of `SCHEDULERS`, its timesteps set.
+        output: What the denoiser said of these latents.
+        latents: As they go into the step, `(batch, channels, h, w)`.
+        step: Number of the step, from 0.
+
+    Returns:
+        Of the shape of the latents, float32 (float64 for float64 ones).
+
+    Raises:
+        ValueError: The scheduler's `prediction_type` is none of these.
+    """
+    level = noise_level(scheduler, step)
+    kind = type(scheduler).__name__
+    of = "flow_prediction" if kind in FLOW_MATCHING else scheduler.config.prediction_type
+    output, x = widen(output), widen(latents) / level.scale
+    if of == "epsilon":
+        x0 = (x - level.noise * output) / level.signal
+    elif of == "v_prediction":
+        x0 = level.signal * x - level.noise * output
+    elif of == "flow_prediction":
+        x0 = x - level.noise * output
+    elif of == "sample":
+        x0 = output
+    else:
+        msg = (
+            f"{kind} has the prediction_type {of!r}; expected epsilon, v_prediction, "
+            "flow_prediction or sample"
+        )
+        raise ValueError(msg)
+    if kind in _BY_TIMESTEP and scheduler.config.clip_sample:
+        reach = scheduler.config.clip_sample_range
+        x0 = x0.clamp(-reach, reach)
+    return x0

@@ -1,0 +1,128 @@
+"""LoRA matrices on a pipeline's denoiser: put on, trained, and saved as diffusers loads them."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any, Final, final
+
+import torch
+from diffusers.utils import convert_state_dict_to_diffusers
+from torch import nn
+
+from stablepref.output.durable import WRITING, sync
+
+from ..diffusion.denoiser import DENOISERS, denoiser_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ADAPTER: Final = "stablepref"
+"""Name of the adapter in the pipeline, for `pipe.set_adapters`."""
+_ATTENTION: Final = ("to_q", "to_k", "to_v", "to_out.0")
+# The text's side of the attention layers of Stable Diffusion 3.
+_JOINT: Final = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+
+
+@final
+class LoraWeights(nn.Module):
+    """The trained weights of a denoiser by name, as a module that can be checkpointed alone.
+
+    Its weights are the denoiser's own, not copies.
+    """
+
+    def __init__(self, denoiser: nn.Module) -> None:
+        super().__init__()
+        for name, weight in denoiser.named_parameters():
+            if weight.requires_grad:
+                # Dots would be submodules.
+                self.register_parameter(name.replace(".", "/"), weight)
+
+
+def add_lora(pipe: Any, *, rank: int, seed: int) -> LoraWeights:  # noqa: ANN401 (diffusers has no types)
+    """Freeze a pipeline and put LoRA matrices (Hu et al. 2021) on its denoiser's attention.
+
+    The pipeline makes the same pictures as before, until they are trained: the second matrices
+    begin at zero. They are of float32, or float64 for a pipeline in float64, whatever type the
+    pipeline computes in.
+
+    Args:
+        pipe: A pipeline of `DENOISERS`.
+        rank: Of the matrices; their product is not scaled.
+        seed: Of the first matrices.
+
+    Raises:
+        ImportError: peft is not installed.
+        ValueError: As `check_no_adapters`.
+    """
+    try:
+        from peft import LoraConfig  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        msg = f"this needs peft: pip install 'stablepref[diffusers]' ({error})"
+        raise ImportError(msg) from error
+    check_no_adapters(pipe)
+    denoiser: Any = denoiser_of(pipe)
+    for part in pipe.components.values():
+        if isinstance(part, nn.Module):
+            part.requires_grad_(False)
+    joint = type(pipe).__name__ == "StableDiffusion3Pipeline"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        denoiser.add_adapter(
+            LoraConfig(
+                r=rank,
+                lora_alpha=rank,
+                init_lora_weights="gaussian",
+                target_modules=[*_ATTENTION, *(_JOINT if joint else ())],
+            ),
+            adapter_name=ADAPTER,
+        )
+    for weight in denoiser.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.to(torch.promote_types(denoiser.dtype, torch.float32))
+    return LoraWeights(denoiser)
+
+
+def check_no_adapters(pipe: object) -> None:
+    """Refuse a pipeline with adapters: which of them draw, and are trained, would be unclear.
+
+    Raises:
+        ValueError: The denoiser has some.
+    """
+    if present := list(getattr(denoiser_of(pipe), "peft_config", {})):
+        msg = (
+            f"the pipeline has adapters already: {', '.join(present)}; fuse them with "
+            "pipe.fuse_lora() and pipe.unload_lora_weights(), or load the pipeline anew"
+        )
+        raise ValueError(msg)
+
+
+def remove_lora(pipe: Any) -> None:  # noqa: ANN401 (as above)
+    """Leave the denoiser as it was before `add_lora`."""
+    network: Any = denoiser_of(pipe)
+    network.unload_lora()
+
+
+def save_lora(pipe: Any, folder: Path) -> None:  # noqa: ANN401 (as above)
+    """Write the matrices to `folder` for `pipe.load_lora_weights(folder)`, whole or not at all.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    from peft import get_peft_model_state_dict  # noqa: PLC0415 - an extra
+
+    staging = folder.with_name(f".{folder.name}{WRITING}")
+    shutil.rmtree(staging, ignore_errors=True)
+    network: Any = denoiser_of(pipe)
+    state = {
+        name: weight.contiguous()
+        for name, weight in get_peft_model_state_dict(network, adapter_name=ADAPTER).items()
+    }
+    part = DENOISERS[type(pipe).__name__]
+    # The names that diffusers reads: its own for a UNet, peft's for a transformer.
+    named = convert_state_dict_to_diffusers(state) if part == "unet" else state
+    pipe.save_lora_weights(staging, **{f"{part}_lora_layers": named})
+    for file in staging.iterdir():
+        sync(file)
+    shutil.rmtree(folder, ignore_errors=True)
+    staging.rename(folder)
+    sync(folder.parent)

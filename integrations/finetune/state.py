@@ -1,0 +1,123 @@
+"""What the methods of fine-tuning share: pictures of a process, rewards, and the update."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, final
+
+import torch
+
+from stablepref.training.checkpoints import newest_checkpoint
+from stablepref.training.resume import CHECKPOINTS
+
+from .batches import step_pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from accelerate import Accelerator
+    from torch import Tensor
+
+    from ..diffusion.sampling import SamplingLoop
+    from .batches import Picture
+    from .config import FinetuneConfig
+    from .latent_reward import LatentReward
+    from .lora import LoraWeights
+
+NAMED: Final = 10
+"""Prompts that a message names."""
+
+
+@final
+@dataclass(frozen=True)
+class FinetuneRun:
+    """What stays the same over a fine-tuning.
+
+    Attributes:
+        accelerator: The distributed engine.
+        loop: Makes pictures.
+        reward: Judges them.
+        weights: What is trained.
+        optimizer: Trains it.
+        config: The configuration.
+        prompts: To train on.
+        folder: The training's.
+        described: What the weights depend on.
+    """
+
+    accelerator: Accelerator
+    loop: SamplingLoop
+    reward: LatentReward
+    weights: LoraWeights
+    optimizer: Any
+    config: FinetuneConfig
+    prompts: Sequence[str]
+    folder: Path
+    described: dict[str, Any]
+
+    def pictures(self, step: int) -> list[Picture]:
+        """All pictures of a step."""
+        return step_pictures(
+            self.prompts,
+            step,
+            batch_size=self.config.batch_size,
+            group=self.config.group,
+            seed=self.config.seed,
+        )
+
+    def chunks(self, pictures: Sequence[Picture]) -> Iterator[Sequence[Picture]]:
+        """This process's share of a step's pictures, as many at once as fit."""
+        size = len(pictures) // self.accelerator.num_processes
+        first = self.accelerator.process_index * size
+        at_once = self.config.micro_batch_size or size
+        for start in range(first, first + size, at_once):
+            yield pictures[start : min(start + at_once, first + size)]
+
+    def gathered(self, values: Tensor) -> Tensor:
+        """Those of all processes, in the order of the step's pictures."""
+        together: Tensor = self.accelerator.gather(values)
+        return together
+
+    def rewards(self, latents: Tensor, prompts: Sequence[str], step: int) -> Tensor:
+        """Rewards `(batch,)`.
+
+        Raises:
+            ValueError: A latent, picture or reward is not finite; names the step.
+        """
+        try:
+            return self.reward(latents, prompts, step=step)
+        except ValueError as error:
+            msg = f"step {step + 1}: {error}; {self._where(prompts)}"
+            raise ValueError(msg) from error
+
+    def update(self, step: int, loss: float, prompts: Sequence[str]) -> float:
+        """Change the weights by the gradients of all processes; their norm.
+
+        Raises:
+            FloatingPointError: The loss or the gradient is not finite; names the step.
+        """
+        trained = [weight for weight in self.weights.parameters() if weight.grad is not None]
+        if self.accelerator.num_processes > 1:
+            own = torch.cat([w.grad.flatten() for w in trained if w.grad is not None])
+            total = self.accelerator.reduce(own, "sum").split([w.numel() for w in trained])
+            for weight, gradient in zip(trained, total, strict=True):
+                weight.grad = gradient.view_as(weight)
+        norm = float(self.accelerator.clip_grad_norm_(trained, self.config.max_grad_norm))
+        for what, value in (("loss", loss), ("norm of the gradient", norm)):
+            if not math.isfinite(value):
+                msg = f"the {what} of step {step + 1} is {value}; {self._where(prompts)}"
+                raise FloatingPointError(msg)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norm
+
+    def _where(self, prompts: Sequence[str]) -> str:
+        """What a message says of a step that failed."""
+        distinct = list(dict.fromkeys(prompts))
+        more = f" and {len(distinct) - NAMED} more" if len(distinct) > NAMED else ""
+        listed = ", ".join(map(repr, distinct[:NAMED]))
+        found, _ = newest_checkpoint(self.folder / CHECKPOINTS)
+        good = f"the last good checkpoint is {found.path}" if found else "there is no checkpoint"
+        return f"its prompts: {listed}{more}; {good}; a lower learning rate may help"

@@ -1,0 +1,200 @@
+"""How well a scorer agrees with people, and how easily a harmless disturbance changes its mind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stablepref.augment.perturbations import PERTURBATIONS, TABLE_1, Perturbation
+from stablepref.data.groups import RankedGroup
+from stablepref.evaluation.agreement import pairwise_accuracy
+from stablepref.evaluation.groups import PendingGroup, identity
+from stablepref.evaluation.report import EvaluationReport
+from stablepref.evaluation.scores import GroupScores
+from stablepref.output.partial import PartialFile
+from stablepref.output.progress import progress_bar
+from stablepref.scoring.batching import BatchLimit
+from stablepref.weights.fingerprint import weights_digest
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from stablepref.evaluation.agreement import TieRule
+    from stablepref.evaluation.groups import ScoredGroup
+    from stablepref.scorer import Scorer
+
+
+def evaluate(
+    scorer: Scorer,
+    groups: Iterable[RankedGroup],
+    *,
+    perturbations: Iterable[str] | Mapping[str, Perturbation] = TABLE_1,
+    tie_rule: TieRule = "half",
+    tie_margin: float = 0.0,
+    mirror_sided: bool = False,
+    batch_size: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> EvaluationReport:
+    """Measure a scorer's agreement with people, and how stable its choices are.
+
+    Each image is decoded once, and encoded once for each perturbation, whatever is asked and
+    however often it occurs. Groups stream: only a few batches of pixels are in memory. Nothing
+    about the scorer changes, neither modes nor gradients nor random states.
+
+    Args:
+        scorer: The model.
+        groups: Ranked groups, as from `stablepref.read_groups`; read once, lazily.
+        perturbations: Names of `stablepref.augment.perturbations.PERTURBATIONS`, or functions
+            of one's own by name. Table 1 of *Stable Preference* by default; with none, images
+            are encoded once.
+        tie_rule: What ties do in `EvaluationReport.accuracy`: "half", "hpsv2", "imagereward" or
+            "pickscore"; see `stablepref.evaluation.agreement.pairwise_accuracy`.
+        tie_margin: Scores that differ by at most this are tied.
+        mirror_sided: Count perturbations that mirror for prompts that name a side too, as the paper
+            does; by default such groups are left out of those rows.
+        batch_size: Images encoded at once; None chooses. Halved when memory runs out.
+        out: Write the report with all scores to this JSON file. Until then scores are in
+            `out`.partial as soon as they are there, and after a kill the same call goes on there.
+        progress: Show a progress bar; None shows one on a terminal.
+
+    Returns:
+        The report. Images that cannot be scored are listed in it, left out and never replaced.
+
+    Raises:
+        ValueError: If an argument is out of range, there is no group, or none is left of which two
+            images could be scored.
+        TypeError: If `groups` holds anything else than ranked groups.
+        DataError: As the reader of the groups.
+        ResumeError: If `out`.partial is of another model, other perturbations or other data.
+    """
+    path = None if out is None else Path(out)
+    if path is not None and not path.parent.is_dir():
+        raise ValueError(f"out is {path}: there is no folder {path.parent}")
+    partial = None if path is None else partial_file(path)
+    report = evaluate_through(
+        partial,
+        scorer,
+        groups,
+        perturbations=perturbations,
+        tie_rule=tie_rule,
+        tie_margin=tie_margin,
+        mirror_sided=mirror_sided,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    if path is not None and partial is not None:
+        report.save(path)
+        partial.remove()
+    return report
+
+
+def evaluate_through(
+    partial: PartialFile | None,
+    scorer: Scorer,
+    groups: Iterable[RankedGroup],
+    *,
+    perturbations: Iterable[str] | Mapping[str, Perturbation] = TABLE_1,
+    tie_rule: TieRule = "half",
+    tie_margin: float = 0.0,
+    mirror_sided: bool = False,
+    batch_size: int | None = None,
+    progress: bool | None = None,
+) -> EvaluationReport:
+    """As `evaluate`, with scores in a partial file that stays when the report is there."""
+    disturb = _chosen(perturbations)
+    pairwise_accuracy([], [], tie_rule, tie_margin=tie_margin)  # refuses what is out of range
+    scores = GroupScores(scorer, disturb, BatchLimit.of(scorer, batch_size))
+    total = sum(len(g.images) for g in _checked(groups)) if isinstance(groups, Sequence) else None
+    scored: list[ScoredGroup] = []
+    with progress_bar("evaluating", total=total, show=progress) as advance:
+        for group in _scored(partial, scores, _checked(groups)):
+            scored.append(group)
+            advance(len(group.images))
+    report = EvaluationReport(
+        model=scorer.name,
+        unit=scorer.unit,
+        preference_scale=scorer.preference_scale,
+        perturbations=tuple(disturb),
+        scored=tuple(scored),
+        tie_rule=tie_rule,
+        tie_margin=tie_margin,
+        mirror_sided=mirror_sided,
+    )
+    if not report.groups:
+        bad = f"; the first that could not be: {report.excluded[0]}" if report.excluded else ""
+        raise ValueError(f"no group of {len(scored)} has two images that could be scored{bad}")
+    return report
+
+
+def partial_file(out: Path, number: int = 0) -> PartialFile:
+    """Where scores on their way to `out` are kept; `number` counts the scorers from 0."""
+    between = f".{number + 1}" if number else ""
+    return PartialFile(out.with_name(f"{out.name}{between}.partial"))
+
+
+def _scored(
+    partial: PartialFile | None, scores: GroupScores, groups: Iterator[RankedGroup]
+) -> Iterator[ScoredGroup]:
+    """All groups with their scores: those of an interrupted run, then the rest."""
+    pending = (
+        (group, PendingGroup.of(group, number, scores.keys))
+        for number, group in enumerate(groups, start=1)
+    )
+    if partial is None:
+        yield from scores.stream(pending)
+        return
+    known: list[PendingGroup] = []
+
+    def identities() -> Iterator[dict[str, object]]:
+        for _, group in pending:
+            known.append(group)
+            yield identity(group)
+
+    for row in partial.resume(_settings(scores), identities()):
+        group = known.pop()
+        done = group.restored(row)
+        scores.remember(group, done)
+        yield done
+    with partial.writing() as write:
+        for scored in scores.stream(pending):
+            write(scored.row())
+            yield scored
+
+
+def _settings(scores: GroupScores) -> dict[str, object]:
+    """What scores depend on, as far as it can be told quickly; plain JSON values."""
+    scorer = scores.scorer
+    return {
+        "model": scorer.name,
+        "weights": weights_digest(scorer),
+        "dtype": str(scorer.dtype).removeprefix("torch."),
+        "perturbations": list(scores.perturbations),
+    }
+
+
+def _chosen(
+    perturbations: Iterable[str] | Mapping[str, Perturbation],
+) -> dict[str, Perturbation]:
+    if isinstance(perturbations, str):
+        raise ValueError(f"perturbations is a string, {perturbations!r}; expected several names")
+    if isinstance(perturbations, Mapping):
+        return dict(perturbations)
+    names = list(dict.fromkeys(perturbations))
+    unknown = [name for name in names if name not in PERTURBATIONS]
+    if unknown:
+        known = ", ".join(PERTURBATIONS)
+        raise ValueError(f"unknown perturbations {unknown}; expected some of: {known}")
+    return {name: PERTURBATIONS[name] for name in names}
+
+
+def _checked(groups: Iterable[RankedGroup]) -> Iterator[RankedGroup]:
+    if isinstance(groups, str | bytes | Mapping) or not isinstance(groups, Iterable):
+        kind = type(groups).__name__
+        raise TypeError(f"groups is a {kind}; expected ranked groups: stablepref.read_groups(path)")
+    for group in groups:
+        if not isinstance(group, RankedGroup):
+            raise TypeError(f"groups holds a {type(group).__name__}; expected RankedGroup")
+        yield group

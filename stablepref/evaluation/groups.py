@@ -1,0 +1,114 @@
+"""Ranked groups with scores in place of their images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from stablepref.data.groups import MINIMUM_IMAGES
+from stablepref.images.sources import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stablepref.data.groups import RankedGroup, Ranks
+    from stablepref.evaluation.means import Array
+    from stablepref.evaluation.repeats import ImageKeys, Key
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ScoredGroup:
+    """A ranked group with scores in place of its images.
+
+    Attributes:
+        label: The group's id, or its number in the data, from 1.
+        prompt: The prompt.
+        images: Paths, URLs or short descriptions of the images.
+        ranks: As in `RankedGroup`.
+        annotations: As in `RankedGroup`.
+        scores: In the model's unit, float64 ``(1 + perturbations, images)``: of the images as they
+            are, then of each perturbation's; NaN for images that could not be scored.
+        errors: Why, by the image's position.
+    """
+
+    label: str
+    prompt: str
+    images: tuple[str, ...]
+    ranks: Ranks
+    annotations: tuple[Ranks, ...]
+    scores: Array
+    errors: Mapping[int, str]
+
+    def without_errors(self) -> ScoredGroup | None:
+        """The group less the images that could not be scored; None if fewer than two are left."""
+        if not self.errors:
+            return self
+        kept = [index for index in range(len(self.images)) if index not in self.errors]
+        if len(kept) < MINIMUM_IMAGES:
+            return None
+        return replace(
+            self,
+            images=tuple(self.images[index] for index in kept),
+            ranks=tuple(self.ranks[index] for index in kept),
+            annotations=tuple(tuple(row[index] for index in kept) for row in self.annotations),
+            scores=self.scores[:, kept],
+            errors={},
+        )
+
+    def row(self) -> dict[str, object]:
+        """Plain values for JSON, null where there is no score."""
+        scores = [[None if math.isnan(s) else s for s in line] for line in self.scores.tolist()]
+        errors = {str(index): reason for index, reason in self.errors.items()}
+        return identity(self) | {"scores": scores, "errors": errors}
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class PendingGroup:
+    """A ranked group whose scores are on their way, without its images."""
+
+    label: str
+    prompt: str
+    images: tuple[str, ...]
+    keys: tuple[Key, ...]
+    ranks: Ranks
+    annotations: tuple[Ranks, ...]
+
+    @classmethod
+    def of(cls, group: RankedGroup, number: int, keys: ImageKeys) -> PendingGroup:
+        """The group without its images; `number` names it if it has no id."""
+        images = (str(x) if isinstance(x, str | Path) else describe(x) for x in group.images)
+        return cls(
+            label=group.id or f"group {number}",
+            prompt=group.prompt,
+            images=tuple(images),
+            keys=tuple(map(keys, group.images)),
+            ranks=group.ranks,
+            annotations=group.annotations,
+        )
+
+    def scored(self, scores: Array, errors: Mapping[int, str]) -> ScoredGroup:
+        """The group with its scores."""
+        return ScoredGroup(
+            self.label, self.prompt, self.images, self.ranks, self.annotations, scores, errors
+        )
+
+    def restored(self, row: Mapping[str, Any]) -> ScoredGroup:
+        """The group with the scores of a row that `ScoredGroup.row` made."""
+        scores = np.array(row["scores"], dtype=np.float64)  # None becomes NaN
+        return self.scored(scores, {int(index): why for index, why in row["errors"].items()})
+
+
+def identity(group: ScoredGroup | PendingGroup) -> dict[str, object]:
+    """The columns of a row that say which group it is; plain values for JSON."""
+    return {
+        "group": group.label,
+        "prompt": group.prompt,
+        "images": list(group.images),
+        "ranks": list(group.ranks),
+    }

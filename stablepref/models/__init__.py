@@ -1,0 +1,1 @@
+"""The reward models: the catalogue of those known by name, and a file for each family."""

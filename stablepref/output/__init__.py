@@ -1,0 +1,1 @@
+"""Everything that is written or shown: durable files, tables, pages, figures, progress."""

@@ -1,0 +1,5 @@
+"""The named preprocessing protocols, exact as the official code and differentiable."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

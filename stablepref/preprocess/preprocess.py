@@ -1,0 +1,298 @@
+"""Named preprocessing protocols: how each reward model was shown its pictures.
+
+A protocol has two forms. `Preprocess.exact` takes a PIL image and equals the model's official
+code bit for bit. `Preprocess.forward` takes float tensors, is differentiable, runs on any device
+and prepares whole batches of pictures, or of crops of pictures, of many sizes at once. The table
+of the protocols is in `stablepref.preprocess.protocols`.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self, final
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stablepref.preprocess.protocols import CLIP_MEAN, CLIP_STD, PROTOCOLS, fit_sides
+from stablepref.preprocess.resample import Axis, apply_weights, weight_matrices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CHANNELS = 3
+_BATCH_RANK = 4
+# Resizing the short side of a thread-like picture to 224 would need gigabytes for a long side
+# of which the centre crop keeps almost nothing.
+_MAX_RESIZED_PIXELS = 100_000_000
+
+
+@final
+class Preprocess(nn.Module):
+    """One protocol at one model size, in its exact and its differentiable form.
+
+    Attributes:
+        protocol: A name of `stablepref.preprocess.protocols.PROTOCOLS`.
+        size: Side of the model's square input in pixels.
+        mean: Mean of each RGB channel, subtracted first; float32 ``(3, 1, 1)``.
+        std: Standard deviation of each RGB channel, divided by afterwards; as ``mean``.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        protocol: str,
+        size: int = 224,
+        *,
+        mean: Sequence[float] = CLIP_MEAN,
+        std: Sequence[float] = CLIP_STD,
+    ) -> None:
+        """Choose protocol, model size and constants.
+
+        Raises:
+            ValueError: If the protocol is unknown, the size is not positive, or a constant does
+                not have three values, positive ones for ``std``.
+        """
+        super().__init__()
+        if protocol not in PROTOCOLS:
+            known = ", ".join(sorted(PROTOCOLS))
+            raise ValueError(f"unknown preprocessing protocol {protocol!r}; known are: {known}")
+        if size < 1:
+            raise ValueError(f"size is {size}; expected the side of the model's input in pixels")
+        if len(mean) != _CHANNELS or len(std) != _CHANNELS or min(std) <= 0:
+            raise ValueError(
+                f"mean is {tuple(mean)} and std is {tuple(std)}; expected one number for each of "
+                "red, green and blue, positive ones for std"
+            )
+        self.protocol = protocol
+        self.size = size
+        # On the CPU whatever the default device, so that models built on "meta" keep them.
+        shape = (_CHANNELS, 1, 1)
+        self._mean = torch.tensor(mean, dtype=torch.float32, device="cpu").view(shape)
+        self._std = torch.tensor(std, dtype=torch.float32, device="cpu").view(shape)
+        self.register_buffer("mean", self._mean.clone(), persistent=False)
+        self.register_buffer("std", self._std.clone(), persistent=False)
+
+    def _apply(self, fn: "Callable[[Tensor], Tensor]", recurse: bool = True) -> Self:
+        """Follow the model's device, but keep the constants exact when it turns to bf16."""
+        super()._apply(fn, recurse)
+        self.mean = self._mean.to(self.mean.device, copy=True)
+        self.std = self._std.to(self.std.device, copy=True)
+        return self
+
+    def config(self) -> dict[str, int | list[float]]:
+        """Arguments beside the protocol that make it again, plain JSON values."""
+        return {
+            "size": self.size,
+            "mean": self._mean.flatten().tolist(),
+            "std": self._std.flatten().tolist(),
+        }
+
+    def extra_repr(self) -> str:
+        """Protocol and size, for the printed module tree."""
+        return f"{self.protocol!r}, size={self.size}"
+
+    def exact(self, image: Image.Image) -> Tensor:
+        """Prepare one PIL image exactly as the official code does.
+
+        Safe to call from many threads at once: the resizing runs outside Python's lock.
+
+        Args:
+            image: A PIL image of mode RGB.
+
+        Returns:
+            Tensor ``(3, size, size)``, float32, normalised, on the CPU.
+
+        Raises:
+            TypeError: If ``image`` is not a PIL image.
+            ValueError: If its mode is not RGB, it has no pixels, or it is too long and narrow to
+                be resized.
+        """
+        if not isinstance(image, Image.Image):
+            raise TypeError(f"got {type(image).__name__}; expected a PIL image (tensors: forward)")
+        if image.mode != "RGB":
+            raise ValueError(f"got a PIL image of mode {image.mode}; convert it to RGB first")
+        width, height = image.size
+        if not width or not height:
+            raise ValueError(f"got a PIL image of {width} x {height}: it has no pixels")
+        protocol = PROTOCOLS[self.protocol]
+        sides = torch.tensor([[height, width]], dtype=torch.float64, device="cpu")
+        lengths, offsets = fit_sides(sides, self.size, protocol)
+        rows, columns = (int(n) for n in lengths[0])
+        top, left = (int(n) for n in offsets[0])
+        if rows * columns > _MAX_RESIZED_PIXELS:
+            raise ValueError(
+                f"a picture of {width} x {height} would be resized to {columns} x {rows}; crop it "
+                "to a shape closer to a square first"
+            )
+        if protocol.fit == "shortest":
+            if (columns, rows) != image.size:
+                image = image.resize((columns, rows), Image.Resampling.BICUBIC)
+            pixels = _to_tensor(image.crop((left, top, left + self.size, top + self.size)))
+        else:
+            pixels = _to_tensor(image)
+            if (columns, rows) != image.size:
+                pixels = functional.interpolate(
+                    pixels[None], (rows, columns), mode="bicubic", antialias=True
+                )[0]
+            right, bottom = self.size + left - columns, self.size + top - rows
+            if left or top or right or bottom:
+                pixels = functional.pad(pixels, (-left, right, -top, bottom))
+        return pixels.sub_(self._mean).div_(self._std)
+
+    def forward(
+        self,
+        pixels: Tensor | Sequence[Tensor],
+        boxes: Tensor | None = None,
+        hflip: Tensor | None = None,
+    ) -> Tensor:
+        """Prepare a batch of pictures, or of views of them; differentiable in the pixels.
+
+        A view is a crop, mirrored or not, that then goes through the whole protocol as if it were
+        the picture. Computed in float32, or in float64 for float64 pixels, autocast or not; the
+        matrix products follow torch's global ``float32_matmul_precision``.
+
+        Args:
+            pixels: RGB in [0, 1]: a float tensor ``(batch, 3, H, W)``, or a sequence of tensors
+                ``(3, H_i, W_i)`` of any sizes, of one dtype and on one device.
+            boxes: Tensor ``(batch, views, 4)``: left, top, right and bottom of each view as
+                fractions of the picture's width and height. Best left on the CPU, where the
+                geometry is computed. No gradient flows to it.
+            hflip: Bool tensor ``(batch, views)``: which views are mirrored left to right; without
+                ``boxes``, each view is the whole picture.
+
+        Returns:
+            Normalised tensor ``(batch, 3, size, size)``, or ``(batch, views, 3, size, size)`` if
+            boxes or flips were given.
+
+        Raises:
+            TypeError: If pixels are not floating point.
+            ValueError: If a shape is wrong, there are no pictures or no pixels, or a box is empty
+                or leaves the picture.
+        """
+        pixels, sides = _as_batch(pixels)
+        views = boxes is not None or hflip is not None
+        if not views and len(sides) > 1 and bool((sides == sides[0]).all()):
+            sides = sides[:1]
+        low, high = _corners(sides, boxes, hflip, batch=len(pixels))
+        shape = low.shape[:2]
+        flip = torch.zeros(shape, dtype=torch.bool, device="cpu")
+        if hflip is not None:
+            flip = hflip.detach().to("cpu").expand(shape)
+        protocol = PROTOCOLS[self.protocol]
+        low, high, flip = low.flatten(0, 1), high.flatten(0, 1), flip.flatten()
+        lengths, offsets = fit_sides(high - low, self.size, protocol)
+        never = torch.zeros_like(flip)
+        row_axis = Axis(low[:, 0], high[:, 0], lengths[:, 0], offsets[:, 0], never)
+        column_axis = Axis(low[:, 1], high[:, 1], lengths[:, 1], offsets[:, 1], flip)
+        top, bottom = row_axis.window(self.size, pixels.shape[-2])
+        left, right = column_axis.window(self.size, pixels.shape[-1])
+
+        dtype = torch.float64 if pixels.dtype == torch.float64 else torch.float32
+        device = pixels.device
+        with torch.autocast(device.type, enabled=False):
+            rows = weight_matrices(row_axis, self.size, (top, bottom), dtype=dtype, device=device)
+            columns = weight_matrices(
+                column_axis, self.size, (left, right), dtype=dtype, device=device
+            )
+            resized = apply_weights(
+                pixels[..., top:bottom, left:right].to(dtype),
+                rows.unflatten(0, shape),
+                columns.unflatten(0, shape),
+                clamp=protocol.clamp,
+            )
+            normalised = (resized - self.mean) / self.std
+        return normalised if views else normalised.squeeze(1)
+
+
+def _to_tensor(image: Image.Image) -> Tensor:
+    """RGB image to a new float32 tensor ``(3, H, W)`` in [0, 1], equal to torchvision's."""
+    array = torch.from_numpy(np.array(image))
+    return array.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
+
+def _as_batch(pixels: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Pictures as one batch, padded to equal size, and their own sides, float64 ``(batch, 2)``."""
+    if isinstance(pixels, Tensor):
+        if pixels.ndim != _BATCH_RANK:
+            raise ValueError(
+                f"got pixels of shape {tuple(pixels.shape)}; expected (batch, 3, H, W), or a list "
+                "of tensors (3, H, W)"
+            )
+        pictures: Sequence[Tensor] = [pixels[0]] if len(pixels) else []
+    else:
+        pictures = pixels
+    if not len(pictures):
+        raise ValueError("got no pictures; expected at least one")
+    first = pictures[0]
+    for index, picture in enumerate(pictures):
+        shape = tuple(picture.shape)
+        if not picture.is_floating_point():
+            raise TypeError(
+                f"picture {index} is {picture.dtype}; expected floating point in [0, 1] (divide "
+                "8-bit values by 255, or give PIL images to the exact form)"
+            )
+        if len(shape) != _BATCH_RANK - 1 or shape[0] != _CHANNELS or not picture.numel():
+            raise ValueError(
+                f"picture {index} has shape {shape}; expected (3, H, W): three channels, RGB, and "
+                "at least one pixel"
+            )
+        if picture.dtype != first.dtype or picture.device != first.device:
+            raise ValueError(
+                f"picture {index} is {picture.dtype} on {picture.device}, picture 0 is "
+                f"{first.dtype} on {first.device}; expected one dtype and one device"
+            )
+    sides = [picture.shape[1:] for picture in pictures]
+    as_tensor = torch.tensor(sides, dtype=torch.float64, device="cpu")
+    if isinstance(pixels, Tensor):
+        return pixels, as_tensor.expand(len(pixels), 2)
+    height, width = max(side[0] for side in sides), max(side[1] for side in sides)
+    padded = [
+        functional.pad(picture, (0, width - picture.shape[2], 0, height - picture.shape[1]))
+        for picture in pictures
+    ]
+    return torch.stack(padded), as_tensor
+
+
+def _corners(
+    sides: Tensor, boxes: Tensor | None, hflip: Tensor | None, *, batch: int
+) -> tuple[Tensor, Tensor]:
+    """Upper left and lower right corners of all views in pixels: (y, x), ``(batch, views, 2)``."""
+    if hflip is not None and (hflip.dtype != torch.bool or hflip.shape[:1] != (batch,)):
+        raise ValueError(
+            f"got hflip {hflip.dtype} {tuple(hflip.shape)}; expected bool ({batch}, views)"
+        )
+    if boxes is None:
+        high = sides[:, None]
+        if hflip is not None:
+            high = high.expand(batch, hflip.shape[1], 2)
+        return torch.zeros_like(high), high
+    shaped = boxes.ndim == _BATCH_RANK - 1 and boxes.shape[::2] == (batch, 4) and boxes.shape[1]
+    if not shaped or not boxes.is_floating_point():
+        raise ValueError(
+            f"got boxes {boxes.dtype} {tuple(boxes.shape)}; expected float ({batch}, views, 4)"
+        )
+    if hflip is not None and hflip.shape != boxes.shape[:2]:
+        raise ValueError(
+            f"got hflip of shape {tuple(hflip.shape)}; expected {tuple(boxes.shape[:2])} as boxes"
+        )
+    rounding = 4 * torch.finfo(boxes.dtype).eps
+    edges = boxes.detach().to("cpu", torch.float64).unflatten(-1, (2, 2)).flip(-1)
+    low, high = edges.unbind(dim=-2)
+    if not bool(((low >= -rounding) & (high <= 1 + rounding) & (high > low)).all()):
+        raise ValueError(
+            "a box is empty, not finite, or leaves the picture; expected left < right and "
+            "top < bottom, all from 0 to 1, as fractions of the picture's width and height"
+        )
+    # A fraction cannot hold every whole pixel exactly; what is within its rounding is meant whole.
+    scale = sides[:, None]
+    tolerance = rounding * scale
+
+    def snap(position: Tensor) -> Tensor:
+        whole = position.round()
+        return torch.where((position - whole).abs() <= tolerance, whole, position)
+
+    return snap(low * scale).clamp(min=0), snap(high * scale)

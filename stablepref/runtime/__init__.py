@@ -1,0 +1,1 @@
+"""What a process runs under: number types, inference mode, signals, checked fields."""

@@ -1,0 +1,133 @@
+"""Which image people would prefer: an order of many, or a choice between two that may be a tie."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, final
+
+from stablepref.images.sources import shorten
+from stablepref.scoring.stream import stream, warn_of_nan
+
+if TYPE_CHECKING:
+    from stablepref.scorer import Scorer
+    from stablepref.scoring.stream import Scored
+
+TIE_VIEWS = 8
+
+
+@final
+@dataclass(frozen=True)
+class Comparison:
+    """The choice between images a and b.
+
+    Attributes:
+        preferred: "a", "b" or "tie": a margin within the spread that harmless disturbances cause is
+            no preference.
+        probability: That a person prefers a, by the model's own training objective; None for
+            models that were not trained on preferences, with the reason in `note`.
+        margin: Score of a minus score of b, in the model's unit.
+        spread: The paper's intra-image distance (equation 6) over weak views: the mean over both
+            images of their largest minus smallest score.
+        scores: The scores of a and b.
+        note: Why there is no probability, else empty.
+    """
+
+    preferred: Literal["a", "b", "tie"]
+    probability: float | None
+    margin: float
+    spread: float
+    scores: tuple[float, float]
+    note: str = ""
+
+
+def rank(
+    scorer: Scorer,
+    images: object,
+    prompt: str,
+    *,
+    batch_size: int | None = None,
+    on_error: str | None = None,
+    views: int = 0,
+    progress: bool | None = None,
+) -> list[Scored]:
+    """See `Scorer.rank`."""
+    _require_one(prompt)
+    scored = list(
+        stream(
+            scorer,
+            images,
+            prompt,
+            batch_size=batch_size,
+            on_error=on_error,
+            views=views,
+            progress=progress,
+        )
+    )
+    warn_of_nan([item.error for item in scored if item.error is not None], len(scored))
+    return sorted(scored, key=lambda item: (math.isnan(item.score), -item.score))
+
+
+def compare(scorer: Scorer, a: object, b: object, prompt: str, *, views: int = 0) -> Comparison:
+    """Compare two images under one prompt.
+
+    Args:
+        scorer: The model that judges.
+        a: One image, in any form that `stablepref.images.images` knows.
+        b: The other.
+        prompt: The prompt of both.
+        views: With k > 0, margin and spread are those of the mean over the image and k weak views.
+            With 0 the margin is that of the images themselves, and the spread is measured on 8
+            views. Views are the same on every call and are not mirrored when the prompt names a
+            side.
+
+    Raises:
+        ImageError: An image cannot be used.
+        TypeError: `prompt` is not a string.
+        ValueError: `a` or `b` is not exactly one image, or a score of theirs is not finite.
+    """
+    _require_one(prompt)
+    results = list(stream(scorer, [a, b], prompt, views=views or TIE_VIEWS, on_error="raise"))
+    if len(results) != 2:  # noqa: PLR2004
+        msg = f"compare takes one image for a and one for b, got {len(results)} images in all"
+        raise ValueError(msg)
+    first, second = ((r.score if views else r.view_scores[0]) for r in results)
+    if not all(math.isfinite(score) for r in results for score in r.view_scores):
+        msg = (
+            f"{scorer.name} gives no choice between the scores {first} and {second}: of the images "
+            "and their weak views, not all have a finite score; in half precision try float32, "
+            "else look for NaN in the model's weights"
+        )
+        raise ValueError(msg)
+    margin = first - second
+    spread = sum(r.spread for r in results) / 2
+    preferred: Literal["a", "b", "tie"] = "tie"
+    if abs(margin) > spread:
+        preferred = "a" if margin > 0 else "b"
+    scale = scorer.preference_scale
+    return Comparison(
+        preferred=preferred,
+        probability=None if scale is None else _sigmoid(scale * margin),
+        margin=margin,
+        spread=spread,
+        scores=(first, second),
+        note=(
+            f"{scorer.name} was not trained on preferences, so its margin is no probability"
+            if scale is None
+            else ""
+        ),
+    )
+
+
+def _require_one(prompt: object) -> None:
+    """Refuse several prompts: scores under different ones say nothing about an order."""
+    if not isinstance(prompt, str):
+        msg = (
+            "images are ordered under one prompt, a string; got "
+            f"{type(prompt).__name__}: {shorten(repr(prompt))}"
+        )
+        raise TypeError(msg)
+
+
+def _sigmoid(x: float) -> float:
+    return (1 + math.tanh(x / 2)) / 2

@@ -1,0 +1,263 @@
+"""Scoring at the user's edge: one image or a million, against one prompt or one each."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
+
+from stablepref.augment.views import mentions_side, weak_view_boxes
+from stablepref.images.images import count_sources, iter_sources
+from stablepref.output.progress import progress_bar
+from stablepref.scoring.batching import BatchLimit, Prepared, computed_rows, is_whole
+from stablepref.scoring.prompts import check_prompts, pair_prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from stablepref.scorer import Scorer
+
+MATCH_ELEMENTS = 2**24  # image features repeated per prompt at once: 64 MB in float32
+VIEW_SEED = 0
+
+
+@final
+@dataclass(frozen=True)
+class Scored:
+    """One image's result.
+
+    Attributes:
+        index: Position in the flat sequence of images.
+        name: The whole path or URL, or a short description of an image in memory.
+        prompt: What it was scored against.
+        score: In the model's unit; NaN if the image could not be scored. With views, the mean over
+            the image and its views.
+        view_scores: Scores of the image itself and then of each view.
+        error: Why the image could not be scored, else None.
+    """
+
+    index: int
+    name: str
+    prompt: str
+    score: float
+    view_scores: tuple[float, ...]
+    error: str | None = None
+
+    @property
+    def spread(self) -> float:
+        """Largest minus smallest of `view_scores`, as in the paper's equation 6."""
+        return max(self.view_scores) - min(self.view_scores)
+
+
+def score(
+    scorer: Scorer,
+    images: object,
+    prompt: str | Iterable[str],
+    *,
+    batch_size: int | None = None,
+    on_error: str | None = None,
+    views: int = 0,
+    progress: bool | None = None,
+) -> Tensor:
+    """See `Scorer.score`."""
+    scores: list[float] = []
+    bad: list[str] = []
+    for item in stream(
+        scorer,
+        images,
+        prompt,
+        batch_size=batch_size,
+        on_error=on_error,
+        views=views,
+        progress=progress,
+    ):
+        scores.append(item.score)
+        if item.error is not None:
+            bad.append(item.error)
+    warn_of_nan(bad, len(scores))
+    return torch.tensor(scores)
+
+
+def stream(
+    scorer: Scorer,
+    images: object,
+    prompt: str | Iterable[str],
+    *,
+    batch_size: int | None = None,
+    on_error: str | None = None,
+    views: int = 0,
+    progress: bool | None = None,
+) -> Iterator[Scored]:
+    """See `Scorer.stream`. Arguments are checked at once, images are read as results are taken."""
+    total = count_sources(images)
+    on_error = error_mode(on_error, total)
+    if not is_whole(views) or views < 0:
+        msg = f"views must be a whole number, 0 or more, got {views!r}"
+        raise ValueError(msg)
+    limit = BatchLimit.of(scorer, batch_size)
+    pairs = pair_prompts(iter_sources(images), prompt, count=total)
+
+    def results() -> Iterator[Scored]:
+        before: list[float] = []  # for the error that ends a list
+        with progress_bar("scoring", total=total, show=progress) as advance:
+            for item, row in computed_rows(
+                scorer,
+                pairs,
+                limit=limit,
+                function=lambda items: _view_scores(scorer, items, views),
+                keep_pixels=views > 0,
+                encodes=1 + views,
+            ):
+                if item.error is not None and on_error == "raise":
+                    item.error.scores = torch.tensor(before)
+                    raise item.error
+                scored = _scored(item, row)
+                if on_error == "raise":
+                    before.append(scored.score)
+                yield scored
+                advance(1)
+
+    return results()
+
+
+def score_matrix(
+    scorer: Scorer,
+    images: object,
+    prompts: Sequence[str],
+    *,
+    batch_size: int | None = None,
+    on_error: str | None = None,
+    progress: bool | None = None,
+) -> Tensor:
+    """See `Scorer.score_matrix`."""
+    check_prompts(prompts)
+    total = count_sources(images)
+    on_error = error_mode(on_error, total)
+    limit = BatchLimit.of(scorer, batch_size)
+    features = scorer.cached_prompts(prompts)
+    nothing = torch.full((len(prompts),), math.nan)
+    rows: list[Tensor] = []
+    bad: list[str] = []
+    with progress_bar("scoring", total=total, show=progress) as advance:
+        for item, row in computed_rows(
+            scorer,
+            ((source, "") for source in iter_sources(images)),
+            limit=limit,
+            function=lambda items: _match_all(scorer, encode_prepared(scorer, items), features),
+        ):
+            if item.error is not None and on_error == "raise":
+                item.error.scores = torch.stack(rows) if rows else torch.empty(0, len(prompts))
+                raise item.error
+            if item.error is not None:
+                bad.append(str(item.error))
+            rows.append(nothing if row is None else row)
+            advance(1)
+    warn_of_nan(bad, len(rows))
+    return torch.stack(rows)
+
+
+def warn_of_nan(errors: Sequence[str], total: int) -> None:
+    """Warn the caller of a scorer's method that images got NaN, once and with the first reason."""
+    if errors:
+        msg = f"{len(errors)} of {total} images got NaN; the first: {errors[0]}"
+        warnings.warn(msg, stacklevel=4)  # this function, the method's own, the method
+
+
+def error_mode(on_error: str | None, total: int | None) -> str:
+    """As asked, or "raise" where the number of images is known beforehand, else "nan"."""
+    mode = on_error or ("nan" if total is None else "raise")
+    if mode not in ("raise", "nan"):
+        msg = f'on_error must be "raise", "nan" or None, got {on_error!r}'
+        raise ValueError(msg)
+    return mode
+
+
+def encode_prepared(scorer: Scorer, items: list[Prepared]) -> Tensor:
+    """Image features `(len(items), ...)`: exact inputs as they are, float pixels preprocessed."""
+    inputs = {
+        row: item.inputs.to(scorer.device, non_blocking=True)
+        for row, item in enumerate(items)
+        if item.inputs is not None
+    }
+    floats = [row for row in range(len(items)) if row not in inputs]
+    for rows, pixels in _of_equal_size(scorer, items, floats):
+        inputs.update(zip(rows, scorer.preprocess(pixels), strict=True))
+    return scorer.encode_inputs(torch.stack([inputs[row] for row in range(len(items))]))
+
+
+def _view_scores(scorer: Scorer, items: list[Prepared], views: int) -> Tensor:
+    """Scores `(len(items), 1 + views)`: of each image itself, then of its weak views.
+
+    Every image gets the same views, so that a score depends neither on an image's neighbours nor
+    on its place. A prompt that names a side gets no mirrored ones.
+    """
+    prompts = scorer.cached_prompts([item.prompt for item in items])
+    scores = scorer.match(encode_prepared(scorer, items), prompts)[:, None]
+    if not views:
+        return scores
+    boxes, flips = weak_view_boxes([0] * len(items), views, seed=VIEW_SEED, hflip=True)
+    sided = torch.tensor([mentions_side(item.prompt) for item in items])
+    flips &= ~sided[:, None]
+    crops: dict[int, Tensor] = {}
+    for rows, pixels in _of_equal_size(scorer, items, range(len(items))):
+        crops.update(zip(rows, scorer.preprocess(pixels, boxes[rows], flips[rows]), strict=True))
+    features = scorer.encode_inputs(torch.cat([crops[row] for row in range(len(items))]))
+    of_views = scorer.match(
+        features, repeat(prompts, "images ... -> (images views) ...", views=views)
+    )
+    of_views = rearrange(of_views, "(images views) -> images views", views=views)
+    return torch.cat([scores, of_views], dim=1)
+
+
+def _match_all(scorer: Scorer, features: Tensor, prompts: Tensor) -> Tensor:
+    """Scores `(images, prompts)` of every image's features against every prompt's."""
+    images = len(features)
+    step = max(1, MATCH_ELEMENTS // max(1, features.numel()))
+    columns = []
+    for chunk in prompts.split(step):
+        pairs = scorer.match(
+            repeat(features, "images ... -> (images prompts) ...", prompts=len(chunk)),
+            repeat(chunk, "prompts ... -> (images prompts) ...", images=images),
+        )
+        columns.append(rearrange(pairs, "(images prompts) -> images prompts", images=images))
+    return torch.cat(columns, dim=1)
+
+
+def _of_equal_size(
+    scorer: Scorer, items: Sequence[Prepared], rows: Iterable[int]
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Pixels `(n, 3, H, W)` of those of `rows` that are of one size, floats where the model is.
+
+    No size is padded to another, which for a wide picture beside a tall one could fill the memory.
+    """
+    sizes: dict[torch.Size, list[int]] = {}
+    for row in rows:
+        pixels = items[row].pixels
+        assert pixels is not None
+        sizes.setdefault(pixels.shape, []).append(row)
+    for equal in sizes.values():
+        yield equal, torch.stack([_on_device(items[row], scorer) for row in equal])
+
+
+def _on_device(item: Prepared, scorer: Scorer) -> Tensor:
+    """The item's pixels as floats in [0, 1], where the model is."""
+    assert item.pixels is not None
+    pixels = item.pixels.to(scorer.device, non_blocking=True)
+    return pixels if pixels.is_floating_point() else pixels.float() / 255
+
+
+def _scored(item: Prepared, row: Tensor | None) -> Scored:
+    views = (math.nan,) if row is None else tuple(row.tolist())
+    return Scored(
+        index=item.source.index,
+        name=item.source.name,
+        prompt=item.prompt,
+        score=sum(views) / len(views),
+        view_scores=views,
+        error=None if item.error is None else str(item.error),
+    )

@@ -1,0 +1,149 @@
+"""What a training tells: metrics.jsonl, a progress bar, and accelerate's trackers."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from stablepref.output.durable import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from accelerate import Accelerator
+
+    from stablepref.training.step import StepResult
+
+METRICS_FILE = "metrics.jsonl"
+# Steps of large models take minutes; rich knows no speed where its window holds no two of them.
+_SPEED_WINDOW_SECONDS = 3600
+_COLUMNS = {"loss": "loss {:.3f}", "reward": "reward {:.3f}",
+            "accuracy": "pairs {:.1%}", "margin": "ΔS {:+.2f}",
+            "effective_pairs": "effective pairs {:.1f}",
+            "images_per_second": "{:.0f} images/s"}  # fmt: skip
+
+
+def batch_metrics(result: StepResult) -> dict[str, float]:
+    """What people watch of a batch; without usable pairs, NaN but for their number.
+
+    Returns:
+        "loss"; "accuracy", the share of pairs whose better image scores higher; "margin", the mean
+        ΔS; "weight", the mean weight of a pair's loss, 1 in all of step 2 by its definition;
+        "effective_pairs", from 1 to "pairs": how many pairs of equal weight would share the weight
+        as evenly, (Σw)² / Σw² (Kish, Survey Sampling, 1965); "pairs", those usable.
+    """
+    loss, margin, weight = result.objective
+    weight = weight.double()
+    means = {
+        "loss": loss if result.pairs else torch.nan,
+        "accuracy": (margin > 0).double().mean(),
+        "margin": margin.mean(),
+        "weight": weight.mean(),
+        "effective_pairs": weight.sum() ** 2 / weight.square().sum(),
+    }
+    return {name: float(value) for name, value in means.items()} | {"pairs": float(result.pairs)}
+
+
+@final
+class TrainLog:
+    """Rows of metrics for people and for programs; only the main process writes.
+
+    Args:
+        accelerator: Whose trackers are told too.
+        folder: Holds metrics.jsonl.
+        bar: A started or silent progress bar.
+        task: Its task.
+    """
+
+    def __init__(self, accelerator: Accelerator, folder: Path, bar: Progress, task: Any) -> None:  # noqa: ANN401 (rich's TaskID is an int in disguise)
+        self._accelerator = accelerator
+        self._path = folder / METRICS_FILE
+        self._bar = bar
+        self._task = task
+
+    def advance(self, step: int) -> None:
+        """Move the bar to a step."""
+        self._bar.update(self._task, completed=step)
+
+    def show(self, metrics: Mapping[str, float]) -> None:
+        """Show metrics beside the bar."""
+        told = "  ".join(text.format(metrics[k]) for k, text in _COLUMNS.items() if k in metrics)
+        self._bar.update(self._task, told=told)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append a row, at once on its way to the disk; what is not finite is null there."""
+        self._accelerator.log(dict(metrics), step=step)
+        if self._accelerator.is_main_process:
+            row = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **row}, allow_nan=False) + "\n")
+
+    def say(self, text: str) -> None:
+        """One line to people, above the bar."""
+        if self._accelerator.is_main_process:
+            self._bar.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def train_log(
+    accelerator: Accelerator, folder: Path, *, steps: int, start: int, show: bool | None
+) -> Iterator[TrainLog]:
+    """A log whose metrics after `start` are forgotten, as they will be written again.
+
+    Args:
+        accelerator: The distributed engine.
+        folder: The training's folder.
+        steps: Optimiser steps in all.
+        start: Those done before.
+        show: False hides the bar, True shows it anywhere, None only on a terminal.
+    """
+    if accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        _forget_after(folder / METRICS_FILE, start)
+    hidden = show is False or (show is None and not sys.stderr.isatty())
+    bar = training_bar(hidden=hidden or not accelerator.is_main_process)
+    task = bar.add_task("training", total=steps, completed=start, told="")
+    with bar:
+        yield TrainLog(accelerator, folder, bar, task)
+
+
+def training_bar(*, hidden: bool) -> Progress:
+    """A bar for steps that may take minutes each."""
+    return Progress(
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=hidden,
+        speed_estimate_period=_SPEED_WINDOW_SECONDS,
+    )
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop rows after `step`, and half a row that a kill may have left."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n") and json.loads(line)["step"] <= step:
+            kept.append(line)
+    with replacing(path) as staging:
+        staging.write_text("".join(kept), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Weights between files and tensors: official files, folders, the hub and checksums."""

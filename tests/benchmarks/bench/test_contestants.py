@@ -1,0 +1,190 @@
+"""Models as typed, LoRAs on them, and folders and manifests of finished images."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.tiny_pipelines import SHORT, build
+from peft import LoraConfig
+
+from stablepref.benchmarks.bench.contestants import (
+    Contestant,
+    Lora,
+    parse_contestant,
+    parse_contestants,
+)
+from stablepref.benchmarks.bench.image_folders import finished_pictures
+from stablepref.benchmarks.bench.pipelines import load_contestant, pipeline_digest
+from stablepref.benchmarks.bench.prompt_files import BenchPrompt
+from stablepref.images.sources import UnusableImageError
+
+PROMPTS = [BenchPrompt("00000", "x"), BenchPrompt("00001", "y"), BenchPrompt("00002", "x")]
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    """What tells a pipeline's folder from one of images."""
+    folder = tmp_path / "pipe"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    return folder
+
+
+def test_what_is_typed(pipeline: Path) -> None:
+    assert parse_contestant(str(pipeline)) == Contestant("pipe", str(pipeline))
+    hub = parse_contestant("stabilityai/stable-diffusion-2")
+    assert (hub.name, hub.source) == ("stable-diffusion-2", "stabilityai/stable-diffusion-2")
+    assert not hub.finished
+    text = f"my one={pipeline},lora=a/b@0.5,lora=user/c,steps=20,guidance=1.5,eta=1,negative=dull"
+    made = parse_contestant(text)
+    assert made.name == "my one"
+    assert made.loras == (Lora("a/b", 0.5), Lora("user/c", 1.0))
+    assert made.arguments == {
+        "num_inference_steps": 20, "guidance_scale": 1.5, "eta": 1, "negative_prompt": "dull"
+    }  # fmt: skip
+    odd = pipeline.rename(pipeline.with_name("lr=1e-5"))
+    assert parse_contestant(f"one={odd}").name == "one"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nowhere", "there is no 'nowhere' here; expected the folder or hub repository"),
+        ("a=", "there is no '' here"),
+        ("a/b=user/x", "the name 'a/b' may have letters"),
+        ("user/x,steps", "'steps' is no KEY=VALUE"),
+        ("user/x,lora=a@b", "'b' is no weight; expected a number"),
+    ],
+)
+def test_what_is_no_model(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        parse_contestant(text)
+
+
+def test_models_have_names_of_their_own(pipeline: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="two models are called 'pipe'"):
+        parse_contestants([str(pipeline), f"pipe={pipeline}"])
+    with pytest.raises(ValueError, match="no model"):
+        parse_contestants([])
+    images = tmp_path / "images"
+    images.mkdir()
+    with pytest.raises(ValueError, match="finished images take no settings; drop steps=3"):
+        parse_contestant(f"{images},steps=3")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ValueError, match="a single file is no pipeline"):
+        parse_contestant(f"a={tmp_path / 'notes.txt'}")
+
+
+def test_loras_are_put_on_together(tmp_path: Path) -> None:
+    pipe, _ = build("sd")
+    base = tmp_path / "base"
+    pipe.save_pretrained(base)
+    for seed in range(2):
+        pipe, _ = build("sd")
+        torch.manual_seed(seed)
+        pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False))
+        from diffusers.utils import convert_state_dict_to_diffusers  # noqa: PLC0415
+        from peft import get_peft_model_state_dict  # noqa: PLC0415
+
+        weights = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet))
+        pipe.save_lora_weights(tmp_path / f"lora{seed}", unet_lora_layers=weights)
+
+    def image(settings: str) -> tuple[torch.Tensor, dict[str, str]]:
+        contestant = parse_contestant(f"a={base}{settings}")
+        made = load_contestant(contestant, SHORT, dtype=None, device=torch.device("cpu"))
+        generator = torch.Generator().manual_seed(0)
+        arguments = {**SHORT, "output_type": "pt"}
+        return made("a dog", generator=generator, **arguments).images, pipeline_digest(made)
+
+    plain, digest = image("")
+    both, _ = image(f",lora={tmp_path / 'lora0'}@0.5,lora={tmp_path / 'lora1'}@0.5")
+    off, _ = image(f",lora={tmp_path / 'lora0'}@0,lora={tmp_path / 'lora1'}@0")
+    one, other = image(f",lora={tmp_path / 'lora0'}")
+    torch.testing.assert_close(off, plain)
+    for changed in (both, one):
+        assert (changed - plain).abs().max() > 1e-4
+    assert (both - one).abs().max() > 1e-4
+    assert digest["pipeline"] == "StableDiffusionPipeline"
+    assert digest["vae"] == other["vae"]
+    assert digest["unet"] != other["unet"]
+
+
+def test_arguments_are_checked_before_anything_is_made(tmp_path: Path) -> None:
+    pipe, _ = build("sd")
+    pipe.save_pretrained(tmp_path / "base")
+    contestant = parse_contestant(f"{tmp_path / 'base'},stepz=2")
+    with pytest.raises(ValueError, match="no argument 'stepz'"):
+        load_contestant(contestant, contestant.arguments, dtype=None, device=torch.device("cpu"))
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return folder
+
+
+def found(folder: Path, prompts: list[BenchPrompt], images: int) -> list[tuple[int, int, str]]:
+    """Place, number and file of each picture that there is."""
+    return [
+        (one.prompt, one.number, one.image.relative_to(folder).as_posix())
+        for one in finished_pictures("m", folder, prompts, images)
+        if isinstance(one.image, Path)
+    ]
+
+
+def test_layouts_of_folders(tmp_path: Path) -> None:
+    flat = touch(tmp_path / "flat", "00000.jpg", "00001.PNG", "00001-1.webp", "notes.txt", "x.png")
+    assert found(flat, PROMPTS, 2) == [
+        (0, 0, "00000.jpg"), (1, 0, "00001.PNG"), (1, 1, "00001-1.webp")
+    ]  # fmt: skip
+    with pytest.warns(UserWarning, match="1 images more than the 1 of each prompt"):
+        assert [one[1] for one in found(flat, PROMPTS, 1)] == [0, 0]
+    styles = [BenchPrompt("anime/00000", "x"), BenchPrompt("photo/00000", "y")]
+    hpdv2 = touch(tmp_path / "hpdv2", "anime/00000.jpg", "photo/00000.jpg", "photo/00001.jpg")
+    assert found(hpdv2, styles, 1) == [(0, 0, "anime/00000.jpg"), (1, 0, "photo/00000.jpg")]
+    names = ("00000/samples/0000.png", "00000/samples/0001.png", "00000/grid.png")
+    geneval = touch(tmp_path / "geneval", *names)
+    assert found(geneval, PROMPTS, 4) == [(0, 0, names[0]), (0, 1, names[1])]
+
+
+def test_a_prompt_without_image_says_so(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "flat", "00000.jpg", "00002.jpg")
+    missing = finished_pictures("m", folder, PROMPTS, 2)[1]
+    assert missing.key == ("m", 1, 0)
+    assert isinstance(missing.image, UnusableImageError)
+    assert "has no image for the prompt 00001" in str(missing.image)
+
+
+def test_folders_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no image for these prompts; expected .*/00000.jpg"):
+        finished_pictures("m", touch(tmp_path / "a", "cat.jpg"), PROMPTS, 1)
+    with pytest.raises(ValueError, match="two images of one name"):
+        finished_pictures("m", touch(tmp_path / "b", "00000.jpg", "00000.png"), PROMPTS, 1)
+
+
+def test_manifests_deal_rows_to_equal_prompts(tmp_path: Path) -> None:
+    folder = touch(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    rows = [("a.png", "x"), ("b.png", "x"), ("c.png", "x"), ("d.png", "y"), ("d.png", "z")]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"image": i, "prompt": p}) + "\n" for i, p in rows))
+    assert parse_contestant(str(path)) == Contestant("rows", str(path))
+    with pytest.warns(UserWarning, match="1 rows have prompts that are not in this set"):
+        pictures = finished_pictures("m", path, PROMPTS, 2)
+    assert [(one.prompt, one.number, Path(str(one.image)).name) for one in pictures] == [
+        (0, 0, "a.png"), (0, 1, "c.png"), (1, 0, "d.png"), (2, 0, "b.png")
+    ]  # fmt: skip
+    assert folder == tmp_path
+    with pytest.warns(UserWarning, match="1 images more than the 1 .* ask for more with --images"):
+        assert [one.number for one in finished_pictures("m", path, PROMPTS, 1)] == [0, 0, 0]
+    path.write_text('{"image": "a.png"}\n')
+    with pytest.raises(ValueError, match=r"rows.jsonl:1: the row's prompt is missing"):
+        finished_pictures("m", path, PROMPTS, 1)
+    path.write_text('{"image": "a.png", "prompt": "z"}\n')
+    with (
+        pytest.warns(UserWarning, match="not in this set"),
+        pytest.raises(ValueError, match=r"expected a row of .* with this prompt"),
+    ):
+        finished_pictures("m", path, PROMPTS, 1)

@@ -1,0 +1,135 @@
+"""Training the laboratory's CLIP, and the bundled one."""
+
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from click.testing import Result
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+from stablepref.benchmarks.shapes.clip.batches import BatchConfig
+from stablepref.benchmarks.shapes.clip.train import TrainConfig, train
+from stablepref.benchmarks.shapes.evaluate import main, model_scorer, pair_accuracy, retrieval
+from stablepref.benchmarks.shapes.oracle.__main__ import read_picture
+from stablepref.benchmarks.shapes.world.vocabulary import load_tokenizer, write_vocabulary
+from stablepref.models.towers import encode_tokens
+from stablepref.weights.files import ASSETS
+from stablepref.weights.folder import load_folder
+
+SHAPES = ASSETS / "shapes-clip"
+SMALL = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 64, "patch_size": 16, "layers": 1, "width": 32, "head_width": 16},
+    "text_cfg": {"context_length": 40, "layers": 1, "width": 32, "heads": 2},
+}
+
+
+def small_config(folder: Path, steps: int) -> TrainConfig:
+    write_vocabulary(folder / "bpe.txt.gz")
+    words = load_tokenizer(folder / "bpe.txt.gz").vocab_size
+    described = json.loads((SHAPES / "config.json").read_text())["backbone"]["text_cfg"]
+    text = {
+        **SMALL["text_cfg"],  # type: ignore[dict-item] # a configuration, nested
+        "vocab_size": words,
+        "context_length": described["context_length"],
+    }
+    return TrainConfig(
+        batch=BatchConfig(batch_size=16, group_size=4),
+        steps=steps,
+        warmup=2,
+        precision="fp32",
+        backbone={**SMALL, "text_cfg": text},
+    )
+
+
+def test_training_lowers_the_loss_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    config = small_config(tmp_path, steps=12)
+    whole = train(config, tmp_path / "whole", workers=0, checkpoint_every=4)
+    train(config, tmp_path / "parts", workers=0, checkpoint_every=4, stop_after=5)
+    resumed = train(config, tmp_path / "parts", workers=0, checkpoint_every=4)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    losses = [
+        json.loads(line)["loss"]
+        for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert losses[-1] < losses[0]
+    saved = load_folder(tmp_path / "whole" / "model")
+    assert saved.name == "shapes-clip"
+
+
+def test_another_configuration_is_refused(tmp_path: Path) -> None:
+    train(small_config(tmp_path, steps=1), tmp_path / "run", workers=0)
+    with pytest.raises(ValueError, match="steps was 1 and is 2"):
+        train(small_config(tmp_path, steps=2), tmp_path / "run", workers=0)
+
+
+def test_the_short_text_form_equals_open_clips() -> None:
+    scorer = load_folder(SHAPES).float()
+    tokens = scorer.tokenize(["a red circle", "from left to right: a red circle and a blue star"])
+    with torch.no_grad():
+        short = encode_tokens(scorer.model, tokens)
+        torch.testing.assert_close(short, scorer.model.encode_text(tokens), rtol=1e-4, atol=1e-5)
+
+
+def test_the_vocabulary_reads_any_word() -> None:
+    tokenizer = load_tokenizer(SHAPES / "bpe_shapes.txt.gz")
+    text = gzip.decompress((SHAPES / "bpe_shapes.txt.gz").read_bytes()).decode()
+    assert not text.endswith("\n")  # open_clip would read an empty merge there
+    assert tokenizer.sot_token_id == tokenizer.vocab_size - 2
+    assert tokenizer.eot_token_id == tokenizer.vocab_size - 1
+    for words in ("a red circle", "zebra quixotic", "naïve"):
+        ids = tokenizer.encode(words)
+        assert max(ids) < tokenizer.vocab_size - 2
+        assert tokenizer.decode(ids).strip() == words
+    assert len(tokenizer.encode("a red circle left of a blue square")) == 8
+
+
+def test_the_bundled_model_is_small_and_finds_its_prompt() -> None:
+    assert sum(path.stat().st_size for path in SHAPES.iterdir()) <= 8_000_000
+    assert retrieval(model_scorer(SHAPES), rounds=1).value > 0.8
+
+
+def test_the_bundled_model_sees_single_errors() -> None:
+    found = pair_accuracy(model_scorer(SHAPES), prompts=40)
+    assert found["all"].value > 0.9
+    assert found["left-right"].value > 0.8
+
+
+def test_errors_that_only_generators_make_are_measured_if_asked_for() -> None:
+    def fewest(pictures: Sequence[NDArray[np.uint8]], prompts: Sequence[str]) -> torch.Tensor:
+        assert len(prompts) == 1
+        return torch.tensor([[-float(len(read_picture(each).objects))] for each in pictures])
+
+    found = pair_accuracy(fewest, prompts=40, kinds=("repeated",), quiet=True)
+    assert set(found) == {"all", "repeated"}
+    assert found["repeated"].value > 0.95  # what was drawn twice has more objects
+    assert found["all"] == found["repeated"]
+    assert 20 < found["all"].trials < 40  # not every scene has an object that can be repeated
+
+
+def test_the_command_measures_by_name(tmp_path: Path) -> None:
+    def measured(*words: str) -> Result:
+        app = typer.Typer()
+        app.command()(main)
+        told = [*words, "--prompts", "6", "--rounds", "1", "--json", str(tmp_path / "n.json")]
+        return CliRunner().invoke(app, told)
+
+    done = measured("shapes", "--kind", "repeated", "--kind", "colour")
+    assert done.exit_code == 0, done.output
+    numbers = json.loads((tmp_path / "n.json").read_text())
+    assert list(numbers["pairs"]) == ["all", "repeated", "colour"]
+    wrong = measured("--kind", "colours")
+    assert wrong.exit_code == 2
+    assert "'colours' is not one of colour, shape" in " ".join(wrong.output.split())
+
+
+@pytest.mark.slow
+def test_the_bundled_model_sees_single_errors_in_full() -> None:
+    assert pair_accuracy(model_scorer(SHAPES), prompts=500)["all"].low > 0.9

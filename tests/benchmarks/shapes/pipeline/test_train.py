@@ -1,0 +1,185 @@
+"""The whole training with tiny networks: what it writes, and that a broken one ends the same."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from diffusers import StableDiffusionPipeline
+from helpers.painted import painted
+from helpers.tiny_lab_pipeline import TINY
+from PIL import Image
+from safetensors.torch import load_file
+
+from stablepref.benchmarks.shapes.clip.training_files import (
+    forget_metrics,
+    log_metrics,
+)
+from stablepref.benchmarks.shapes.oracle.__main__ import Grade
+from stablepref.benchmarks.shapes.pipeline import train as pipeline_train
+from stablepref.benchmarks.shapes.pipeline.autoencoder import AutoencoderConfig, train_autoencoder
+from stablepref.benchmarks.shapes.pipeline.denoiser import DenoiserConfig
+from stablepref.benchmarks.shapes.pipeline.grade import attribute_shares, correct_shares, main
+from stablepref.benchmarks.shapes.pipeline.sampling import Sample, sample_prompts
+from stablepref.benchmarks.shapes.pipeline.train import train_pipeline
+from stablepref.benchmarks.shapes.prompt_set import lab_prompts
+
+FIRST = AutoencoderConfig(sizes=TINY, steps=4, warmup=1, batch_size=2)
+SECOND = DenoiserConfig(sizes=TINY, pictures=10, steps=6, warmup=1, batch_size=4)
+# As diffusers called it before version 1.
+HALF: dict = {"torch_dtype": torch.float16}
+WEIGHTS = [
+    "vae/diffusion_pytorch_model.safetensors",
+    "unet/diffusion_pytorch_model.safetensors",
+    "text_encoder/model.safetensors",
+]
+
+
+def run(folder: Path, **options: int) -> Path:
+    """Train with checkpoints at every second step and sheets after steps 4 and 6."""
+    chosen = {"checkpoint_every": 2, "visit_every": 4, "prompts_per_category": 1, **options}
+    return train_pipeline(FIRST, SECOND, folder, quiet=True, **chosen)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    assert run(folder) == folder / "pipeline"
+    return folder
+
+
+def test_it_writes_sheets_metrics_and_a_half_precision_pipeline(trained: Path) -> None:
+    assert [path.name for path in sorted((trained / "samples").iterdir())] == [
+        "000004.png",
+        "000006.png",
+        "autoencoder.png",
+    ]
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["stage"], row["step"]) for row in rows] == [
+        *(("autoencoder", step) for step in (2, 4)),
+        ("reconstruction", 0),
+        *(("denoiser", step) for step in (2, 4, 6)),
+    ]
+    assert all(0 <= row["correct"] <= 1 for row in rows if row["step"] == 6)
+    for name in WEIGHTS:
+        tensors = load_file(trained / "pipeline" / name)
+        kinds = {value.dtype for value in tensors.values() if value.is_floating_point()}
+        assert kinds == {torch.float16}
+
+
+def test_it_loads_as_any_pipeline_of_diffusers(trained: Path) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(trained / "pipeline")
+    assert pipe.safety_checker is None
+    assert {pipe.unet.dtype, pipe.vae.dtype, pipe.text_encoder.dtype} == {torch.float32}
+    pipe.set_progress_bar_config(disable=True)
+    (picture,) = pipe("zebras at dawn", num_inference_steps=2).images
+    assert picture.size == (64, 64)
+    half = StableDiffusionPipeline.from_pretrained(trained / "pipeline", **HALF)
+    assert half.unet.dtype == half.text_encoder.dtype == torch.float16
+
+
+def test_a_training_that_is_broken_everywhere_ends_with_the_same_weights(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train_autoencoder(FIRST, tmp_path, checkpoint_every=2, stop_after=2) is None
+    (tmp_path / "metrics.jsonl").open("a").write('{"stage": "autoencoder", "st')
+    draw = pipeline_train.draw_samples
+
+    def stop_at(name: str) -> None:
+        """Break the training where the sheet of that name would be drawn."""
+
+        def draw_or_break(path: Path, samples: Sequence[Sample]) -> None:
+            if path.name == name:
+                raise KeyboardInterrupt
+            draw(path, samples)
+
+        monkeypatch.setattr(pipeline_train, "draw_samples", draw_or_break)
+
+    for name in ("000004.png", "000006.png"):
+        stop_at(name)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    stop_at("")
+    run(tmp_path)
+    for name in WEIGHTS:
+        one, other = (load_file(folder / "pipeline" / name) for folder in (trained, tmp_path))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+    def numbers(folder: Path) -> list[dict]:
+        rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+    assert numbers(tmp_path) == numbers(trained)
+
+
+def test_another_training_in_the_same_folder_is_refused(trained: Path) -> None:
+    other = AutoencoderConfig(sizes=TINY, steps=5, warmup=1, batch_size=2)
+    with pytest.raises(ValueError, match=r"steps was 4 and is 5\. Choose another folder"):
+        train_pipeline(other, SECOND, trained, quiet=True)
+    denoiser = DenoiserConfig(sizes=TINY, pictures=10, steps=6, warmup=1, batch_size=4, seed=3)
+    with pytest.raises(ValueError, match="seed was 0 and is 3"):
+        train_pipeline(FIRST, denoiser, trained, quiet=True)
+
+
+def test_metrics_past_a_step_are_forgotten(tmp_path: Path) -> None:
+    forget_metrics(tmp_path, "one", 0)
+    for stage in ("one", "two"):
+        for step in (1, 2):
+            log_metrics(tmp_path, stage, step, {"value": 0.5})
+    forget_metrics(tmp_path, "two", 1)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["stage"], row["step"]) for row in rows] == [("one", 1), ("one", 2), ("two", 1)]
+
+
+def test_pictures_depend_on_prompt_and_number_but_not_on_the_batch(trained: Path) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(trained / "pipeline")
+    prompts = lab_prompts("validation", per_category=1)[:2]
+    options: dict = {"pictures": 2, "steps": 2, "quiet": True}
+    whole = sample_prompts(pipe, prompts, batch_size=4, **options)
+    single = sample_prompts(pipe, prompts, batch_size=1, **options)
+    assert [sample.prompt for sample in whole] == [prompts[0], prompts[0], prompts[1], prompts[1]]
+    for one, other in zip(whole, single, strict=True):
+        assert np.abs(one.picture.astype(int) - other.picture).max() <= 1
+    assert len({sample.picture.tobytes() for sample in whole}) == 4
+
+
+def test_shares_by_hand() -> None:
+    prompts = lab_prompts("validation", per_category=2)[:3]
+    right, wrong = Grade(True, True, True), Grade(True, False, True, relation=True)
+    picture = painted("#8c8c8c")
+    grades = [(0, right), (0, wrong), (1, right), (1, right), (2, wrong), (2, wrong)]
+    samples = [Sample(prompts[index], picture, value) for index, value in grades]
+    shares = correct_shares(samples)
+    assert {name: row.value for name, row in shares.items()} == {
+        "all": 0.5,
+        "single object": 0.75,
+        "counting": 0.0,
+    }
+    assert (shares["all"].prompts, shares["all"].trials) == (3, 6)
+    found = attribute_shares(samples)
+    assert found == {"count": 1.0, "colour": 0.5, "shape": 1.0, "relation": 1.0}
+
+
+def test_the_command_prints_a_table(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict = {"pictures": 2, "per_category": 1, "steps": 2, "device": "cpu"}
+    out, sheet = tmp_path / "grades.json", tmp_path / "sheet.png"
+    main(trained / "pipeline", out=out, sheet=sheet, threads=None, **options)
+    assert "rows and columns" in capsys.readouterr().out
+    report = json.loads(out.read_text())
+    assert report["fully_correct"]["all"]["trials"] == 20
+    assert len(report["fully_correct"]) == 11
+    with Image.open(sheet) as picture:
+        assert picture.width > picture.height
+    with pytest.raises(typer.BadParameter, match="train, validation, test"):
+        main(trained / "pipeline", split="tests", **options)
+
+
+def test_the_training_command_checks_its_precision(tmp_path: Path) -> None:
+    with pytest.raises(typer.BadParameter, match="'fp16' is not fp32 or bf16"):
+        pipeline_train.main(tmp_path, precision="fp16")

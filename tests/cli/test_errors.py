@@ -1,0 +1,191 @@
+"""How the command line ends when something is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.commandline import COMMAND, run
+from helpers.tiny import tiny_clip
+
+from stablepref.models.clip import CLIPScorer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["score", "{0}"], "--prompt is missing"),
+        (["score", "{0}", "-p", " "], "--prompt is empty"),
+        (["score", "{0}", "-p", "x", "-m", "hsp"], "unknown model 'hsp'"),
+        (["score", "{0}", "-p", "x", "-m", "{m}", "--dtype", "int3"], "dtype"),
+        (["score", "{0}", "-p", "x", "-m", "{m}", "--device", "gpu"], "--device gpu cannot be"),
+        (["score", "{0}", "-p", "x", "-m", "{m}", "--batch-size", "0"], "--batch-size"),
+        (["score", "{0}", "-p", "x", "-m", "{m}", "--views", "-1"], "--views"),
+        (["score", "{0}", "-p", "x", "-m", "{m}", "--out", "a.txt"], ".jsonl"),
+        (["score", "{0}", "-p", "x", "-m", "{m}", "--out", "no/a.csv"], "no folder no"),
+        (["score", "{0}", "-p", "x", "-m", "{m}", "--out", "a.csv", "--json"], "leave --json"),
+        (["score", "{0}", "-p", "x", "-m", "{m}", "--csv", "--json"], "not both"),
+        (["score", "rows.csv", "-p", "x", "-m", "{m}"], "stands alone"),
+        (["score", "rows.csv", "{0}", "-m", "{m}"], "stands alone"),
+        (["score", "none.csv", "-m", "{m}"], "none.csv"),
+        (["score", "empty.csv", "-m", "{m}"], "empty.csv has no rows"),
+        (["score", "columns.csv", "-m", "{m}"], "expected image too"),
+        (["rank", "{0}", "-m", "{m}"], "--prompt is missing"),
+        (["rank", "{0}", "-p", "x", "-m", "{m}", "--html", "no/a.html"], "no folder no"),
+        (["rank", "{0}", "-p", "x", "-m", "{m}", "--html", "."], "--html .: this is a folder"),
+        (["rank", "{0}", "-p", "x", "-m", "{m}", "--html", "{0}"], "would write over"),
+        (["rank", ".", "-p", "x", "-m", "{m}", "--html", "{0}"], "would write over"),
+        (["rank", "own.jsonl", "-m", "{m}", "--html", "{0}"], "would write over"),
+        (["score", "own.jsonl", "-m", "{m}", "--out", "own.jsonl"], "would write over"),
+        (["score", "{0}", "-p", "x", "-m", "{m}", "--out", "folder.csv"], "this is a folder"),
+        (["score", "{0}", "-p", "x", "-m", "{m}", "--device", "meta"], "holds no numbers"),
+        (["rank", "{0}", "-p", "x", "-m", "{m}", "--top", "0"], "--top"),
+        (["compare", "{0}", "none.png", "-p", "x", "-m", "{m}"], "none.png"),
+        (["compare", "{0}", ".", "-p", "x", "-m", "{m}"], "one image for a and one for b"),
+        (["compare", "{0}", "-p", "x"], "b"),
+        (["scroe"], "scroe"),
+    ],
+)
+def test_wrong_use_is_told_and_exit_code_2(
+    model: Path, pictures: list[Path], tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    (tmp_path / "empty.csv").write_text("image,prompt\n")
+    (tmp_path / "columns.csv").write_text("picture,prompt\na.png,x\n")
+    (tmp_path / "own.jsonl").write_text('{"image": "0.png", "prompt": "a cat"}\n')
+    (tmp_path / "folder.csv").mkdir()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    filled = [a.format(pictures[0], m=model) for a in arguments]
+    done = run(*filled, cwd=tmp_path)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    if done.stderr.startswith("error:"):
+        assert done.stderr.count("\n") == 1
+
+
+def test_weights_that_are_not_here_are_one_line(pictures: list[Path], tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HF_HUB_CACHE", "STABLEPREF_CACHE"):
+            patch.setenv(name, str(tmp_path))
+        done = run("score", pictures[0], "-p", "x", "-m", "hps-v1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: hps-v1 is not on the hub")
+    assert done.stderr.count("\n") == 1
+
+
+def test_nothing_scored_is_exit_code_2_and_the_rows_say_why(model: Path) -> None:
+    done = run("score", "no.png", "no*.png", "-p", "x", "-m", model, "--json")
+    assert done.returncode == 2
+    rows = json.loads(done.stdout)
+    assert [row["image"] for row in rows] == ["no.png", "no*.png"]
+    assert rows[0]["error"] == "there is no such file"
+    assert "matches no file" in rows[1]["error"]
+
+
+def test_a_cut_prompt_is_one_line_of_warning(model: Path, pictures: list[Path]) -> None:
+    done = run("score", pictures[0], "-p", "word " * 100, "-m", model, "--json")
+    assert done.returncode == 0
+    assert done.stderr.startswith("warning: tiny reads 77 tokens")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_model_that_gives_nan(tmp_path: Path, pictures: list[Path]) -> None:
+    scorer = tiny_clip()
+    torch.nn.init.constant_(scorer.model.logit_scale, float("nan"))
+    scorer.save_pretrained(tmp_path / "nan")
+    done = run("score", pictures[0], "-p", "a cat", "-m", tmp_path / "nan", "--json")
+    assert done.returncode == 2
+    (row,) = json.loads(done.stdout, parse_constant=pytest.fail)
+    assert row["score"] is None
+    assert row["error"] == "the model's score is nan"
+    pair = run("compare", *pictures[:2], "-p", "a cat", "-m", tmp_path / "nan", "--json")
+    assert pair.returncode == 2
+    assert "no choice between" in pair.stderr
+
+
+@pytest.mark.parametrize("style", ["", "--csv"])
+def test_a_closed_pipe_is_no_traceback(model: Path, pictures: list[Path], style: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    arguments = ["score", *map(str, pictures), "-p", "a cat", "-m", str(model), *style.split()]
+    with os.fdopen(write, "wb") as closed:
+        done = subprocess.run(
+            [*COMMAND, *arguments], stdout=closed, stderr=subprocess.PIPE, check=False
+        )
+    assert done.stderr == b""
+    assert done.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"), "CUDA out of mem"),
+        (NotImplementedError("Cannot copy out of meta tensor; no data!"), "Cannot copy out"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_work_that_cannot_go_on_is_one_line_and_exit_code_2(
+    model: Path,
+    pictures: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    says: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(CLIPScorer, "encode_inputs", fail)
+    done = run("score", pictures[0], "-p", "x", "-m", model)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {says}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_fault_of_the_program_is_a_traceback_and_no_failed_images(
+    model: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CLIPScorer, "encode_inputs", lambda *_: {}["key"])
+    done = run("score", pictures[0], "-p", "x", "-m", model)
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert "KeyError: 'key'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["score", "--help"],
+        ["score", "a.png"],
+        ["score", "a.png", "-p", "x", "-m", "hsp"],
+        ["rank", "a.png", "-p", "x", "--dtype", "foo"],
+        ["compare", "a.png", "b.png", "-p", "x", "-m", "shapes", "--like", "hps-v2"],
+        ["eval", "a.jsonl", "-m", "hsp"],
+        ["select", "pipe", "-p", "x", "--out", "o", "-m", "hsp"],
+    ],
+)
+def test_help_and_wrong_use_need_no_torch(arguments: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from stablepref.cli.main import main\n"
+        "try: main()\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == (0 if "--help" in arguments else 2)
+    loaded = set(done.stderr.split())
+    assert "stablepref.cli.main" in loaded
+    heavy = {"torch", "open_clip", "transformers", "torchvision", "diffusers", "accelerate"}
+    assert not loaded & heavy
+    assert ("numpy" in loaded) == ("--help" not in arguments)  # so this test can fail
+    assert "jinja2" not in loaded

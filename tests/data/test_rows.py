@@ -1,0 +1,188 @@
+"""Rows out of every kind of file: the same rows whatever holds them, and errors that say where."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.archives import png, write_tar
+
+from stablepref.data.groups import DataError
+from stablepref.data.rows import (
+    choose_split,
+    dataset_rows,
+    hub_rows,
+    import_extra,
+    json_rows,
+    parquet_rows,
+    tar_rows,
+)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_json_arrays_equal_what_the_json_module_reads(
+    tmp_path: Path, count: int, indent: int | None
+) -> None:
+    entries = [{"a": [i, "],["], "b": {"ü": "}\n"}} for i in range(count)]
+    path = tmp_path / "d.json"
+    path.write_text(f" \n{json.dumps(entries, indent=indent)}\n ", encoding="utf-8")
+    assert list(json_rows(path)) == [(f"entry {i + 1}", e) for i, e in enumerate(entries)]
+
+
+def test_json_entries_come_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "d.json"
+    path.write_text('[{"a": 1}, {"a": 2}, broken')
+    entries = json_rows(path)
+    assert [next(entries), next(entries)] == [("entry 1", {"a": 1}), ("entry 2", {"a": 2})]
+    with pytest.raises(DataError, match="line 1: not JSON"):
+        next(entries)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1}', "line 1: not JSON: expected an array of objects, found '{\"a\": 1}'"),
+        ("", "line 1: not JSON: expected an array of objects, found the end"),
+        ('[{"a": 1}\n{"a": 2}]', "line 2: not JSON: expected ',' or ']'"),
+        ('[{"a": 1},\n{"a": }]', "line 2: not JSON"),
+        ('[{"a": 1},]', "line 1: not JSON"),
+        ('[{"a": 1}', "not JSON: expected ',' or ']', found the end"),
+        ('[{"a": 1}]\n{}', "text after the end"),
+    ],
+)
+def test_json_that_is_not_an_array_of_objects_is_named(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "d.json"
+    path.write_text(text)
+    with pytest.raises(DataError) as caught:
+        list(json_rows(path))
+    assert message in str(caught.value)
+
+
+def test_parquet_rows(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    entries = [{"caption": f"p{i}", "jpg_0": png(i), "n": [i, i + 1]} for i in range(150)]
+    parquet.write_table(pyarrow.Table.from_pylist(entries), tmp_path / "d.parquet")
+    read = list(parquet_rows(tmp_path / "d.parquet"))
+    assert [row for _, row in read] == entries
+    assert [place for place, _ in read[:2]] == ["row 1", "row 2"]
+
+    content = (tmp_path / "d.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="not readable as Parquet"):
+        list(parquet_rows(tmp_path / "cut.parquet"))
+
+
+SAMPLES = {
+    "a/000.json": json.dumps({"prompt": "one", "ranks": [1, 2, 3]}).encode(),
+    **{f"a/000.{i}.png": png(i) for i in (2, 0, 1)},
+    "a/001.txt": b"two",
+    "a/001.webp": png(9),
+    "b/001.left.png": png(3),
+    "b/001.jpg_0": png(4),
+}
+
+
+def test_samples_of_a_shard(tmp_path: Path) -> None:
+    read = list(tar_rows(write_tar(tmp_path / "d.tar", SAMPLES)))
+    assert read == [
+        ("sample a/000", {"prompt": "one", "ranks": [1, 2, 3], "images": [png(0), png(1), png(2)]}),
+        ("sample a/001", {"prompt": "two", "image": png(9)}),
+        ("sample b/001", {"left": png(3), "jpg_0": png(4)}),
+    ]
+
+
+def test_shards_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    whole = write_tar(tmp_path / "d.tar", SAMPLES).read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[:1800])
+    with pytest.raises(DataError, match="not readable as a tar file"):
+        list(tar_rows(tmp_path / "cut.tar"))
+    (tmp_path / "not.tar").write_bytes(b"something else" * 100)
+    with pytest.raises(DataError, match="not readable as a tar file"):
+        list(tar_rows(tmp_path / "not.tar"))
+
+
+def test_single_rows_that_are_not_valid_are_errors_in_their_place(tmp_path: Path) -> None:
+    members = {"a.json": b"{", "b.json": b"[1]", "c.json": b"{}"}
+    shard = dict(tar_rows(write_tar(tmp_path / "d.tar", members)))
+    assert "its json is not valid" in str(shard["sample a"])
+    assert str(shard["sample b"]) == "a list; expected a JSON object"
+    assert shard["sample c"] == {}
+    (tmp_path / "d.json").write_text('[{"a": 1}, 2, {"a": 3}]')
+    entries = list(json_rows(tmp_path / "d.json"))
+    assert str(entries[1][1]) == "a int; expected a JSON object"
+    assert entries[2] == ("entry 3", {"a": 3})
+    mixed = dict(dataset_rows([{}, ["p"], {}]))
+    assert str(mixed["row 2"]) == "a list; expected a mapping of columns"
+    assert mixed["row 3"] == {}
+
+
+def test_the_datasets_library_streams_the_same_samples(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    samples = {key: value for key, value in SAMPLES.items() if key.startswith("a/000")}
+    path = write_tar(tmp_path / "d.tar", samples)
+    stream = datasets.load_dataset(
+        "webdataset", data_files={"train": str(path)}, streaming=True, split="train"
+    )
+    ((place, row),) = dataset_rows(stream)
+    assert isinstance(row, dict)
+    assert place == "sample a/000"
+    assert (row["prompt"], list(row["ranks"])) == ("one", [1, 2, 3])
+    assert [image["bytes"] for image in row["images"]] == [png(0), png(1), png(2)]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_image_columns_are_left_undecoded(streaming: bool) -> None:
+    datasets = pytest.importorskip("datasets")
+    broken = b"\x89PNG but nothing else"
+    table = datasets.Dataset.from_dict({"prompt": ["p"], "image": [[png(1), broken]]})
+    features = datasets.Features(
+        {"prompt": datasets.Value("string"), "image": datasets.List(datasets.Image())}
+    )
+    table = table.cast(features)
+    source = table.to_iterable_dataset() if streaming else table
+    ((place, row),) = dataset_rows(source)
+    assert isinstance(row, dict)
+    assert place == "row 1"
+    assert [image["bytes"] for image in row["image"]] == [png(1), broken]
+
+
+def test_iterables_of_mappings_are_rows() -> None:
+    good = {"prompt": "p"}
+    assert list(dataset_rows(iter([good, good]))) == [("row 1", good), ("row 2", good)]
+
+
+def test_splits() -> None:
+    one, other = [{"a": 1}], [{"a": 2}]
+    assert choose_split({"train": one}, "d", None) is one
+    assert choose_split({"train": one, "test": other}, "d", "test") is other
+    assert choose_split(one, "d", None) is one
+    for split in (None, "dev"):
+        with pytest.raises(ValueError, match=r"d: split is .*; expected one of: train, test"):
+            choose_split({"train": one, "test": other}, "d", split)
+
+
+def test_a_folder_saved_by_datasets(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    parts = {name: datasets.Dataset.from_dict({"a": [name]}) for name in ("train", "test")}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "saved")
+    saved = hub_rows(str(tmp_path / "saved"), "test")
+    assert [row for _, row in dataset_rows(saved)] == [{"a": "test"}]
+
+
+def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        ImportError, match=r"needs no_such_library: pip install 'stablepref\[train\]'"
+    ):
+        import_extra("no_such_library.part")
+
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr("importlib.import_module", missing)
+    with pytest.raises(ImportError, match="needs pyarrow"):
+        next(parquet_rows(Path("d.parquet")))
+    with pytest.raises(ImportError, match="needs datasets"):
+        hub_rows("user/repository", None)

@@ -1,0 +1,80 @@
+"""The mean over groups and its bootstrap: known distributions, pairing, and degenerate data."""
+
+import math
+
+import numpy as np
+import pytest
+
+from stablepref.evaluation.means import GroupMean
+
+
+def mean_of(sums: list[float], counts: list[float]) -> GroupMean:
+    """A `GroupMean` of plain lists."""
+    return GroupMean(np.array(sums), np.array(counts))
+
+
+def test_values_by_hand() -> None:
+    mean = mean_of([3, 0, 1], [4, 0, 1])
+    assert (mean.value, mean.count, mean.groups) == (4 / 5, 5, 2)
+    assert mean.by_group().value == pytest.approx((3 / 4 + 1) / 2)
+    assert (mean.by_group().count, mean.by_group().groups) == (2, 2)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    """200 data sets of 100 groups; counts and means of a group depend on each other."""
+    generator = np.random.default_rng(0)
+    covered = 0
+    for seed in range(200):
+        chances = generator.beta(4, 2, size=100)  # mean 2/3
+        pairs = generator.integers(3, 30, size=100)
+        mean = GroupMean(generator.binomial(pairs, chances).astype(float), pairs.astype(float))
+        interval = mean.interval(0.9, resamples=400, seed=seed)
+        covered += interval.low <= 2 / 3 <= interval.high
+    # 0.9 of 200 is 180; four standard deviations of a binomial are 17.
+    assert 163 <= covered <= 197
+
+
+def test_groups_are_drawn_whole() -> None:
+    """Ten groups of a thousand equal pairs have the uncertainty of ten, not of ten thousand."""
+    wide = mean_of([1000, 0] * 5, [1000] * 10).interval()
+    assert wide.high - wide.low > 0.4
+
+
+def test_equal_seeds_draw_equal_groups_and_block_size_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = np.random.default_rng(1)
+    mean = GroupMean(generator.random(30), np.ones(30))
+    whole = mean.interval(seed=3)
+    assert whole == mean.interval(seed=3)
+    assert whole != mean.interval(seed=4)
+    monkeypatch.setattr("stablepref.evaluation.means._BLOCK", 70)
+    assert whole == pytest.approx(mean.interval(seed=3))
+
+
+def test_a_paired_difference_is_sharper_than_its_parts() -> None:
+    generator = np.random.default_rng(2)
+    difficulty = generator.random(50)
+    first = GroupMean(difficulty + 0.10 + 0.01 * generator.random(50), np.ones(50))
+    second = GroupMean(difficulty + 0.01 * generator.random(50), np.ones(50))
+    change = first.difference(second)
+    assert change.value == pytest.approx(first.value - second.value)
+    assert 0.09 < change.low < change.value < change.high < 0.11
+    assert first.interval().low < second.interval().high  # alone they cannot be told apart
+    with pytest.raises(ValueError, match="50 and 1 groups"):
+        first.difference(mean_of([1], [1]))
+
+
+@pytest.mark.parametrize("groups", [0, 3])
+def test_nothing_counted_is_not_a_number(groups: int) -> None:
+    mean = GroupMean(np.zeros(groups), np.zeros(groups))
+    assert all(math.isnan(x) for x in (mean.value, mean.by_group().value, *mean.interval()))
+
+
+def test_one_group_has_no_spread() -> None:
+    assert mean_of([3], [4]).interval() == (0.75, 0.75, 0.75)
+
+
+def test_confidence_is_checked() -> None:
+    with pytest.raises(ValueError, match="confidence is 95"):
+        mean_of([1], [1]).interval(95)

@@ -1,0 +1,84 @@
+"""`stablepref finetune` as a user meets it."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from accelerate.state import AcceleratorState
+from helpers.commandline import run
+from helpers.tiny_finetune import pipeline as tiny_pipeline
+
+from stablepref.integrations.finetune.config import FinetuneConfig
+
+QUICK = (
+    *("--steps=2", "--batch-size=2", "--sampling-steps=2", "--last-steps=2", "--guidance=1"),
+    *("--height=16", "--width=16", "--samples=1", "--monitor-views=1", "--sample-every=1"),
+)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pipeline")
+    tiny_pipeline().save_pretrained(folder)
+    return folder
+
+
+def test_a_pipeline_is_fine_tuned_and_a_finished_one_told_again(
+    pipeline: Path, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "prompts.txt").write_text("a dog\n\n  a red circle \n")
+    (tmp_path / "watched.txt").write_text("a cat\n")
+    out = tmp_path / "run"
+    arguments = ("finetune", pipeline, "-p", "a blue square", "--prompts", tmp_path / "prompts.txt",
+                 "--sample-prompts", tmp_path / "watched.txt", "-m", model, "-m", model,
+                 "--views", 1, "--worst", "--held-out", "shapes", "-o", out, *QUICK)  # fmt: skip
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"pipe.load_lora_weights('{out}/lora')" in done.stdout
+    assert "held_out" in done.stdout
+    told = json.loads((out / "finetune.json").read_text())
+    config = told["config"]
+    assert config["reward"] == "tiny+tiny"
+    assert (config["reward_views"], config["reward_reduce"]) == (1, "min")
+    assert config["prompts"].startswith("3 prompts, ")
+    assert config["sample_prompts"].startswith("1 prompts, ")
+    assert config["last_steps"] == 2
+    AcceleratorState._reset_state(reset_partial_state=True)
+    again = run(*arguments, "--json")
+    assert again.returncode == 0, again.stderr
+    found = json.loads(again.stdout)
+    assert found["lora"] == str(out / "lora")
+    assert found["last"] == told["last"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "there is no prompt to train on; expected --prompt"),
+        (["--prompts", "blank.txt"], "blank.txt has no prompts"),
+        (["--prompts", "gone.txt"], "gone.txt"),
+        (["-p", "a", "--steps", "many"], "steps is 'many'; expected a whole number"),
+        (["-p", "a", "--last-steps", "9"], "last_steps is 9 of 2 sampling_steps"),
+        (["-p", "a", "--pipeline-dtype", "float16"], "float16"),
+        (["-p", "a", "-m", "no-such-model"], "unknown model"),
+        (["-p", "a", "-m", "laion", "-m", "laion"], "unknown model"),
+    ],
+)
+def test_what_cannot_work_is_one_line(
+    pipeline: Path, model: Path, tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    (tmp_path / "blank.txt").write_text("\n \n")
+    chosen = [] if "-m" in arguments else ["-m", model]
+    done = run("finetune", pipeline, "-o", "run", *QUICK, *chosen, *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert told in last
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_setting_is_an_option() -> None:
+    listed = run("finetune", "--help", COLUMNS="200").stdout
+    for field in fields(FinetuneConfig):
+        assert f"--{field.name.replace('_', '-')} " in listed

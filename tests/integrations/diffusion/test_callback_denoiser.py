@@ -1,0 +1,63 @@
+"""The denoiser called from a callback says what it says in the pipeline's next step."""
+
+from typing import Any
+
+import pytest
+import torch
+from helpers.tiny_pipelines import build, unet
+from torch import Tensor
+
+from stablepref.integrations.diffusion.callback_denoiser import STEP_TENSORS, denoise
+from stablepref.integrations.diffusion.denoiser import embeds_guidance
+from stablepref.integrations.diffusion.x0 import noise_level
+
+CASES = [
+    ("sd", {}),
+    ("sd", {"guidance_scale": 1.0}),
+    ("sd", {"guidance_scale": 4.0, "guidance_rescale": 0.7, "negative_prompt": ["a cat"] * 2}),
+    ("sdxl", {"guidance_scale": 3.0, "original_size": (48, 64), "crops_coords_top_left": (3, 1)}),
+    ("sdxl", {"guidance_scale": 1.0}),
+    ("sd3", {"guidance_scale": 5.0}),
+    ("sd3", {"guidance_scale": 1.0}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_equals_the_output_of_the_next_step(kind: str, options: dict[str, object]) -> None:
+    pipe, arguments = build(kind)
+    pipe.set_progress_bar_config(disable=True)
+    own: list[Tensor] = []
+    ours: list[Tensor] = []
+    step = pipe.scheduler.step
+
+    def watched(output: Tensor, *args: object, **kwargs: object) -> object:
+        own.append(output)
+        return step(output, *args, **kwargs)
+
+    def callback(pipe: Any, i: int, t: object, tensors: dict[str, Tensor]) -> dict[str, Tensor]:  # noqa: ANN401
+        del t
+        if i + 1 < pipe.num_timesteps:
+            inputs = tensors["latents"] / noise_level(pipe.scheduler, i + 1).scale
+            ours.append(denoise(pipe, inputs, pipe.scheduler.timesteps[i + 1], tensors))
+        return {}
+
+    pipe.scheduler.step = watched
+    pipe(
+        ["a red circle", "a dog"],
+        num_images_per_prompt=2,
+        generator=torch.Generator().manual_seed(0),
+        callback_on_step_end=callback,
+        callback_on_step_end_tensor_inputs=STEP_TENSORS[type(pipe).__name__],
+        **{**arguments, "num_inference_steps": 4, **options},
+    )
+    assert len(ours) == 3
+    assert ours[0].shape == (4, 4, 16, 16)
+    torch.testing.assert_close(torch.stack(ours), torch.stack(own[1:]), rtol=1e-4, atol=1e-5)
+
+
+def test_guidance_as_an_input_is_seen() -> None:
+    pipe, _ = build("sd")
+    assert not embeds_guidance(pipe)
+    pipe.unet = unet(cross_attention_dim=32, time_cond_proj_dim=8)
+    assert embeds_guidance(pipe)
+    assert not embeds_guidance(build("sd3")[0])

@@ -1,0 +1,74 @@
+"""What is done to a pipeline's weights while gradients pass is undone, whatever happens."""
+
+import pytest
+import torch
+from accelerate.hooks import AlignDevicesHook, CpuOffload, add_hook_to_module
+from diffusers.hooks import apply_group_offloading
+from helpers.tiny_pipelines import build
+
+from stablepref.integrations.diffusion.pipelines import decoder_lifted, frozen, refuse_offloading
+
+
+def test_frozen_and_as_before() -> None:
+    pipe, _ = build("sd")
+    pipe.text_encoder.requires_grad_(False)
+    first = next(pipe.unet.parameters()).requires_grad_(False)
+
+    def broken() -> None:
+        with frozen(pipe):
+            assert not any(p.requires_grad for p in pipe.unet.parameters())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        broken()
+    assert not first.requires_grad
+    assert sum(not p.requires_grad for p in pipe.unet.parameters()) == 1
+    assert not any(p.requires_grad for p in pipe.text_encoder.parameters())
+    assert all(p.requires_grad for p in pipe.vae.parameters())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "upcast", "within"),
+    [
+        (torch.float16, True, torch.float32),
+        (torch.float16, False, torch.float16),
+        (torch.bfloat16, True, torch.bfloat16),
+    ],
+)
+def test_only_decoders_that_overflow_are_lifted(
+    dtype: torch.dtype, upcast: bool, within: torch.dtype
+) -> None:
+    vae = build("sdxl")[0].vae.to(dtype)
+    vae.register_to_config(force_upcast=upcast)
+    before = {name: value.clone() for name, value in vae.state_dict().items()}
+
+    def broken() -> None:
+        with decoder_lifted(vae):
+            assert vae.dtype == within
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        broken()
+    assert vae.dtype == dtype
+    assert all(torch.equal(value, before[name]) for name, value in vae.state_dict().items())
+
+
+def test_offloaded_weights_are_refused() -> None:
+    pipe, _ = build("sd")
+    refuse_offloading(pipe)
+    add_hook_to_module(pipe.unet, AlignDevicesHook(execution_device="cpu"))  # of a device map
+    refuse_offloading(pipe)
+    add_hook_to_module(pipe.vae, CpuOffload("cpu"))
+    with pytest.raises(ValueError, match=r"the pipeline's vae is offloaded.*pipe\.to\(device\)"):
+        refuse_offloading(pipe)
+    other, _ = build("sd")
+    add_hook_to_module(other.unet.conv_in, AlignDevicesHook(execution_device="cpu", offload=True))
+    with pytest.raises(ValueError, match="the pipeline's unet is offloaded"):
+        refuse_offloading(other)
+
+
+def test_group_offloading_is_refused() -> None:
+    pipe, _ = build("sd")
+    apply_group_offloading(pipe.unet, onload_device=torch.device("cpu"), offload_type="leaf_level")
+    with pytest.raises(ValueError, match="the pipeline's unet is offloaded"):
+        refuse_offloading(pipe)

@@ -1,0 +1,42 @@
+"""A fine-tuning's configuration: what does not go together is told."""
+
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from stablepref.integrations.finetune.config import FREE, FinetuneConfig
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"method": "ppo"}, "method is 'ppo'; expected 'draft', 'refl' or 'ddpo'"),
+        ({"steps": 0}, "steps is 0; expected more than 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan; expected a finite number"),
+        ({"warmup_steps": -1}, "warmup_steps is -1; expected 0 or more"),
+        ({"last_steps": 51}, "last_steps is 51 of 50 sampling_steps; expected no more"),
+        ({"eta": 0.0, "method": "ddpo"}, "eta is 0.0; expected more than 0"),
+        ({"eta": 1.5}, "eta is 1.5; expected more than 0, and 1 or less"),
+        ({"batch_size": 5, "pictures_per_prompt": 2}, "expected a multiple of the 2"),
+        ({"batch_size": 6, "method": "ddpo"}, "expected a multiple of the 4"),
+        ({"method": "ddpo", "pictures_per_prompt": 1}, "needs 2 or more"),
+    ],
+)
+def test_wrong_values_are_told(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        FinetuneConfig(**settings)
+
+
+def test_what_a_step_is_made_of() -> None:
+    assert FinetuneConfig().group == 1
+    assert FinetuneConfig(method="ddpo").group == 4
+    assert FinetuneConfig(method="ddpo", pictures_per_prompt=8).group == 8
+
+
+def test_every_field_says_what_it_means() -> None:
+    hints = get_type_hints(FinetuneConfig, include_extras=True)
+    assert all(len(get_args(hints[field.name])[1]) > 5 for field in fields(FinetuneConfig))
+    exact = set(FinetuneConfig().exact_values())
+    assert exact | FREE == {field.name for field in fields(FinetuneConfig)}
+    assert not exact & FREE

@@ -1,0 +1,93 @@
+"""A fine-tuning that is killed or stopped goes on to the same weights."""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.forked import start
+from helpers.tiny_finetune import PROMPTS, bright, pipeline, quick
+
+from stablepref.integrations.finetune.run import finetune
+
+KILLS = 3
+STEPS = 6
+
+
+def run(folder: Path, method: str) -> None:
+    """Begin the training in a folder, or go on with it."""
+    pipe = pipeline()
+    config = quick(
+        method=method,
+        steps=STEPS,
+        batch_size=2,
+        pictures_per_prompt=2,
+        guidance=1.0,
+        learning_rate=0.1,
+        checkpoint_every=1,
+        sample_every=3,
+        pictures_per_sample=1,
+    )
+    finetune(pipe, PROMPTS, bright(pipe, views=1), config, out=folder, progress=False)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl but for the speed; half a row is none."""
+    path = folder / "metrics.jsonl"
+    text = path.read_text() if path.exists() else ""
+    found = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in found]
+
+
+def assert_same(folder: Path, whole: Path) -> None:
+    """Bitwise the same weights, at each look at the samples too, and the same metrics."""
+    for found in sorted(whole.rglob("pytorch_lora_weights.safetensors")):
+        other = folder / found.relative_to(whole)
+        assert other.read_bytes() == found.read_bytes(), other
+    assert lines(folder) == lines(whole)
+    assert (folder / "finetune.json").read_text() == (whole / "finetune.json").read_text()
+
+
+@pytest.mark.parametrize("method", ["draft", pytest.param("ddpo", marks=pytest.mark.slow)])
+def test_killed_at_random_moments(method: str, tmp_path: Path) -> None:
+    """Rows written, not time, decide when to kill, so that slow machines kill as often."""
+    whole, folder = tmp_path / "whole", tmp_path / "broken"
+    process = start(run, whole, method)
+    process.join()
+    assert process.exitcode == 0
+    rng = random.Random(method)
+    for _ in range(KILLS):
+        process = start(run, folder, method)
+        wanted = len(lines(folder)) + rng.randint(1, 2)
+        while process.is_alive() and len(lines(folder)) < wanted:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.03))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    assert list(folder.glob("checkpoints/step-*"))
+    process = start(run, folder, method)
+    process.join()
+    assert process.exitcode == 0
+    assert not list(folder.rglob(".*"))
+    assert_same(folder, whole)
+
+
+def test_asked_to_stop_it_saves_first(tmp_path: Path) -> None:
+    process = start(run, tmp_path, "draft")
+    while not list(tmp_path.glob("checkpoints/step-*")):
+        time.sleep(0.005)
+    os.kill(process.pid or 0, signal.SIGTERM)
+    process.join()
+    assert process.exitcode == 143
+    assert not (tmp_path / "lora").exists()
+    steps = [row["step"] for row in lines(tmp_path)]
+    assert (tmp_path / "checkpoints" / f"step-{steps[-1]:08d}").is_dir()
+    process = start(run, tmp_path, "draft")
+    process.join()
+    assert process.exitcode == 0
+    assert [row["step"] for row in lines(tmp_path) if "reward" in row] == [*range(1, STEPS + 1)]

@@ -1,0 +1,137 @@
+"""Reward guidance: what cannot be guided, and numbers that are not finite, are told clearly."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from accelerate.hooks import CpuOffload, add_hook_to_module
+from diffusers import DiffusionPipeline, HeunDiscreteScheduler, StableDiffusionImg2ImgPipeline
+from helpers.brightness import Brightness
+from helpers.guided import PROMPT, made, prepared, same
+from helpers.tiny_pipelines import build, unet
+from torch import Tensor
+
+from stablepref.integrations.guidance import RewardGuidance
+from stablepref.integrations.reward import DifferentiableReward
+
+
+def test_a_decoder_that_overflows_is_told() -> None:
+    pipe, arguments = prepared("sd")
+    pipe.to(torch.float16)
+    pipe.vae.register_to_config(force_upcast=False)
+    with torch.no_grad():
+        pipe.vae.decoder.conv_out.weight.mul_(60000)
+    guidance = RewardGuidance(pipe, PROMPT, Brightness(), scale=0.1)
+    with pytest.raises(ValueError, match=r"guidance after step 1 of 4: .*infinite.*bfloat16"):
+        made(pipe, arguments, **guidance.arguments)
+
+
+def test_a_gradient_that_is_not_finite_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, arguments = prepared("sd")
+    match = Brightness.match
+
+    def kinked(self: Brightness, *features: Tensor) -> Tensor:
+        scores = match(self, *features)
+        return (scores - scores.detach()).sqrt()  # 0, with a slope that is infinite
+
+    monkeypatch.setattr(Brightness, "match", kinked)
+    guidance = RewardGuidance(pipe, PROMPT, Brightness(), scale=0.1)
+    with pytest.raises(ValueError, match=r"step 1 of 4: the reward's gradient is not finite in f"):
+        made(pipe, arguments, **guidance.arguments)
+
+
+def test_a_reward_without_slope_is_told() -> None:
+    pipe, arguments = prepared("sd")
+    plain = made(pipe, arguments, prompt=[PROMPT])
+    guidance = RewardGuidance(pipe, PROMPT, Brightness(0.0), scale=0.1)
+    with pytest.warns(UserWarning, match="reward of 1 of 1 pictures has no gradient after step 1"):
+        assert same(made(pipe, arguments, **guidance.arguments), plain)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"scale": -1.0}, ValueError, "scale must be a number from 0, got -1.0"),
+        ({"scale": float("nan")}, ValueError, "scale must be a number from 0, got nan"),
+        ({"steps": (0.5, 0.2)}, ValueError, r"two shares in order.*got \(0.5, 0.2\)"),
+        ({"steps": (2, 8)}, ValueError, "two shares in order"),
+        ({"views": -1}, ValueError, "views must be 0 or more"),
+        ({"reduce": "max"}, ValueError, "reduce must be"),
+        ({"prompt": ""}, ValueError, "prompt 0 is empty"),
+        ({"scorer": "no-such-model"}, ValueError, "unknown model"),
+        ({"pipe": "sd"}, TypeError, "pipe is a str; expected a diffusers"),
+        (
+            {"scorer": DifferentiableReward(Brightness())},
+            TypeError,
+            "scorer is a DifferentiableReward; pass its scorer",
+        ),
+    ],
+)
+def test_wrong_arguments(change: dict[str, object], error: type[Exception], says: str) -> None:
+    call = {"pipe": build("sd")[0], "prompt": PROMPT, "scorer": Brightness(), "scale": 0.1}
+    with pytest.raises(error, match=says):
+        RewardGuidance(**{**call, **change})  # type: ignore[arg-type] # wrong ones
+
+
+def heun(pipe: DiffusionPipeline) -> None:
+    pipe.scheduler = HeunDiscreteScheduler.from_config(pipe.scheduler.config)
+
+
+def adapted(pipe: DiffusionPipeline) -> None:
+    pipe.unet.encoder_hid_proj = torch.nn.Identity()
+
+
+def consistency(pipe: DiffusionPipeline) -> None:
+    pipe.unet = unet(cross_attention_dim=32, time_cond_proj_dim=8)
+
+
+def offloaded(pipe: DiffusionPipeline) -> None:
+    add_hook_to_module(pipe.unet, CpuOffload("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (heun, "guidance is for .*this is StableDiffusionPipeline with HeunDiscreteScheduler"),
+        (lambda pipe: setattr(pipe, "vae", None), "has no VAE: pictures are scored"),
+        (adapted, "does not go with an IP-Adapter"),
+        (consistency, "does not go with an embedded guidance scale"),
+        (lambda p: p.scheduler.register_to_config(thresholding=True), "go with thresholding"),
+        (offloaded, "the pipeline's unet is offloaded"),
+    ],
+)
+def test_unsupported_pipelines_are_refused_before_sampling(
+    change: Callable[[DiffusionPipeline], None], says: str
+) -> None:
+    pipe, _ = build("sd")
+    change(pipe)
+    with pytest.raises(ValueError, match=says):
+        RewardGuidance(pipe, PROMPT, Brightness(), scale=0.1)
+
+
+def test_other_pipelines_are_refused() -> None:
+    for kind in ("flux", "pixart", "sana"):
+        with pytest.raises(ValueError, match=r"guidance is for StableDiffusionPipeline, .*this is"):
+            RewardGuidance(build(kind)[0], PROMPT, Brightness(), scale=0.1)
+    pipe, _ = build("sd")
+    parts = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
+    with pytest.raises(ValueError, match="this is StableDiffusionImg2ImgPipeline"):
+        RewardGuidance(parts, PROMPT, Brightness(), scale=0.1)
+
+
+def test_wrong_calls_are_told_at_the_first_step() -> None:
+    pipe, arguments = prepared("sd")
+    guidance = RewardGuidance(pipe, [PROMPT, "a dog"], Brightness(), scale=0.1, steps=(0.9, 1))
+    with pytest.raises(ValueError, match=r"none of the 4 steps is guided: steps=\(0.9, 1\)"):
+        made(pipe, arguments, **guidance.arguments)
+    guidance = RewardGuidance(pipe, [PROMPT, "a dog"], Brightness(), scale=0.1)
+    with pytest.raises(ValueError, match=r"needs prompt_embeds: call pipe\(\*\*guidance.arguments"):
+        made(pipe, arguments, prompt=PROMPT, callback_on_step_end=guidance)
+    with pytest.raises(ValueError, match="makes 1 pictures and guidance has 2 prompts"):
+        made(pipe, arguments, **{**guidance.arguments, "prompt": PROMPT})
+    other, _ = prepared("sd")
+    with pytest.raises(ValueError, match="made for another StableDiffusionPipeline"):
+        made(other, arguments, **guidance.arguments)
+    heun(pipe)
+    with pytest.raises(ValueError, match="with HeunDiscreteScheduler"):
+        made(pipe, arguments, **guidance.arguments)

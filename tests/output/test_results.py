@@ -1,0 +1,156 @@
+"""Result files: complete or resumable, never half."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stablepref.output.partial import ResumeError
+from stablepref.output.results import ResultsFile, write_rows
+from stablepref.scoring.manifest import Item
+
+SETTINGS = {"model": "tiny", "views": 0}
+ROWS: list[dict[str, object]] = [
+    {"index": i, "image": f"{i}.png", "prompt": "a, 'cat'\n", "score": i / 3, "error": None}
+    for i in range(3)
+]
+
+
+def items(count: int = 3) -> Iterator[Item]:
+    return (Item(f"{i}.png", None, "a, 'cat'\n") for i in range(count))
+
+
+def written(path: Path, rows: list[dict[str, object]]) -> None:
+    file = ResultsFile(path)
+    file.resume(SETTINGS, items())
+    with file.writing() as write:
+        for row in rows:
+            write(row)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".JSON"])
+def test_every_format_holds_the_rows(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"out{suffix}"
+    path.write_text("an older file")
+    written(path, ROWS)
+    text = path.read_text()
+    if suffix == ".jsonl":
+        assert [json.loads(line) for line in text.splitlines()] == ROWS
+    elif suffix == ".csv":
+        with path.open(newline="") as file:
+            read = list(csv.DictReader(file))
+        assert [row["prompt"] for row in read] == ["a, 'cat'\n"] * 3
+        assert [float(row["score"]) for row in read] == [0, 1 / 3, 2 / 3]
+        assert [row["error"] for row in read] == [""] * 3
+    else:
+        assert json.loads(text) == ROWS
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv"])
+def test_no_rows_are_valid_too(suffix: str) -> None:
+    file = io.StringIO()
+    write_rows([], file, suffix)
+    assert file.getvalue() == ("[]\n" if suffix == ".json" else "")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv"])
+def test_rows_are_written_as_they_come(suffix: str) -> None:
+    file = io.StringIO()
+
+    def rows() -> Iterator[dict[str, object]]:
+        for row in ROWS:
+            yield row
+            assert str(row["image"]) in file.getvalue()
+
+    write_rows(rows(), file, suffix)
+
+
+def test_rows_are_on_disk_at_once_and_an_error_keeps_them(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text("an older file")
+    file = ResultsFile(path)
+    assert file.resume(SETTINGS, items()) == (0, 0)
+
+    def interrupted() -> None:
+        with file.writing() as write:
+            write(ROWS[0])
+            assert "0.png" in (tmp_path / "out.jsonl.partial").read_text()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "an older file"
+    again = ResultsFile(path)
+    left = items()
+    assert again.resume(SETTINGS, left) == (1, 0)
+    assert next(left).name == "1.png"
+    with again.writing() as write:
+        write(ROWS[1])
+    assert [json.loads(line) for line in path.read_text().splitlines()] == ROWS[:2]
+
+
+def test_rows_with_errors_are_counted(tmp_path: Path) -> None:
+    partial = tmp_path / "out.jsonl.partial"
+    bad = ROWS[1] | {"score": None, "error": "no such file"}
+    lines = [{"settings": SETTINGS}, ROWS[0], bad]
+    partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert ResultsFile(tmp_path / "out.jsonl").resume(SETTINGS, items()) == (2, 1)
+
+
+@pytest.mark.parametrize("cut", [0, 5, 40])
+def test_half_a_line_is_cut_off(cut: int, tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    lines = [json.dumps({"settings": SETTINGS}), *map(json.dumps, ROWS)]
+    (tmp_path / "out.jsonl.partial").write_text("\n".join(lines[:3]) + "\n" + lines[3][:cut])
+    file = ResultsFile(path)
+    assert file.resume(SETTINGS, items()) == (2, 0)
+    with file.writing() as write:
+        write(ROWS[2])
+    assert [json.loads(line) for line in path.read_text().splitlines()] == ROWS
+
+
+@pytest.mark.parametrize("begun", ["", '{"settings": {"mo'])
+def test_half_a_header_starts_anew(begun: str, tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl.partial").write_text(begun)
+    written(tmp_path / "out.jsonl", ROWS[:1])
+    assert json.loads((tmp_path / "out.jsonl").read_text()) == ROWS[0]
+
+
+def test_other_settings_other_inputs_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    file = ResultsFile(tmp_path / "out.jsonl")
+    partial = tmp_path / "out.jsonl.partial"
+    lines = [json.dumps({"settings": SETTINGS}), json.dumps(ROWS[0])]
+    partial.write_text("\n".join(lines) + "\n")
+    for settings, given, says in (
+        ({"model": "other"}, items(), "was made with"),
+        (SETTINGS, iter([Item("9.png", None, "a, 'cat'\n")]), r"0\.png.*now the image '9\.png'"),
+        (
+            SETTINGS,
+            iter([Item("0.png", None, "a dog")]),
+            "now the image '0.png' with the prompt 'a dog'",
+        ),
+        (SETTINGS, items(0), "more results than the 0 there are now"),
+    ):
+        with pytest.raises(ResumeError, match=says):
+            file.resume(settings, given)
+    for text, says in (
+        ("hello\n", "damaged in line 1"),
+        ("[]\n", "no partial file"),
+        ("{}\n", "was made with None"),
+        (lines[0] + "\n\0\0\n", "damaged in line 2"),
+    ):
+        partial.write_text(text)
+        with pytest.raises(ResumeError, match=says):
+            file.resume(SETTINGS, items())
+        assert partial.read_text() == text
+
+
+def test_wrong_suffix_and_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\.jsonl, \.json, \.csv"):
+        ResultsFile(tmp_path / "out.txt")
+    with pytest.raises(ValueError, match="there is no folder"):
+        ResultsFile(tmp_path / "none" / "out.csv")

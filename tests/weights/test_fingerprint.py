@@ -1,0 +1,58 @@
+"""Two scorers are told apart by their weights, not by their names or places."""
+
+import copy
+
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+from helpers.tiny import tiny_clip
+
+from stablepref.weights.fingerprint import part_digests, scheduler_digest, weights_digest
+
+
+def test_equal_weights_are_equal_wherever_they_are() -> None:
+    scorer = tiny_clip()
+    digest = weights_digest(scorer)
+    assert weights_digest(tiny_clip(name="other")) == digest
+    assert weights_digest(copy.deepcopy(scorer)) == digest
+
+
+def test_every_weight_counts() -> None:
+    digests = set()
+    for number, _ in enumerate(tiny_clip().parameters()):
+        scorer = tiny_clip()
+        with torch.no_grad():
+            list(scorer.parameters())[number].add_(0.125)
+        digests.add(weights_digest(scorer))
+    assert len(digests | {weights_digest(tiny_clip())}) == number + 2
+
+
+def test_parts_are_told_apart_and_what_has_no_weights_is_left_out() -> None:
+    parts = {"vae": torch.nn.Linear(2, 2), "scheduler": object(), "unet": torch.nn.Linear(2, 3)}
+    digests = part_digests(parts)
+    assert list(digests) == ["unet", "vae"]
+    assert digests["vae"] == weights_digest(parts["vae"])  # type: ignore[arg-type] # a module
+
+
+def test_weights_out_of_reach_count_by_name_and_shape() -> None:
+    with torch.device("meta"):
+        two, three = torch.nn.Linear(2, 2), torch.nn.Linear(2, 3)
+    assert weights_digest(two) != weights_digest(three)
+    assert weights_digest(two) == weights_digest(torch.nn.Linear(2, 2, device="meta"))
+
+
+def test_schedulers_are_told_apart_by_their_settings() -> None:
+    digests = {
+        scheduler_digest(one)
+        for one in (
+            DDIMScheduler(),
+            DDIMScheduler(prediction_type="v_prediction"),
+            DDIMScheduler(beta_schedule="scaled_linear"),
+            DDPMScheduler(),
+            None,
+        )
+    }
+    assert len(digests) == 5
+    assert scheduler_digest(DDIMScheduler()) in digests
+    older = DDIMScheduler()
+    older.register_to_config(_diffusers_version="0.1")
+    assert scheduler_digest(older) in digests
