@@ -108,7 +108,7 @@ class RewardMonitor:
             ValueError: There are fewer than two images, or other numbers of images and prompts.
         """
         prompts = check_prompts(prompts, count=len(images))
-        if len(prompts) < 2:  # noqa: PLR2004 - two make a pair
+        if len(prompts) < 2:
             msg = f"got {len(prompts)} image; a report needs at least two"
             raise ValueError(msg)
         rows = torch.tensor(

@@ -71,7 +71,7 @@ def _made(request: Request) -> PaperTable:
         return _table6(request)
     picture = Path() if request.out is None else request.out / f"{request.name}.png"
     if request.name == "figure4":
-        from ..paper.figure4 import figure4  # noqa: PLC0415 (its own needs)
+        from ..paper.figure4 import figure4
 
         return figure4(picture=picture)
     return _figure5(request, picture) if request.name == "figure5" else _figure6(request, picture)
@@ -80,8 +80,8 @@ def _made(request: Request) -> PaperTable:
 def _agreement(request: Request) -> PaperTable:
     """Tables 1 to 5."""
     # These bring what only they need.
-    from ..paper.ablations import Ablations  # noqa: PLC0415
-    from ..paper.agreement import agreement_table  # noqa: PLC0415
+    from ..paper.ablations import Ablations
+    from ..paper.agreement import agreement_table
 
     layout = LAYOUTS[request.name]
     ablations = None if request.ablations is None else Ablations(request.ablations)
@@ -121,7 +121,7 @@ def _split(request: Request, dataset: str) -> Split | str:
 
 
 def _table6(request: Request) -> PaperTable:
-    from ..paper.table6 import NEEDS, table6  # noqa: PLC0415 (its own needs)
+    from ..paper.table6 import NEEDS, table6
 
     _tell(request.name, NEEDS)
     scorer = request.scorer[0] if request.scorer else None
@@ -136,7 +136,7 @@ def _table6(request: Request) -> PaperTable:
 
 
 def _figure5(request: Request, picture: Path) -> PaperTable:
-    from ..paper.figure5 import NEEDS, figure5  # noqa: PLC0415 (its own needs)
+    from ..paper.figure5 import NEEDS, figure5
 
     _tell(request.name, NEEDS)
     if request.run:
@@ -147,7 +147,7 @@ def _figure5(request: Request, picture: Path) -> PaperTable:
 
 
 def _figure6(request: Request, picture: Path) -> PaperTable:
-    from ..paper.figure6 import NEEDS, figure6  # noqa: PLC0415 (its own needs)
+    from ..paper.figure6 import NEEDS, figure6
 
     _tell(request.name, NEEDS)
     shown = request.size or SHOWN

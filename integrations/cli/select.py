@@ -96,7 +96,7 @@ def load_pipeline(name: str, *, dtype: str | None, device: torch.device) -> Pipe
         ValueError: `dtype` is no number type.
     """
     try:
-        from diffusers import DiffusionPipeline  # noqa: PLC0415 - an extra
+        from diffusers import DiffusionPipeline
     except ImportError as error:
         msg = f"this needs diffusers: pip install 'stablepref[diffusers]' ({error})"
         raise ImportError(msg) from error

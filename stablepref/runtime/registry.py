@@ -51,6 +51,7 @@ class Registry(Generic[T]):
         self._registered.pop(name, None)
 
     def __contains__(self, name: object) -> bool:
+        """Whether something has this name; nothing is loaded for it."""
         return name in self.builtin or name in self._registered or name in self._installed()
 
     def __iter__(self) -> Iterator[str]:

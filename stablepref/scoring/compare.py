@@ -88,7 +88,7 @@ def compare(scorer: Scorer, a: object, b: object, prompt: str, *, views: int = 0
     """
     _require_one(prompt)
     results = list(stream(scorer, [a, b], prompt, views=views or TIE_VIEWS, on_error="raise"))
-    if len(results) != 2:  # noqa: PLR2004
+    if len(results) != 2:
         msg = f"compare takes one image for a and one for b, got {len(results)} images in all"
         raise ValueError(msg)
     first, second = ((r.score if views else r.view_scores[0]) for r in results)

@@ -1,3 +1,5 @@
+"""The registry of named things, with a package from outside that is installed for a test."""
+
 from pathlib import Path
 
 import pytest

@@ -82,7 +82,7 @@ def test_defaults_are_the_laboratorys_and_the_pages() -> None:
 
 
 def test_the_page_tells_the_fine_tuning_as_the_code_has_it() -> None:
-    from stablepref.benchmarks.demo.finetune import PAIRS, short_config  # noqa: PLC0415 (heavy)
+    from stablepref.benchmarks.demo.finetune import PAIRS, short_config
 
     config = short_config(steps=25, guidance=4.0, seed=0)
     assert isinstance(config, FinetuneConfig)
