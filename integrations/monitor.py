@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stablepref.images.images import iter_sources
+from stablepref.images.sources import iter_sources
 from stablepref.scoring.batching import BatchLimit, computed_rows
 from stablepref.scoring.prompts import check_prompts
 from stablepref.scoring.stream import encode_prepared

@@ -6,7 +6,7 @@ from .evaluation.correlations import Correlation as Correlation
 from .evaluation.correlations import correlation as correlation
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.report import EvaluationReport as EvaluationReport
-from .images.images import ImageError as ImageError
+from .images.sources import ImageError as ImageError
 from .recipes import TrainConfig as TrainConfig
 from .recipes import recipe as recipe
 from .scorer import Scorer as Scorer

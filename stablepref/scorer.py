@@ -167,7 +167,7 @@ class Scorer(
         """Score one or many images against one prompt, or one prompt each.
 
         Args:
-            images: Anything that holds images: see `stablepref.images.images`.
+            images: Anything that holds images: see `stablepref.images`.
             prompt: One string for all images, or one for each.
             batch_size: Images encoded at once; None chooses. Halved when memory runs out.
             on_error: "raise" stops at the first bad image, with the scores so far in the error's

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 import stablepref
-from stablepref.images.images import to_rgb
+from stablepref.images.rgb import to_rgb
 from stablepref.images.sources import shorten
 from stablepref.models.modelnames import check_model, model_name
 from stablepref.weights.fingerprint import weights_digest

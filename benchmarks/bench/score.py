@@ -5,8 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-from stablepref.images.images import ImageError, Source, decode
-from stablepref.images.sources import shorten
+from stablepref.images.decoding import decode
+from stablepref.images.sources import ImageError, Source, shorten
 from stablepref.output.progress import progress_bar
 from stablepref.scoring.batching import WORKERS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stablepref.images.images import Source
+from stablepref.images.sources import Source
 from stablepref.integrations.best_of_n.selection import SHOWN
 from stablepref.output.pages import SMALL, Thumbnail, write_template
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Final, final
 import numpy as np
 from PIL import Image
 
-from stablepref.images.images import Source, decode, to_rgb
+from stablepref.images.decoding import decode
+from stablepref.images.rgb import to_rgb
+from stablepref.images.sources import Source
 from stablepref.output.figures import save_figure
 
 from ..bench.report.pictures import run_pictures

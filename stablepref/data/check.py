@@ -18,7 +18,8 @@ from PIL import Image
 from stablepref.data.groups import RankedGroup
 from stablepref.data.read import read_groups
 from stablepref.data.report import DataReport, ImageProblem, SharedImage, SplitReport
-from stablepref.images.images import ImageError, Source, decode
+from stablepref.images.decoding import decode
+from stablepref.images.sources import ImageError, Source
 from stablepref.output.progress import progress_bar
 
 _GROUPS_AT_ONCE = 64

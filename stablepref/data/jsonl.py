@@ -134,7 +134,7 @@ def require_keys(row: Mapping[str, Any], *keys: str) -> None:
 
 
 def resolve_image(value: object, folder: Path | None) -> object:
-    """Turn an image as a row holds it into one that `stablepref.images.images` accepts.
+    """Turn an image as a row holds it into one that `stablepref.images` accepts.
 
     Args:
         value: A path, a URL, bytes, the ``{"bytes", "path"}`` of the `datasets` library, or an

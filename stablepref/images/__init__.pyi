@@ -1,4 +1,4 @@
-from .images import decode as decode
+from .decoding import decode as decode
 from .rgb import over_white as over_white
 from .rgb import to_rgb as to_rgb
 from .sources import ImageError as ImageError

@@ -1,19 +1,42 @@
-"""Encoded images (files, bytes, open files, PIL's lazy images) to RGB, and what can be wrong."""
+"""Any image a user holds to RGB pixels; every rejection is an `ImageError`.
+
+`stablepref.images.sources.iter_sources` turns whatever was passed into a flat, lazy sequence of
+`Source`, and `decode` turns one of them into pixels. Both may be called from any thread.
+"""
 
 import io
-from collections.abc import Callable
+import os
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from stablepref.images.arrays import from_array, from_tensor
+from stablepref.images.paths import decoded_formats, package_for
 from stablepref.images.rgb import to_rgb
-from stablepref.images.sources import UnusableImageError
+from stablepref.images.sources import (
+    ImageError,
+    Source,
+    UnusableImageError,
+    is_tensor,
+    is_url,
+    shorten,
+)
+from stablepref.images.web import fetch
+
+if TYPE_CHECKING:
+    import torch
 
 # One PIL image or file object may be in a list twice and reach two threads at once, and both have
 # a position in a file. Locks chosen by identity let different objects pass side by side.
 _LOCKS = tuple(Lock() for _ in range(64))
+
+# Reading these may never end.
+_NO_FILES = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
 
 _HEAD = 64
 _KNOWN_OTHERS = (
@@ -23,7 +46,92 @@ _KNOWN_OTHERS = (
     (b"<!doctype html", "a web page in place of an image"),
     (b"<html", "a web page in place of an image"),
     (b"%pdf", "a PDF: render its page to PNG first"),
+    (b"%!ps", "an EPS or PostScript drawing: render it to PNG first"),
 )
+# Where a file of a format begins with what, by a suffix of the format: ISO/IEC 23008-12 for HEIC,
+# ISO/IEC 18181-2 for JPEG XL.
+_PLUGIN_STARTS = {
+    ".heic": ((4, b"ftypheic"), (4, b"ftypheix"), (4, b"ftypmif1")),
+    ".jxl": ((0, b"\xff\x0a"), (0, b"\0\0\0\x0cJXL \r\n\x87\n")),
+    ".avif": ((4, b"ftypavif"), (4, b"ftypavis")),
+}
+
+
+def decode(source: Source) -> "Image.Image | torch.Tensor":
+    """Turn one source into pixels.
+
+    Safe to call from several threads at once.
+
+    Args:
+        source: one item of `iter_sources`.
+
+    Returns:
+        For paths, URLs, bytes, file objects, PIL images, uint8 arrays and uint8 tensors: an
+        upright, opaque PIL image in mode RGB. A PIL image that is that already is returned itself,
+        not copied; it must not be modified. For float arrays and tensors: a float32 tensor
+        (3, H, W) in [0, 1], on the device that the tensor was on.
+
+    Raises:
+        ImageError: the image cannot be used; the message names it by index and path and says what
+            came, what was expected and what to do.
+    """
+    try:
+        return _decode(source.value)
+    except UnusableImageError as error:
+        raise ImageError(source.index, source.name, str(error)) from error
+
+
+def _decode(value: object) -> "Image.Image | torch.Tensor":
+    pixels: Image.Image | torch.Tensor
+    if isinstance(value, UnusableImageError):
+        raise value
+    if is_tensor(value):
+        pixels = from_tensor(cast("torch.Tensor", value))
+    elif isinstance(value, np.ndarray):
+        pixels = from_array(value)
+    elif isinstance(value, Image.Image):
+        pixels = open_picture(value)
+    elif isinstance(value, str) and is_url(value):
+        pixels = open_bytes(fetch(value))
+    elif isinstance(value, str | os.PathLike):
+        pixels = open_path(os.fsdecode(value))
+    elif isinstance(value, bytes | bytearray | memoryview):
+        pixels = open_bytes(value)
+    elif isinstance(value, Mapping):
+        pixels = _decode(_of_row(value))
+    elif hasattr(value, "read"):
+        pixels = open_bytes(read_file(cast("BinaryIO", value)))
+    else:
+        raise UnusableImageError(_unsupported(value))
+    return pixels
+
+
+def _of_row(row: Mapping[object, object]) -> object:
+    """Bytes, or else the path, of a row of an image column of Hugging Face datasets."""
+    data, path = row.get("bytes"), row.get("path")
+    if isinstance(data, bytes | bytearray | memoryview):
+        return data
+    if data is None and isinstance(path, str | os.PathLike) and str(path):
+        return path
+    keys = ", ".join(repr(key) for key in row)
+    message = (
+        'a dictionary must be an undecoded image {"bytes": ..., "path": ...} with bytes or a '
+        f"path; got the keys {keys or 'of an empty one'}"
+    )
+    raise UnusableImageError(shorten(message))
+
+
+def _unsupported(value: object) -> str:
+    name = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    advice = ""
+    if isinstance(value, set | frozenset):
+        advice = "; a set has no order: pass a list"
+    elif isinstance(value, int | float | complex):
+        advice = "; are these pixels? Make them a numpy array: np.asarray(pixels)"
+    return (
+        "an image may be a path, folder, glob pattern, http(s) URL, PIL image, bytes, binary file, "
+        f"numpy array or torch tensor, or a list or generator of these; got {name}{advice}"
+    )
 
 
 def open_path(path: str) -> Image.Image:
@@ -40,6 +148,9 @@ def open_path(path: str) -> Image.Image:
             large.
     """
     try:
+        if stat.S_IFMT(Path(path).stat().st_mode) in _NO_FILES:
+            message = "it is a pipe, a socket or a device; expected a file"
+            raise UnusableImageError(message)
         # Buffered as Pillow itself opens it; opened here so that a missing file is told apart from
         # an image that is wrong inside.
         with Path(path).open("rb") as file:
@@ -98,12 +209,12 @@ def read_file(file: BinaryIO) -> bytes:
 
 
 def _open(file: BinaryIO) -> Image.Image:
-    # All plugins before any thread looks for one: Image.open loads them on demand, and one that
-    # another thread registers between its two looks at the list would never be tried.
-    Image.init()
+    # The formats are listed, and thereby loaded, before any thread looks for one; EPS is not among
+    # them, under whatever name, since Pillow would start Ghostscript for it.
+    formats = decoded_formats()
 
     def read() -> Image.Image:
-        with Image.open(file) as image:
+        with Image.open(file, formats=formats) as image:
             if isinstance(file, io.BufferedReader):
                 image.filename = str(file.name)  # for messages
             return to_rgb(image)
@@ -141,6 +252,8 @@ def _not_an_image(file: BinaryIO) -> str:
     for start, meaning in _KNOWN_OTHERS:
         if head.lstrip().lower().startswith(start):
             return f"it is not an image but {meaning}"
-    if head[4:12] in {b"ftypheic", b"ftypheix", b"ftypmif1"}:
-        return "it is a HEIC image: install pillow-heif and call register_heif_opener() first"
+    for suffix, starts in _PLUGIN_STARTS.items():
+        package = package_for(suffix)
+        if package and any(head.startswith(start, place) for place, start in starts):
+            return f"it is a {suffix[1:].upper()} image: pip install {package} to read it"
     return f"it is not an image that Pillow can read, or cut off at once; it begins {head[:16]!r}"

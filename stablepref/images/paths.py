@@ -1,17 +1,116 @@
-"""Image files that a path, a folder or a glob pattern stands for, in natural order."""
+"""Which files are images, and which of them a path, a folder or a glob pattern stands for."""
 
+import logging
 import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import cache
 from glob import has_magic, iglob
+from importlib import import_module
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from PIL import Image
 
-# Pillow recognises these but does not decode them by itself: containers of other data (weather,
-# HDF5, video) and vector drawings that need Windows or Ghostscript.
-_NOT_DECODED = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EPS"})
+log = logging.getLogger(__name__)
 
-_NUMBER = re.compile(r"([0-9]+)")
+# Pillow recognises these but does not decode them by itself: containers of other data (weather,
+# HDF5, video), and drawings that start another program (Ghostscript) or need Windows.
+_NOT_DECODED: Final = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EPS"})
+
+_NUMBER: Final = re.compile(r"([0-9]+)")
+
+
+class Plugin(NamedTuple):
+    """A package that teaches Pillow another format.
+
+    Attributes:
+        module: What is imported of it.
+        register: The function of the module that registers the format; empty where importing does.
+        suffixes: Of the files that need it.
+    """
+
+    module: str
+    register: str
+    suffixes: frozenset[str]
+
+
+PLUGINS: Final[Mapping[str, Plugin]] = {
+    "pillow-heif": Plugin(
+        "pillow_heif", "register_heif_opener", frozenset({".heic", ".heif", ".hif"})
+    ),
+    "pillow-jxl-plugin": Plugin("pillow_jxl", "", frozenset({".jxl"})),
+    "pillow-avif-plugin": Plugin("pillow_avif", "", frozenset({".avif", ".avifs"})),
+}
+"""Plugins by the package that brings them; those that are installed are registered."""
+
+# What people keep beside images: captions, metadata, manifests. No one takes them for images.
+_COMPANIONS: Final = frozenset(
+    {".csv", ".html", ".json", ".jsonl", ".log", ".md", ".ndjson", ".parquet", ".toml", ".tsv"}
+    | {".txt", ".xml", ".yaml", ".yml"}
+)
+
+
+def decoded_formats() -> list[str]:
+    """Pillow's names of the formats that are decoded, in the order in which they are tried."""
+    _register_plugins()
+    return [name for name in Image.ID if name not in _NOT_DECODED]
+
+
+def image_suffixes() -> frozenset[str]:
+    """Suffixes of image files, in lower case and with the dot: of all formats that are decoded."""
+    formats = set(decoded_formats())
+    known = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, name in known if name in formats)
+
+
+def image_files(paths: Iterable[Path], *, where: object) -> list[Path]:
+    """Those of some files that are images by their suffix; hidden files are never among them.
+
+    Whatever else is there is counted and named: in a warning, or in the log where only captions and
+    the like lie beside the images.
+
+    Args:
+        paths: Files; what is not a file is left out.
+        where: The folder or pattern, for the warning.
+
+    Returns:
+        The images, sorted naturally (2 before 10).
+    """
+    suffixes = image_suffixes()
+    images: list[Path] = []
+    others: list[Path] = []
+    for path in paths:
+        if not path.name.startswith(".") and path.is_file():
+            (images if path.suffix.lower() in suffixes else others).append(path)
+    if others:
+        message = f"{where}: skipped {named_by_suffix(others)}"
+        if all(path.suffix.lower() in _COMPANIONS for path in others):
+            log.info("%s", message)
+        else:
+            warnings.warn(message, stacklevel=2)
+    return sorted(images, key=natural_key)
+
+
+def named_by_suffix(paths: Iterable[Path]) -> str:
+    """How many files of each suffix there are, and the package that would read them."""
+    counts = Counter(path.suffix.lower() or path.name for path in paths)
+    named = []
+    for suffix, count in sorted(counts.items()):
+        package = package_for(suffix)
+        hint = f" (pip install {package} to read them)" if package else ""
+        named.append(f"{count} {suffix}{hint}")
+    return f"{counts.total()} file(s) that are not images: {', '.join(named)}"
+
+
+def package_for(suffix: str) -> str | None:
+    """The package that a file of this suffix needs; None where none is known or none is missing."""
+    if suffix not in image_suffixes():
+        for package, plugin in PLUGINS.items():
+            if suffix in plugin.suffixes:
+                return package
+    return None
 
 
 def expand_path(text: str) -> list[Path]:
@@ -44,15 +143,6 @@ def expand_path(text: str) -> list[Path]:
     return [path]
 
 
-@cache
-def image_suffixes() -> frozenset[str]:
-    """Lower-case file suffixes, with the dot, of the formats that the installed Pillow decodes."""
-    known = Image.registered_extensions().items()
-    return frozenset(
-        suffix for suffix, name in known if name in Image.OPEN and name not in _NOT_DECODED
-    )
-
-
 def natural_key(path: Path) -> tuple[list[list[str | int]], str]:
     """Sort key under which numbers in names count as numbers, and upper and lower case mix."""
     parts: list[list[str | int]] = [
@@ -65,6 +155,21 @@ def natural_key(path: Path) -> tuple[list[list[str | int]], str]:
     return parts, str(path)
 
 
+@cache
+def _register_plugins() -> None:
+    """Let Pillow know all of its own formats and those of the installed plugins."""
+    Image.init()
+    for package, plugin in PLUGINS.items():
+        try:
+            module = import_module(plugin.module)
+            if plugin.register:
+                getattr(module, plugin.register)()
+        except ModuleNotFoundError:
+            continue
+        except Exception as error:  # whatever the plugin's own code raises
+            warnings.warn(f"the installed {package} cannot be used: {error!r}", stacklevel=2)
+
+
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
@@ -72,23 +177,15 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in image_suffixes()
-
-
 def _list_folder(folder: Path) -> list[Path]:
-    files = [
-        path
-        for path in folder.iterdir()
-        if _is_image(path) and not path.name.startswith(".") and path.is_file()
-    ]
+    files = image_files(folder.iterdir(), where=folder)
     if not files:
         message = (
             "the folder has no file with an image suffix (.png, .jpg, .webp, ...); for the "
             f"folders inside it pass the pattern {str(folder / '**' / '*')!r}"
         )
         raise ValueError(message)
-    return sorted(files, key=natural_key)
+    return files
 
 
 def _match_pattern(pattern: str) -> list[Path]:
@@ -96,9 +193,12 @@ def _match_pattern(pattern: str) -> list[Path]:
     matches = map(Path, iglob(pattern, recursive=True))  # noqa: PTH207
     files = [path for path in matches if path.is_file()]
     suffix = Path(pattern).suffix
-    chosen = files if suffix and not has_magic(suffix) else [p for p in files if _is_image(p)]
+    if suffix and not has_magic(suffix):
+        chosen = sorted(files, key=natural_key)
+    else:
+        chosen = image_files(files, where=pattern)
     if not chosen:
         found = f"{len(files)} files, none of them with an image suffix" if files else "no file"
         message = f"the pattern matches {found} (working folder: {Path.cwd()})"
         raise ValueError(message)
-    return sorted(chosen, key=natural_key)
+    return chosen

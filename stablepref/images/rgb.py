@@ -4,7 +4,7 @@ import struct
 import warnings
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from stablepref.images.sources import UnusableImageError, describe
 
@@ -15,16 +15,6 @@ ROUNDING = 1e-4
 _SLIGHT, _STRONG = 0.1, 0.5
 _WHITE = 255
 _MAX_16_BIT = 65535
-# What undoes each orientation (Exif 2.32, tag 274 "Orientation"); 1 is upright.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -50,12 +40,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
         message = f"it has no pixels: width {image.width}, height {image.height}"
         raise UnusableImageError(message)
     image.load()
-    method = _UPRIGHT.get(_orientation(image))
+    orientation = _orientation(image)
     rgb = image if image.mode == "RGB" and not image.has_transparency_data else _convert(image)
-    if method is None:
+    if orientation == 1:
         return rgb
-    upright = rgb.transpose(method)
-    upright.info.clear()  # it would hand on the orientation that has just been applied
+    # Pillow writes the other tags anew when it turns an image, which fails where one of them is
+    # damaged: it is given the orientation alone.
+    tag = Image.Exif()
+    tag[ExifTags.Base.Orientation] = orientation
+    turned = rgb.copy()
+    turned.info = {"exif": tag.tobytes()}
+    upright = ImageOps.exif_transpose(turned)
+    upright.info.clear()
     return upright
 
 
@@ -123,14 +119,16 @@ def check_unit_range(low: float, high: float) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
+    """The orientation by Exif 2.32, tag 274: 1 is upright, 2 to 8 are turned or mirrored."""
     try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        found = int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (SyntaxError, ValueError, TypeError, LookupError, OSError, struct.error) as error:
         warnings.warn(
             f"{describe(image)}: its EXIF block cannot be read ({error}); taken as upright",
             stacklevel=2,
         )
         return 1
+    return found if found in range(2, 9) else 1
 
 
 def _convert(image: Image.Image) -> Image.Image:

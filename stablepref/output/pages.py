@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from stablepref.images.images import ImageError, Source, decode
-from stablepref.images.sources import describe
+from stablepref.images.decoding import decode
+from stablepref.images.sources import ImageError, Source, describe
 from stablepref.output.durable import replacing
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from PIL import Image
 from torch import Tensor
 
-from stablepref.images.images import ImageError, Source, decode
+from stablepref.images.decoding import decode
+from stablepref.images.sources import ImageError, Source
 from stablepref.runtime.inference import inference
 
 if TYPE_CHECKING:

@@ -73,7 +73,7 @@ def compare(scorer: Scorer, a: object, b: object, prompt: str, *, views: int = 0
 
     Args:
         scorer: The model that judges.
-        a: One image, in any form that `stablepref.images.images` knows.
+        a: One image, in any form that `stablepref.images` knows.
         b: The other.
         prompt: The prompt of both.
         views: With k > 0, margin and spread are those of the mean over the image and k weak views.

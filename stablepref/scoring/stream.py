@@ -12,7 +12,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from stablepref.augment.views import mentions_side, weak_view_boxes
-from stablepref.images.images import count_sources, iter_sources
+from stablepref.images.sources import count_sources, iter_sources
 from stablepref.output.progress import progress_bar
 from stablepref.scoring.batching import BatchLimit, Prepared, computed_rows, is_whole
 from stablepref.scoring.prompts import check_prompts, pair_prompts

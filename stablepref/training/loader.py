@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from stablepref.augment.views import weak_view_boxes
-from stablepref.images.images import ImageError, Source, decode
+from stablepref.images.decoding import decode
+from stablepref.images.sources import ImageError, Source
 from stablepref.training.pairs import name_of
 
 if TYPE_CHECKING:

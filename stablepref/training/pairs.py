@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, cast, final
 import numpy as np
 import torch
 
-from stablepref.images.decode import read_file
+from stablepref.images.decoding import read_file
 from stablepref.images.sources import UnusableImageError, describe
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ import torch
 from helpers.commandline import COMMAND, run, write_manifest
 from helpers.tiny import tiny_clip
 
-from stablepref.images import images
+from stablepref.images.decoding import decode
+from stablepref.images.sources import Source
 from stablepref.scoring import batching as pipeline
 
 READ_AHEAD = 40  # rows that a run reads, in batches of 4, before it has results for them; plenty
@@ -107,9 +108,8 @@ def _content(path: Path) -> bytes:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the images that are decoded from now on."""
     names: list[str] = []
-    decode = images.decode
 
-    def counted(source: images.Source) -> object:
+    def counted(source: Source) -> object:
         names.append(source.name)
         return decode(source)
 

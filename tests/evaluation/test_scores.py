@@ -20,7 +20,8 @@ from stablepref.augment.perturbations import PERTURBATIONS, Perturbation
 from stablepref.data.groups import RankedGroup
 from stablepref.evaluation.groups import PendingGroup, ScoredGroup
 from stablepref.evaluation.scores import GroupScores
-from stablepref.images import images
+from stablepref.images.decoding import decode
+from stablepref.images.sources import Source
 from stablepref.models.blip import BLIPScorer, ImageRewardScorer
 from stablepref.scorer import Scorer
 from stablepref.scoring import batching as pipeline
@@ -50,9 +51,8 @@ def noise(count: int, seed: int = 0) -> list[Image.Image]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each image is decoded from now on."""
     names: Counter[str] = Counter()
-    decode = images.decode
 
-    def counted(source: images.Source) -> object:
+    def counted(source: Source) -> object:
         names[source.name] += 1
         return decode(source)
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from stablepref.images.images import ImageError, Source, decode, iter_sources
+from stablepref.images.decoding import decode
+from stablepref.images.sources import ImageError, Source, iter_sources
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
 ALPHA = np.random.default_rng(1).integers(0, 256, (6, 5, 1), dtype=np.uint8)
@@ -212,5 +213,14 @@ def test_names_need_no_torch() -> None:
         "import stablepref.scoring.prompts; "
         "assert [s.name for s in iter_sources(['a.png'])] == ['a.png']; "
         "assert 'PIL' in sys.modules and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_package_offers_the_function_whatever_was_imported_before() -> None:
+    """A module of the function's name would take its place in the package."""
+    program = (
+        "import stablepref.images.decoding; from stablepref.images import decode; "
+        "assert callable(decode), decode"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,6 +1,7 @@
 """Everything that can be wrong with one image: the error names it and says what to do."""
 
 import io
+import os
 import pickle
 import random
 import re
@@ -12,9 +13,11 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from stablepref.images.images import ImageError, Source, decode, iter_sources
-from stablepref.images.sources import shorten
+from stablepref.images.decoding import decode
+from stablepref.images.sources import ImageError, Source, iter_sources, shorten
 
+# A drawing that Pillow would hand to Ghostscript.
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 GOOD = Image.new("RGB", (8, 8), "red")
 FLOATS = np.full((8, 8, 3), 0.5)
 PLANES = torch.full((3, 8, 8), 0.5)
@@ -104,7 +107,9 @@ ARRAYS: dict[str, tuple[object, list[str]]] = {
     "web page": (b"\n<!DOCTYPE html><html>", ["web page"]),
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid", ["git lfs pull"]),
     "SVG": (b"<svg xmlns=''>", ["SVG", "render it"]),
-    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", ["pillow-heif"]),
+    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", ["HEIC", "pip install pillow-heif"]),
+    "JPEG XL": (b"\xff\x0a\xfa\x7f\x01\x90", ["JXL", "pip install pillow-jxl-plugin"]),
+    "EPS": (EPS, ["EPS or PostScript", "render it"]),
     "empty path": ("", ["path is empty"]),
     "bucket": ("s3://bucket/a.png", ["http:// and https://", "fsspec"]),
     "data": ("data:image/png;base64,AAAA", ["b64decode"]),
@@ -151,6 +156,24 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
     assert "matches 2 files, none" not in reason(str(tmp_path / "none*"))
     assert "matches 1 files, none of them with an image suffix" in reason(str(tmp_path / "not*"))
     assert "cannot be read" in reason({"path": str(tmp_path)})
+
+
+@pytest.mark.parametrize("name", ["a.eps", "a.png", "a.jpg"])
+def test_no_name_makes_a_drawing_start_another_program(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *given, **_: started.append(given))
+    (tmp_path / name).write_bytes(EPS)
+    assert "EPS or PostScript" in reason(tmp_path / name)
+    assert started == []
+
+
+def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    assert "a pipe, a socket or a device" in reason(tmp_path / "a.png")
+    assert "a pipe, a socket or a device" in reason("/dev/zero")
+    assert "no file with an image suffix" in reason(tmp_path)
 
 
 def test_the_path_is_named(tmp_path: Path) -> None:

@@ -7,16 +7,11 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from stablepref.images.images import (
-    ImageError,
-    Source,
-    UnusableImageError,
-    decode,
-    over_white,
-    to_rgb,
-)
+from stablepref.images.decoding import decode
+from stablepref.images.rgb import over_white, to_rgb
+from stablepref.images.sources import ImageError, Source, UnusableImageError
 
 
 def picture(value: object) -> Image.Image:
@@ -233,6 +228,18 @@ def test_orientation_is_applied_once(name: str, orientation: int) -> None:
     assert (np.asarray(image)[..., 0] // 40).tolist() == STORED[1]
     again = picture(image)
     assert np.array_equal(np.asarray(again), np.asarray(image))
+
+
+def test_orientation_is_applied_beside_a_tag_that_pillow_cannot_write() -> None:
+    """XResolution as a signed number (type 9), where the standard has a fraction."""
+    tags = [(0x0112, 3, 1, 6), (0x011A, 9, 1, 2**32 - 1)]
+    entries = b"".join(struct.pack("<HHLL", *tag) for tag in tags)
+    exif = b"Exif\0\0II*\0" + struct.pack("<LH", 8, len(tags)) + entries + bytes(4)
+    file = encoded(Image.fromarray(np.array(STORED[6], dtype=np.uint8) * 40), "PNG", exif=exif)
+    with Image.open(io.BytesIO(file)) as image, pytest.raises(struct.error):
+        ImageOps.exif_transpose(image)
+    upright = np.asarray(decode(Source(0, "turned", file)))[..., 0]
+    assert (upright == np.array([[1, 2, 3], [4, 5, 6]]) * 40).all()
 
 
 def test_broken_exif_is_told_and_taken_as_upright() -> None:

@@ -2,6 +2,11 @@
 
 import itertools
 import os
+import re
+import subprocess
+import sys
+import textwrap
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +17,15 @@ import pytest
 import torch
 from PIL import Image
 
-from stablepref.images.images import ImageError, Source, count_sources, decode, iter_sources
-from stablepref.images.sources import UnusableImageError
+from stablepref.images.decoding import decode
+from stablepref.images.paths import image_suffixes
+from stablepref.images.sources import (
+    ImageError,
+    Source,
+    UnusableImageError,
+    count_sources,
+    iter_sources,
+)
 
 
 @pytest.fixture
@@ -57,6 +69,57 @@ def test_patterns(folder: Path) -> None:
     assert bare(f"{folder}/**/*.png") == ["img2b.png", "img10.png", "z1.png"]
     assert bare(f"{folder}/**/*") == [*IN_ORDER, "z1.png"]
     assert count_sources(f"{folder}/img?*") == 3
+
+
+def test_every_suffix_that_pillow_decodes_is_an_image(tmp_path: Path) -> None:
+    suffixes = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".jp2"}
+    assert suffixes <= image_suffixes()
+    assert not {".eps", ".ps", ".pdf", ".mpg", ".h5", ".txt", ".json"} & image_suffixes()
+    for suffix in (".JFIF", ".avif"):
+        (tmp_path / f"a{suffix}").touch()
+    assert bare(tmp_path) == ["a.avif", "a.JFIF"]
+
+
+def test_what_is_skipped_in_a_folder_is_counted_and_named(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "phone.HEIC").touch()
+    told = r"skipped 5 file\(s\) that are not images: 1 \.h5, 1 \.heic \(pip install pillow-heif"
+    for images in (folder, f"{folder}/*"):
+        with pytest.warns(UserWarning, match=rf"{re.escape(str(images))}: {told}.* 1 noext$"):
+            names(images)
+    captions = tmp_path / "captions"
+    captions.mkdir()
+    for name in ("a.png", "a.txt", "b.txt"):
+        (captions / name).touch()
+    with warnings.catch_warnings(), caplog.at_level("INFO", "stablepref"):
+        warnings.simplefilter("error")
+        assert bare(captions) == ["a.png"]
+    assert "skipped 2 file(s) that are not images: 2 .txt" in caplog.text
+
+
+def test_installed_plugins_are_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own, whose Pillow knows no more than its own formats."""
+    code = """
+        from PIL import Image
+        def register_heif_opener():
+            Image.register_open("HEIF", Image.Image, lambda head: False)
+            Image.register_extension("HEIF", ".heic")
+    """
+    (tmp_path / "pillow_heif.py").write_text(textwrap.dedent(code))
+    (tmp_path / "pillow_jxl.py").write_text("raise RuntimeError('no libjxl')")
+    program = """
+        import warnings
+        from stablepref.images.paths import image_suffixes, package_for
+        with warnings.catch_warnings(record=True) as caught:
+            assert ".heic" in image_suffixes()
+        assert package_for(".heic") is None
+        assert package_for(".jxl") == "pillow-jxl-plugin"
+        (warning,) = caught
+        assert "pillow-jxl-plugin cannot be used: RuntimeError('no libjxl')" in str(warning.message)
+    """
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
 
 
 def test_relative_and_home_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

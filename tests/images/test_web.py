@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stablepref.images.images import ImageError, UnusableImageError, decode, iter_sources
+from stablepref.images.decoding import decode
+from stablepref.images.sources import ImageError, UnusableImageError, iter_sources
 from stablepref.images.web import fetch
 
 

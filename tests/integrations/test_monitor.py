@@ -8,7 +8,7 @@ from helpers.tiny import tiny_clip
 from PIL import Image
 from torch import Tensor
 
-from stablepref.images.images import ImageError
+from stablepref.images.sources import ImageError
 from stablepref.integrations.ensemble import Ensemble
 from stablepref.integrations.monitor import RewardMonitor, diversity
 from stablepref.integrations.reward import DifferentiableReward

@@ -9,7 +9,7 @@ from helpers.by_file import ByFile
 from torch import Tensor, distributed, multiprocessing
 from torchmetrics import MetricCollection
 
-from stablepref.images.images import ImageError
+from stablepref.images.sources import ImageError
 from stablepref.integrations.torchmetrics import PreferenceScore
 
 GREYS = (0.1, 0.2, 0.6, 0.9, 0.7)

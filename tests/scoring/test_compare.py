@@ -8,7 +8,7 @@ import torch
 from helpers.tiny import tiny_clip
 from PIL import Image
 
-from stablepref.images.images import ImageError
+from stablepref.images.sources import ImageError
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.scorer import Scorer
 from stablepref.scoring.compare import compare, rank

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stablepref.images.images import ImageError, Source, decode
+from stablepref.images.decoding import decode
+from stablepref.images.sources import ImageError, Source
 from stablepref.scoring.prompts import check_prompts, match_prompts, pair_prompts
 
 

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from stablepref.images.images import ImageError, Source, decode
-from stablepref.images.sources import UnusableImageError
+from stablepref.images.decoding import decode
+from stablepref.images.sources import ImageError, Source, UnusableImageError
 from stablepref.output.durable import replacing
 from stablepref.output.progress import progress_bar
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from stablepref.augment.perturbations import PERTURBATIONS
 from stablepref.augment.philox import uniform
 from stablepref.augment.views import weak_view_boxes
-from stablepref.images.images import Source, decode
+from stablepref.images.decoding import decode
+from stablepref.images.sources import Source
 from stablepref.output.durable import replacing
 from stablepref.training.loader import WHOLE
 from stablepref.training.pairs import name_of

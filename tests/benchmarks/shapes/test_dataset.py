@@ -20,7 +20,8 @@ from stablepref.data.check import check_data
 from stablepref.data.groups import RankedGroup
 from stablepref.data.read import read_groups
 from stablepref.evaluation.agreement import pairwise_accuracy
-from stablepref.images.images import decode, iter_sources
+from stablepref.images.decoding import decode
+from stablepref.images.sources import iter_sources
 
 COUNTS: dict[Split, int] = {"train": 12, "validation": 4, "test": 4}
 

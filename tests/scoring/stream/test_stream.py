@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stablepref.images.images import ImageError
+from stablepref.images.sources import ImageError
 from stablepref.models.clip import CLIPScorer
 from stablepref.scoring import batching as pipeline
 

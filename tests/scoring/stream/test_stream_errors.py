@@ -9,7 +9,7 @@ import torch
 from helpers.tiny import tiny_clip
 from PIL import Image
 
-from stablepref.images.images import ImageError, Source
+from stablepref.images.sources import ImageError, Source
 from stablepref.models.clip import CLIPScorer
 from stablepref.scoring import batching as pipeline
 
