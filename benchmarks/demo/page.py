@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from stablepref.images.sources import Source
 from stablepref.integrations.best_of_n.selection import SHOWN
-from stablepref.output.pages import SMALL, Thumbnail, write_template
+from stablepref.scoring.page import SMALL, Thumbnail, write_template
 
 from . import words as demo_words
 from .demo_dots import stacked_dots

@@ -12,7 +12,7 @@ except ImportError as error:
     raise ImportError(msg) from error
 
 from stablepref.output.figures import save_figure
-from stablepref.output.pages import SMALL
+from stablepref.scoring.page import SMALL
 from stablepref.output.sheet import BEST, GROUND, INK
 
 from .demo_dots import stacked_dots

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 from PIL import Image
 
 from stablepref.output.durable import replacing
-from stablepref.output.pages import write_page
+from stablepref.scoring.page import write_page
 from stablepref.output.sheet import SIDE, contact_sheet, fitted
 from stablepref.scoring.items import Outcome
 from stablepref.scoring.manifest import Item

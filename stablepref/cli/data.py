@@ -65,7 +65,7 @@ def check(
     )
     print(json.dumps(report.as_dict(), indent=1) if as_json else "\n".join(report.lines()))
     if html is not None:
-        import_module("stablepref.output.pages").write_examples(html, report)
+        import_module("stablepref.scoring.page").write_examples(html, report)
         log.print(f"wrote {html}")
     return report.clean, any(split.usable_groups for split in report.splits)
 

@@ -148,7 +148,7 @@ def rank(
     rows = [{"rank": place} | outcome.row(views=options.views > 0) for place, outcome in placed]
     _print_rows(rows, scorer, style)
     if html is not None:
-        page = import_module("stablepref.output.pages")
+        page = import_module("stablepref.scoring.page")
         page.write_page(html, ranked, failed, model=scorer.name, unit=scorer.unit)
         log.print(f"wrote {html}")
     return tally
