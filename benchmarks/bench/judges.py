@@ -10,8 +10,8 @@ from PIL import Image
 
 import stablepref
 from stablepref.images.rgb import to_rgb
-from stablepref.images.sources import shorten
 from stablepref.models.modelnames import check_model, model_name
+from stablepref.output.text import shorten
 from stablepref.weights.fingerprint import weights_digest
 
 from ..shapes.world.drawing import IMAGE_SIZE

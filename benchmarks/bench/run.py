@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stablepref.images.sources import shorten
 from stablepref.output.durable import replacing
 from stablepref.output.partial import ResumeError
+from stablepref.output.text import shorten
 
 from .contestants import parse_contestants
 from .generate import Studio

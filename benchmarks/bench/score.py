@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from stablepref.images.decoding import decode
-from stablepref.images.sources import ImageError, Source, shorten
+from stablepref.images.sources import ImageError, Source
 from stablepref.output.progress import progress_bar
+from stablepref.output.text import shorten
 from stablepref.scoring.batching import WORKERS
 
 from .processes import share

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from stablepref.images.sources import Source
 from stablepref.integrations.best_of_n.selection import SHOWN
-from stablepref.scoring.page import SMALL, Thumbnail, write_template
+from stablepref.output.pages import write_template
+from stablepref.scoring.page import SMALL, Thumbnail
 
 from . import words as demo_words
 from .demo_dots import stacked_dots

@@ -12,8 +12,8 @@ except ImportError as error:
     raise ImportError(msg) from error
 
 from stablepref.output.figures import save_figure
-from stablepref.scoring.page import SMALL
 from stablepref.output.sheet import BEST, GROUND, INK
+from stablepref.scoring.page import SMALL
 
 from .demo_dots import stacked_dots
 from .words import number, signed

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final, final
 from PIL import Image
 
 from stablepref.output.durable import replacing
-from stablepref.scoring.page import write_page
 from stablepref.output.sheet import SIDE, contact_sheet, fitted
 from stablepref.scoring.items import Outcome
 from stablepref.scoring.manifest import Item
+from stablepref.scoring.page import write_page
 
 if TYPE_CHECKING:
     import os

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from stablepref.data.check import check_data
-from stablepref.output.outputs import check_input, check_place
+from stablepref.output.results import check_input, check_place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ def check(
     )
     print(json.dumps(report.as_dict(), indent=1) if as_json else "\n".join(report.lines()))
     if html is not None:
-        import_module("stablepref.scoring.page").write_examples(html, report)
+        import_module("stablepref.data.report").write_examples(html, report)
         log.print(f"wrote {html}")
     return report.clean, any(split.usable_groups for split in report.splits)
 

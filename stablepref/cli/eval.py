@@ -18,7 +18,7 @@ from stablepref.evaluation.agreement import pairwise_accuracy
 from stablepref.evaluation.evaluate import evaluate_through, partial_file
 from stablepref.evaluation.serialize import reports_dict, save_reports
 from stablepref.evaluation.tables import report_tables
-from stablepref.output.outputs import check_input, check_place
+from stablepref.output.results import check_input, check_place
 from stablepref.output.tables import print_table
 
 if TYPE_CHECKING:

@@ -15,16 +15,22 @@ from rich.console import Console
 import stablepref
 from stablepref.models.catalog import ENTRIES
 from stablepref.models.modelnames import check_dtype, check_model, model_name
-from stablepref.output.outputs import check_input, check_place, checked_items
 from stablepref.output.progress import progress_bar
-from stablepref.output.results import ResultsFile, write_rows
-from stablepref.output.tables import print_models, print_results
+from stablepref.output.results import (
+    ResultsFile,
+    check_input,
+    check_place,
+    results_table,
+    write_rows,
+)
+from stablepref.output.tables import Table, print_table
 from stablepref.scoring.items import Outcome, count_items, read_items, score_items
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from stablepref.models.catalog import Entry
     from stablepref.scorer import Scorer
     from stablepref.scoring.manifest import Item
 
@@ -128,7 +134,7 @@ def rank(
     if html is not None:
         check_place("--html", html)
         check_input("--html", html, images)
-        items = checked_items("--html", html, items)
+        items = _not_written("--html", html, items)
     scorer = options.load()
     ranked: dict[str, list[Outcome]] = {}
     failed = []
@@ -190,7 +196,51 @@ def models(*, as_json: bool) -> None:
     if as_json:
         print(json.dumps([asdict(e) | {"here": here[e.name]} for e in ENTRIES], indent=1))
         return
-    print_models(ENTRIES, here)
+    print_table(_models_table(ENTRIES, here))
+    print()
+    print("here: loads without a download. More about each model: stablepref models --json")
+    for test, short in _test_sets(ENTRIES).items():
+        print(f"{short}: published pairwise agreement with people on {test}, in per cent")
+
+
+def _models_table(entries: Sequence[Entry], here: Mapping[str, bool]) -> Table:
+    """The zoo in 80 columns, with the published numbers of each test set."""
+    tests = _test_sets(entries)
+    names = ("name\nbackbone", "MB", "here", "unit\nprotocol", "licence", *tests.values())
+    return Table(
+        columns=names,
+        rows=[
+            (
+                f"{entry.name}\n{entry.backbone}",
+                str(entry.size_mb),
+                here[entry.name],
+                f"{entry.unit}\n{entry.protocol}",
+                entry.licence,
+                *(str(entry.published.get(test, "-")) for test in tests),
+            )
+            for entry in entries
+        ],
+        right=("MB", *tests.values()),
+        unbroken=("MB", "here", "licence", *tests.values()),
+        compact=True,
+    )
+
+
+def _test_sets(entries: Sequence[Entry]) -> dict[str, str]:
+    """The test sets of published numbers, with the short name of each."""
+    tests = dict.fromkeys(test for entry in entries for test in entry.published)
+    return {test: "".join(filter(str.isupper, test)) for test in tests}
+
+
+def _not_written(option: str, path: Path, items: Iterator[Item]) -> Iterator[Item]:
+    """The items as they come, out of folders, patterns and manifests too.
+
+    Raises:
+        ValueError: One of them is the output.
+    """
+    for item in items:
+        check_input(option, path, [item.image])
+        yield item
 
 
 def _score_to_file(
@@ -212,7 +262,8 @@ def _score_to_file(
         "dtype": str(scorer.dtype).removeprefix("torch."),
         "views": options.views,
     }
-    done, tally.failed = file.resume(settings, items)
+    expected = ({"image": item.name, "prompt": item.prompt} for item in items)
+    done, tally.failed = file.resume(settings, expected)
     tally.scored = done - tally.failed
     if done:
         log.print(f"{file.partial.path} has {done} results already; going on after them")
@@ -255,6 +306,6 @@ def _outcomes(
 
 def _print_rows(rows: Iterable[dict[str, object]], scorer: Scorer, style: str) -> None:
     if style == "table":
-        print_results(list(rows), title=f"{scorer.name}: {scorer.unit}")
+        print_table(results_table(list(rows), title=f"{scorer.name}: {scorer.unit}"))
     else:
         write_rows(rows, sys.stdout, style)

@@ -1,11 +1,15 @@
-"""What a check of preference data found, as data and as text."""
+"""What a check of preference data found: as data, as text, and as a page of examples."""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 from typing import NamedTuple, final
 
 from stablepref.data.groups import Exclusions, RankedGroup
+from stablepref.images.sources import ImageError, Source, describe
+from stablepref.output.pages import write_template
+from stablepref.scoring.page import Thumbnail, card
 
 _LISTED = 10
 
@@ -129,6 +133,44 @@ class DataReport:
             lines += _listed("prompts in more than one split", self.shared_prompts)
         lines.append("everything can be used" if self.clean else "there are problems, see above")
         return lines
+
+
+def write_examples(path: Path, report: DataReport) -> None:
+    """Write an HTML page of the example groups of checked data, in the order of their ranks.
+
+    Args:
+        path: Where; written under a temporary name first.
+        report: Of `stablepref.data.check.check_data`. Images of the examples that cannot be
+            used are listed below, with the reasons.
+
+    Raises:
+        OSError: The page cannot be written.
+    """
+    sections, failures = [], []
+    for split in report.splits:
+        for number, group in enumerate(split.examples, start=1):
+            cards = []
+            for index in sorted(range(len(group.images)), key=group.ranks.__getitem__):
+                image, rank = group.images[index], group.ranks[index]
+                name = str(image) if isinstance(image, str | PurePath) else describe(image)
+                try:
+                    thumbnail = Thumbnail(Source(index, name, image))
+                except ImageError as error:
+                    failures.append((name, error.reason))
+                    continue
+                cards.append(card(name, thumbnail, place=rank, best=rank == min(group.ranks)))
+            label = group.id or f"example {number}"
+            sections.append((f"{split.name}, {label}: {group.prompt}", cards))
+    write_template(
+        path,
+        "pictures.html.j2",
+        title="Examples of preference data",
+        heading="Examples of preference data",
+        about=f"{len(sections)} groups, lower ranks first. The best are outlined.",
+        sections=sections,
+        failed="Cannot be used",
+        failures=failures,
+    )
 
 
 def _split_dict(split: SplitReport) -> dict[str, object]:

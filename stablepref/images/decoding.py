@@ -18,15 +18,9 @@ from PIL import Image, UnidentifiedImageError
 from stablepref.images.arrays import from_array, from_tensor
 from stablepref.images.paths import decoded_formats, package_for
 from stablepref.images.rgb import to_rgb
-from stablepref.images.sources import (
-    ImageError,
-    Source,
-    UnusableImageError,
-    is_tensor,
-    is_url,
-    shorten,
-)
+from stablepref.images.sources import ImageError, Source, UnusableImageError, is_tensor, is_url
 from stablepref.images.web import fetch
+from stablepref.output.text import shorten
 
 if TYPE_CHECKING:
     import torch

@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 
 from stablepref.images.paths import expand_path
+from stablepref.output.text import shorten
 
 if TYPE_CHECKING:
     import torch
 
-_LONGEST_NAME = 200
 _BATCH_RANK = 4
 _URL = re.compile(r"(?i)https?://")
 _SCHEME = re.compile(r"(?i)(data:|[a-z][a-z0-9+.-]+://)")
@@ -138,12 +138,6 @@ def describe(value: object) -> str:
     else:
         text = type(value).__name__
     return shorten(text)
-
-
-def shorten(text: str) -> str:
-    """Cut the middle out of a text that is too long for an error message."""
-    half = _LONGEST_NAME // 2
-    return text if len(text) <= _LONGEST_NAME else f"{text[:half]}...{text[-half:]}"
 
 
 def is_url(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Rows on disk as soon as they are there, with which killed work goes on where it was."""
+"""Rows on disk as soon as they are there, from which interrupted work is resumed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
 
-from stablepref.images.sources import shorten
+from stablepref.output.text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ Row = Mapping[str, object]
 
 
 class ResumeError(ValueError):
-    """A partial file was made with other settings or other inputs, so work cannot go on in it."""
+    """A partial file was made with other settings or other inputs, so work cannot be resumed."""
 
 
 @final
@@ -38,19 +38,20 @@ class PartialFile:
     ) -> Iterator[dict[str, Any]]:
         """Give the rows of an interrupted run, in its order.
 
-        Half a last line, of a run that was killed while it wrote, is cut off. A new file is begun
-        where there is none.
+        An incomplete last line, of a run that was killed while it wrote, is cut off. A new file
+        is begun where there is none.
 
         Args:
             settings: What the rows depend on, such as the model.
-            expected: What tells the rows apart, in the same order as then: columns and values.
-                As many are taken as there are rows.
+            expected: What identifies each row, columns and values, in the same order as in that
+                run. As many are taken as there are rows.
 
         Yields:
             The rows.
 
         Raises:
-            ResumeError: The file was made with other settings or for other rows, or is none.
+            ResumeError: The file was made with other settings or for other rows, or is something
+                else.
         """
         self._cut_half_line()
         rows = self._lines()
@@ -67,7 +68,8 @@ class PartialFile:
             found = {name: row.get(name) for name in columns}
             if found != columns:
                 raise self._refusal(
-                    f"has {_told(found)} as result {number}, but now {_told(columns)} comes there"
+                    f"has {_in_words(found)} as result {number}, "
+                    f"but now {_in_words(columns)} comes there"
                 )
             yield row
 
@@ -108,7 +110,7 @@ class PartialFile:
                 except ValueError as error:
                     raise self._refusal(f"is damaged in line {number} ({error})") from error
                 if not isinstance(row, dict):
-                    raise self._refusal(f"is no partial file of results (line {number})")
+                    raise self._refusal(f"is not a partial file of results (line {number})")
                 yield row
 
     def _cut_half_line(self) -> None:
@@ -124,5 +126,5 @@ class PartialFile:
         return ResumeError(f"{self.path} {reason}: delete it or choose another --out")
 
 
-def _told(columns: Mapping[str, object]) -> str:
+def _in_words(columns: Mapping[str, object]) -> str:
     return " with ".join(f"the {name} {shorten(repr(value))}" for name, value in columns.items())

@@ -1,102 +1,187 @@
-"""Tables on standard output: as wide as the terminal, or elsewhere as wide as they need to be."""
+"""Tables, described once: shown on a terminal, and written as Markdown or CSV."""
 
 from __future__ import annotations
 
+import csv
 import io
+import math
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
 
+import rich.table
 from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from stablepref.models.catalog import Entry
+Cell = str | int | float | bool | None
 
-WIDEST = 10_000
-NUMBERS = ("rank", "score", "spread")
+_WIDEST: Final = 10_000
+"""Characters in a line where there is no terminal."""
 
 
-def print_results(rows: Sequence[Mapping[str, object]], *, title: str) -> None:
-    """Print rows of results; the prompt where there are several, the error where there is one."""
-    shown = ["rank", "score", "spread", "image"]
-    if len({row["prompt"] for row in rows}) > 1:
-        shown.append("prompt")
-    if any(row["error"] is not None for row in rows):
-        shown.append("error")
-    columns = [name for name in shown if any(name in row for row in rows)]
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        number = name in NUMBERS
-        table.add_column(
-            name, justify="right" if number else "left", no_wrap=number, overflow="fold"
+@final
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One table.
+
+    Attributes:
+        columns: Names of the columns.
+        rows: Cells, as many in each row as there are columns. None and NaN are shown as "-", and
+            are empty in CSV. Lines of a cell or a name after its first are dimmed on a terminal.
+        title: Stands above it.
+        note: Stands below it on a terminal.
+        name: Of its file, without a suffix.
+        shown: The columns that people see; all if None. CSV always has all.
+        right: The columns that are aligned to the right; those that hold a number if None.
+        unbroken: Columns that are not wrapped on a narrow terminal as long as others can be.
+        number_format: How numbers with a fraction are shown, such as ".4g"; CSV has them in full.
+        compact: With the least room between columns, and no line around them.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    title: str = ""
+    note: str = ""
+    name: str = ""
+    shown: Sequence[str] | None = None
+    right: Collection[str] | None = None
+    unbroken: Collection[str] = ()
+    number_format: str = ".4g"
+    compact: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that every row has a cell for each column.
+
+        Raises:
+            ValueError: One does not, or a column that is to be shown is not there.
+        """
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"a row has {len(row)} cells for {len(self.columns)} columns")
+        unknown = [name for name in self.shown or () if name not in self.columns]
+        if unknown:
+            raise ValueError(f"there is no column {unknown[0]!r}: {', '.join(self.columns)}")
+
+    def lines(self) -> list[str]:
+        """The table as lines of plain text, as wide as it needs to be."""
+        console = Console(file=io.StringIO(), markup=False, emoji=False, highlight=False)
+        return [line.rstrip() for line in _drawn(self._rich(), console).rstrip().splitlines()]
+
+    def markdown(self) -> str:
+        """The table in Markdown, under its title as a heading if it has one."""
+        body = "\n".join(markdown_lines(self._shown_names(), self._shown_cells()))
+        return (f"## {self.title}\n\n" if self.title else "") + f"{body}\n"
+
+    def csv(self) -> str:
+        """All columns under their names, numbers in full."""
+        return "".join(map(csv_line, (self.columns, *self.rows)))
+
+    def _places(self) -> list[int]:
+        if self.shown is None:
+            return list(range(len(self.columns)))
+        return [list(self.columns).index(name) for name in self.shown]
+
+    def _shown_names(self) -> list[str]:
+        return [self.columns[place] for place in self._places()]
+
+    def _shown_cells(self) -> list[list[str]]:
+        places = self._places()
+        return [[self._text(row[place]) for place in places] for row in self.rows]
+
+    def _text(self, cell: Cell) -> str:
+        if _missing(cell):
+            return "-"
+        if isinstance(cell, bool):
+            return "yes" if cell else "no"
+        return f"{cell:{self.number_format}}" if isinstance(cell, float) else str(cell)
+
+    def _rich(self) -> rich.table.Table:
+        drawn = rich.table.Table(
+            title=self.title or None,
+            title_justify="left",
+            caption=f"{self.note}\n" if self.note else None,
+            caption_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            show_edge=not self.compact,
+            padding=(0, 1, 0, 0) if self.compact else (0, 1),
         )
-    for row in rows:
-        table.add_row(*(_cell(row[name]) for name in columns))
-    print_table(table)
-
-
-def print_models(entries: Sequence[Entry], here: Mapping[str, bool]) -> None:
-    """Print the zoo in 80 columns, with the published numbers of each test set, and a legend."""
-    tests = list(dict.fromkeys(test for entry in entries for test in entry.published))
-    short = {test: "".join(filter(str.isupper, test)) for test in tests}
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("name\nbackbone")
-    table.add_column("MB", justify="right", no_wrap=True)
-    table.add_column("here", no_wrap=True)
-    table.add_column("unit\nprotocol")
-    table.add_column("licence", no_wrap=True)
-    for test in tests:
-        table.add_column(short[test], justify="right", no_wrap=True)
-    for entry in entries:
-        table.add_row(
-            _stacked(entry.name, entry.backbone),
-            str(entry.size_mb),
-            "yes" if here[entry.name] else "no",
-            _stacked(entry.unit, entry.protocol),
-            entry.licence,
-            *(str(entry.published.get(test, "-")) for test in tests),
-        )
-    print_table(table)
-    print()
-    print("here: loads without a download. More about each model: stablepref models --json")
-    for test in tests:
-        print(f"{short[test]}: published pairwise agreement with people on {test}, in per cent")
+        for place in self._places():
+            name = self.columns[place]
+            if self.right is None:
+                right = any(isinstance(row[place], int | float) for row in self.rows)
+            else:
+                right = name in self.right
+            drawn.add_column(
+                name,
+                justify="right" if right else "left",
+                no_wrap=name in self.unbroken,
+                overflow="fold",
+            )
+        for cells in self._shown_cells():
+            drawn.add_row(*map(_stacked, cells))
+        return drawn
 
 
 def print_table(table: Table) -> None:
     """Print a table; on a terminal it keeps to the width, elsewhere nothing is wrapped or cut."""
     console = Console(markup=False, emoji=False, highlight=False)
     # Written as a whole, because rich ends the process by itself where the reader has gone.
-    sys.stdout.write(_drawn(table, console))
+    sys.stdout.write(_drawn(table._rich(), console))
 
 
-def table_lines(table: Table) -> list[str]:
-    """A table as lines of plain text, as wide as it needs to be."""
-    console = Console(file=io.StringIO(), markup=False, emoji=False, highlight=False)
-    return [line.rstrip() for line in _drawn(table, console).rstrip().splitlines()]
+def markdown_lines(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    """The lines of a Markdown table, each as soon as its row is there.
+
+    Args:
+        columns: Names of the columns.
+        rows: Cells as text; bars and line breaks are escaped.
+
+    Yields:
+        Lines without their ends.
+    """
+    names = list(columns)
+    yield _markdown_line(names)
+    yield _markdown_line(["---"] * len(names))
+    yield from map(_markdown_line, rows)
 
 
-def _drawn(table: Table, console: Console) -> str:
+def csv_line(cells: Iterable[object]) -> str:
+    """A line of CSV with its end; None and NaN are empty cells."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["" if _missing(cell) else cell for cell in cells])
+    return text.getvalue()
+
+
+def _markdown_line(cells: Iterable[str]) -> str:
+    escaped = (" ".join(cell.replace("|", "\\|").splitlines()) for cell in cells)
+    return f"| {' | '.join(escaped)} |"
+
+
+def _missing(cell: object) -> bool:
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
+def _stacked(cell: str) -> Text:
+    first, *below = cell.split("\n", 1)
+    return Text(first) + Text("".join(f"\n{lines}" for lines in below), style="dim")
+
+
+def _drawn(table: rich.table.Table, console: Console) -> str:
     if not console.is_terminal:
-        room = console.options.update(max_width=WIDEST)
+        room = console.options.update(max_width=_WIDEST)
         console.width = max(console.measure(table, options=room).maximum, 1)
-        if isinstance(table.title, str):  # which rich breaks where the table is narrower
-            table.title = Text(table.title, no_wrap=True, overflow="ignore")
-            console.width = max(console.width, table.title.cell_len)
+        for place in ("title", "caption"):  # which rich breaks where the table is narrower
+            words = getattr(table, place)
+            if words is not None:
+                whole = Text(words, no_wrap=True, overflow="ignore")
+                setattr(table, place, whole)
+                console.width = max(console.width, whole.cell_len)
     with console.capture() as capture:
         console.print(table)
     return capture.get()
-
-
-def _stacked(above: str, below: str) -> Text:
-    return Text(above) + Text(f"\n{below}", style="dim")
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,17 +1,26 @@
-"""Text that need not be valid Unicode: file names, and prompts that were cut apart."""
+"""Text for people: too long for a message, or not valid Unicode, as file names may be."""
 
 from __future__ import annotations
 
 import codecs
 from typing import Final
 
+LONGEST: Final = 200
+"""Characters of a name or a value that a message shows."""
+
 ANY_TEXT: Final = "stablepref.output.text"
 """An error handler for codecs, registered when this module is imported.
 
 Bytes of a file name, which Python keeps as U+DC80 to U+DCFF, become those bytes again; any other
 character that the encoding lacks, such as half of a pair, becomes its escape, as in `\\ud800`.
-Bytes that are no text are read as surrogateescape reads them.
+Bytes that are not text are read as surrogateescape reads them.
 """
+
+
+def shorten(text: str) -> str:
+    """Cut the middle out of a text that is too long for a message."""
+    half = LONGEST // 2
+    return text if len(text) <= LONGEST else f"{text[:half]}...{text[-half:]}"
 
 
 def _handle(error: UnicodeError) -> tuple[str | bytes, int]:

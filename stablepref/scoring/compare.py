@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, final
 
-from stablepref.images.sources import shorten
+from stablepref.output.text import shorten
 from stablepref.scoring.stream import stream, warn_of_nan
 
 if TYPE_CHECKING:

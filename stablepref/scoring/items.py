@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from stablepref.images.sources import count_sources, iter_sources, shorten
+from stablepref.images.sources import count_sources, iter_sources
+from stablepref.output.text import shorten
 from stablepref.scoring.manifest import Item, count_rows, is_manifest, read_manifest
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import repeat
 
-from stablepref.images.sources import Source, UnusableImageError, shorten
+from stablepref.images.sources import Source, UnusableImageError
+from stablepref.output.text import shorten
 
 # These iterate, but over something other than prompts in order.
 _UNORDERED = (bytes, bytearray, Mapping, set, frozenset)

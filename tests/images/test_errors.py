@@ -14,7 +14,8 @@ import torch
 from PIL import Image, ImageFile
 
 from stablepref.images.decoding import decode
-from stablepref.images.sources import ImageError, Source, iter_sources, shorten
+from stablepref.images.sources import ImageError, Source, iter_sources
+from stablepref.output.text import shorten
 
 # A drawing that Pillow would hand to Ghostscript.
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-from stablepref import progress
+from stablepref.output import progress
 progress.PATIENCE_SECONDS = -1  # at once
 with progress.progress_bar("working", total=50) as advance:
     for number in range(50):

@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 
 from stablepref.output.partial import ResumeError
-from stablepref.output.results import ResultsFile, write_rows
-from stablepref.scoring.manifest import Item
+from stablepref.output.results import (
+    ResultsFile,
+    check_input,
+    check_place,
+    results_table,
+    write_rows,
+)
 
 SETTINGS = {"model": "tiny", "views": 0}
 ROWS: list[dict[str, object]] = [
@@ -19,8 +24,8 @@ ROWS: list[dict[str, object]] = [
 ]
 
 
-def items(count: int = 3) -> Iterator[Item]:
-    return (Item(f"{i}.png", None, "a, 'cat'\n") for i in range(count))
+def items(count: int = 3) -> Iterator[dict[str, object]]:
+    return ({"image": f"{i}.png", "prompt": "a, 'cat'\n"} for i in range(count))
 
 
 def written(path: Path, rows: list[dict[str, object]]) -> None:
@@ -87,7 +92,7 @@ def test_rows_are_on_disk_at_once_and_an_error_keeps_them(tmp_path: Path) -> Non
     again = ResultsFile(path)
     left = items()
     assert again.resume(SETTINGS, left) == (1, 0)
-    assert next(left).name == "1.png"
+    assert next(left)["image"] == "1.png"
     with again.writing() as write:
         write(ROWS[1])
     assert [json.loads(line) for line in path.read_text().splitlines()] == ROWS[:2]
@@ -127,10 +132,14 @@ def test_other_settings_other_inputs_and_foreign_files_are_refused(tmp_path: Pat
     partial.write_text("\n".join(lines) + "\n")
     for settings, given, says in (
         ({"model": "other"}, items(), "was made with"),
-        (SETTINGS, iter([Item("9.png", None, "a, 'cat'\n")]), r"0\.png.*now the image '9\.png'"),
         (
             SETTINGS,
-            iter([Item("0.png", None, "a dog")]),
+            iter([{"image": "9.png", "prompt": "a, 'cat'\n"}]),
+            r"0\.png.*now the image '9\.png'",
+        ),
+        (
+            SETTINGS,
+            iter([{"image": "0.png", "prompt": "a dog"}]),
             "now the image '0.png' with the prompt 'a dog'",
         ),
         (SETTINGS, items(0), "more results than the 0 there are now"),
@@ -139,7 +148,7 @@ def test_other_settings_other_inputs_and_foreign_files_are_refused(tmp_path: Pat
             file.resume(settings, given)
     for text, says in (
         ("hello\n", "damaged in line 1"),
-        ("[]\n", "no partial file"),
+        ("[]\n", "is not a partial file"),
         ("{}\n", "was made with None"),
         (lines[0] + "\n\0\0\n", "damaged in line 2"),
     ):
@@ -154,3 +163,46 @@ def test_wrong_suffix_and_no_folder(tmp_path: Path) -> None:
         ResultsFile(tmp_path / "out.txt")
     with pytest.raises(ValueError, match="there is no folder"):
         ResultsFile(tmp_path / "none" / "out.csv")
+
+
+@pytest.mark.parametrize("row", [{"a": 1}, {"a": 1, "c": 2}, {"a": 1, "b": 2, "c": 3}])
+def test_a_row_of_csv_with_other_columns_is_refused(row: dict[str, object]) -> None:
+    file = io.StringIO()
+    with pytest.raises(ValueError, match=r"a row has the columns .*expected \['a', 'b'\]"):
+        write_rows([{"a": 1, "b": 2}, row], file, ".csv")
+    assert file.getvalue() == "a,b\n1,2\n"
+
+
+def test_the_table_shows_the_prompt_and_the_error_only_where_they_say_something() -> None:
+    row = {"score": 0.5, "image": "a.png", "prompt": "x", "error": None}
+    assert results_table([row], title="").columns == ["score", "image"]
+    other = row | {"prompt": "y", "score": None, "error": "no such file"}
+    table = results_table([row | {"spread": 0.25}, other | {"spread": None}], title="tiny")
+    assert table.columns == ["score", "spread", "image", "prompt", "error"]
+    title, _, *lines = table.lines()
+    assert title == "tiny"
+    assert [line.split() for line in lines[-2:]] == [
+        ["0.5000", "0.2500", "a.png", "x", "-"],
+        ["-", "-", "a.png", "y", "no", "such", "file"],
+    ]
+
+
+def test_places_where_no_file_can_be(tmp_path: Path) -> None:
+    check_place("--out", tmp_path / "new.csv")
+    with pytest.raises(ValueError, match=r"--out .*this is a folder; expected the name of a file"):
+        check_place("--out", tmp_path)
+    with pytest.raises(ValueError, match=r"--out .*there is no folder .*none"):
+        check_place("--out", tmp_path / "none" / "new.csv")
+
+
+def test_an_input_is_known_under_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own.csv"
+    own.touch()
+    (tmp_path / "other.csv").touch()
+    (tmp_path / "link.csv").symlink_to(own)
+    monkeypatch.chdir(tmp_path)
+    for name in ("own.csv", str(own), f"{tmp_path}/./own.csv", "link.csv"):
+        with pytest.raises(ValueError, match=r"--out own\.csv would write over .*, which is read"):
+            check_input("--out", Path("own.csv"), ["other.csv", name])
+    check_input("--out", own, ["other.csv", "none.csv", "https://host/own.csv", "a\0b", b"own.csv"])
+    check_input("--out", tmp_path / "new.csv", ["new.csv", "own.csv"])

@@ -1,18 +1,104 @@
-"""Tables where there is no terminal: nothing is wrapped or cut."""
+"""Tables: one description, shown on a terminal and written as Markdown or CSV."""
 
+import csv
 import io
+import math
+import re
 from contextlib import redirect_stdout
 
-from stablepref.output.tables import print_results
+import pytest
+
+from stablepref.output.tables import Table, csv_line, markdown_lines, print_table
+
+TABLE = Table(
+    title="Means",
+    columns=("model", "mean", "good", "of"),
+    rows=(("a|b\nc", 1 / 3, True, 12), ("d", math.nan, False, None)),
+    shown=("model", "mean", "good"),
+)
+
+
+def printed(table: Table) -> str:
+    out = io.StringIO()
+    with redirect_stdout(out):
+        print_table(table)
+    return out.getvalue()
 
 
 def test_a_title_that_is_longer_than_its_table() -> None:
     title = "a-model-with-a-long-name: logit_scale x cosine"
-    row = {"rank": 1, "score": 2.0, "image": "a.png", "prompt": "x", "error": None}
-    out = io.StringIO()
-    with redirect_stdout(out):
-        print_results([row], title=title)
-    first, *rest = out.getvalue().rstrip().splitlines()
+    first, *rest = printed(Table(title=title, columns=("score",), rows=((2.0,),))).splitlines()
     assert first == title
     assert max(map(len, rest)) < len(title)
-    assert rest[-1].split() == ["1", "2.0000", "a.png"]
+
+
+def test_where_there_is_no_terminal_nothing_is_wrapped_or_cut() -> None:
+    long = "word " * 100
+    assert long.strip() in printed(Table(columns=("text", "n"), rows=((long, 1),)))
+
+
+def test_a_terminal_keeps_its_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    rows = (("a long text " * 10, 123456.5),)
+    text = printed(Table(columns=("text", "n"), rows=rows, unbroken=("n",), number_format=".1f"))
+    assert "123456.5" in text
+    plain = re.sub("\x1b\\[[0-9;]*m", "", text)
+    assert max(map(len, plain.splitlines())) <= 40
+    assert plain.split().count("long") == 10
+
+
+def test_numbers_are_aligned_to_the_right_and_text_to_the_left() -> None:
+    table = Table(columns=("text", "number"), rows=(("a", 1), ("abcdef", 1000)))
+    assert table.lines()[-2:] == [" a             1", " abcdef     1000"]
+    right = Table(columns=("text", "number"), rows=(("a", 1), ("abcdef", 1000)), right=("text",))
+    assert right.lines()[-2:] == ["      a   1", " abcdef   1000"]
+
+
+def test_what_is_missing_is_a_dash_for_people_and_empty_in_csv() -> None:
+    assert TABLE.markdown() == (
+        "## Means\n\n"
+        "| model | mean | good |\n"
+        "| --- | --- | --- |\n"
+        "| a\\|b c | 0.3333 | yes |\n"
+        "| d | - | no |\n"
+    )
+    rows = list(csv.reader(io.StringIO(TABLE.csv())))
+    assert rows == [
+        ["model", "mean", "good", "of"],
+        ["a|b\nc", repr(1 / 3), "True", "12"],
+        ["d", "", "False", ""],
+    ]
+
+
+def test_the_note_stands_below() -> None:
+    lines = printed(Table(columns=("n",), rows=((1,),), note="all of them are ones")).splitlines()
+    assert [line for line in lines if line.strip()][-1] == "all of them are ones"
+
+
+def test_rows_of_markdown_are_given_as_they_come() -> None:
+    asked = []
+
+    def rows() -> object:
+        for name in ("a", "b"):
+            asked.append(name)
+            yield [name]
+
+    lines = markdown_lines(["n"], rows())  # type: ignore[arg-type]
+    assert [next(lines), next(lines), next(lines)] == ["| n |", "| --- |", "| a |"]
+    assert asked == ["a"]
+    assert list(lines) == ["| b |"]
+
+
+def test_a_line_of_csv_is_quoted_where_it_must_be() -> None:
+    cells = ["a,b", 'say "x"', "two\nlines", None, math.nan, 0.1]
+    line = csv_line(cells)
+    assert line.endswith("\n")
+    assert next(csv.reader(io.StringIO(line))) == ["a,b", 'say "x"', "two\nlines", "", "", "0.1"]
+
+
+def test_rows_of_another_length_and_unknown_columns_are_refused() -> None:
+    with pytest.raises(ValueError, match="a row has 1 cells for 2 columns"):
+        Table(columns=("a", "b"), rows=(("x",),))
+    with pytest.raises(ValueError, match="there is no column 'c': a, b"):
+        Table(columns=("a", "b"), rows=(), shown=("c",))

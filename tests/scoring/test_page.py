@@ -13,9 +13,9 @@ from helpers.html_outline import Outline
 from PIL import Image
 
 from stablepref.images.sources import ImageError
-from stablepref.scoring.page import write_page
 from stablepref.scoring.items import Outcome
 from stablepref.scoring.manifest import Item
+from stablepref.scoring.page import write_page
 
 
 def outcome(index: int, path: Path, score: float | None, error: str | None = None) -> Outcome:

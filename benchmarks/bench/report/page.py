@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from markupsafe import Markup
 
 from stablepref.cli.score import log
-from stablepref.scoring.page import write_template
+from stablepref.output.pages import write_template
 
 from ...cli.commands import MARKDOWN_FILE, SUMMARY_FILE, write_summary
 from ..score_table import CONFIG_FILE, joined, read_table, unshared

@@ -1,0 +1,40 @@
+"""Self-contained HTML pages, filled from the templates of a package."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from stablepref.output.durable import replacing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write_template(
+    path: Path, template: str, *, package: str = "stablepref", **values: object
+) -> None:
+    """Fill a template; the file appears whole or not at all.
+
+    Args:
+        path: The page; written under a temporary name first.
+        template: Its name in the folder `templates` of the package.
+        package: The package. Its templates can include those of stablepref, such as its colours.
+        values: For the template; text in them is escaped.
+
+    Raises:
+        OSError: The page cannot be written.
+    """
+    homes = dict.fromkeys((package, "stablepref"))
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(home) for home in homes]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template(template).render(values)
+    with replacing(path) as staging:
+        # File names need not be valid text, and a page has to be.
+        staging.write_text(text, encoding="utf-8", errors="replace")
