@@ -74,6 +74,30 @@ def test_tests_see_the_installed_package() -> None:
     assert not folder.is_relative_to(ROOT / "stablepref")
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        "stablepref.integrations.reward",
+        "stablepref.benchmarks.shapes.render",
+        "stablepref.cli.main",
+    ],
+)
+def test_the_checkout_is_importable_as_it_lies(module: str) -> None:
+    """Python started in a clone with -c or -m finds all of the package there, nothing installed."""
+    code = f"import {module} as module; print(module.__file__)"
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).is_relative_to(ROOT / "stablepref")
+
+
 def package_folders(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
     """Folders of Python files in the tree, each with its place in the wheel."""
     for source, target in SOURCES.items():
