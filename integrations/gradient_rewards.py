@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, final
 from torch.nn import functional
 
 from stablepref.preprocess.protocols import CLIP_MEAN, CLIP_STD
-from stablepref.runtime.wide import widen
+from stablepref.runtime.precision import widen
 
 from .diffusion.latents import SIGNED, UNIT
 

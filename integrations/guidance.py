@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 import torch
 
-from stablepref.runtime.wide import widen
+from stablepref.runtime.precision import widen
 from stablepref.scoring.prompts import check_prompts
 from stablepref.weights.fingerprint import weights_digest
 

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from stablepref.runtime.wide import REDUCED, widen
+from stablepref.runtime.precision import REDUCED, widen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stablepref.images.rgb import check_unit_range
-from stablepref.runtime.wide import widen
+from stablepref.runtime.precision import widen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
-from stablepref.runtime.wide import widen
+from stablepref.runtime.precision import widen
 
 if TYPE_CHECKING:
     from collections.abc import Collection

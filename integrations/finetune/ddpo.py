@@ -15,7 +15,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from stablepref.runtime.wide import widen
+from stablepref.runtime.precision import widen
 
 from ..diffusion.x0 import predict_x0
 

@@ -11,7 +11,7 @@ from open_clip.model import CLIP
 from stablepref.models.heads import LinearHead, MLPHead
 from stablepref.models.towers import encode_pixels
 from stablepref.preprocess.preprocess import Preprocess
-from stablepref.runtime.wide import unit
+from stablepref.runtime.precision import unit
 from stablepref.scorer import Scorer
 from stablepref.weights.folder import assign_weights
 

@@ -18,7 +18,7 @@ from stablepref.models.wordpiece import (
     write_vocabulary,
 )
 from stablepref.preprocess.preprocess import Preprocess
-from stablepref.runtime.wide import unit
+from stablepref.runtime.precision import unit
 from stablepref.scorer import Scorer
 from stablepref.weights.folder import assign_weights
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stablepref.models.towers import encode_pixels, encode_tokens
 from stablepref.preprocess.preprocess import Preprocess
-from stablepref.runtime.wide import REDUCED, unit
+from stablepref.runtime.precision import REDUCED, unit
 from stablepref.scorer import Scorer
 
 if TYPE_CHECKING:

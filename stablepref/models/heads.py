@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stablepref.runtime.wide import widen
+from stablepref.runtime.precision import widen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stablepref.runtime.wide import REDUCED, widen
+from stablepref.runtime.precision import REDUCED, widen
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP

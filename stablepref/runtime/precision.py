@@ -1,11 +1,17 @@
-"""Which number type a scorer's encoders run in when the user leaves it to us."""
+"""Number types: which one the encoders run in by default, and what is computed in float32 anyway."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
+from torch.nn import functional
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+REDUCED: Final = (torch.float16, torch.bfloat16)
+"""Types that are too coarse for what follows the encoders."""
 _AMPERE: Final = (8, 0)
 """The first CUDA capability whose tensor cores multiply bfloat16."""
 
@@ -13,9 +19,9 @@ _AMPERE: Final = (8, 0)
 def automatic_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the device has units that multiply it, else float32.
 
-    There it is several times as fast, and what it changes is small beside what decides a
-    preference: docs/precision.md has the measurements. Elsewhere it is slower than float32, which
-    is exact everywhere.
+    On such devices bfloat16 is several times as fast, and the error is small compared with the
+    margins that decide a preference: docs/precision.md has the measurements. On others it is slower
+    than float32, which is exact everywhere.
     """
     if device.type == "cpu":
         return torch.bfloat16 if has_bfloat16_units() else torch.float32
@@ -26,5 +32,20 @@ def automatic_dtype(device: torch.device) -> torch.dtype:
 
 
 def has_bfloat16_units() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices by itself (AVX-512 BF16 or AMX)."""
+    """Whether this CPU multiplies bfloat16 matrices in hardware (AVX-512 BF16 or AMX)."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def widen(values: Tensor) -> Tensor:
+    """float16 and bfloat16 values in float32; wider types as they are.
+
+    What follows the encoders is computed in float32 or wider, whatever type the weights have: at a
+    score of 27 neighbouring bfloat16 numbers lie 0.125 apart, and the paper's b is 0.3.
+    """
+    return values.float() if values.dtype in REDUCED else values
+
+
+def unit(features: Tensor) -> Tensor:
+    """L2-normalised features `(..., dim)`, float32 or wider, with autocast off."""
+    with torch.autocast(features.device.type, enabled=False):
+        return functional.normalize(widen(features), dim=-1)

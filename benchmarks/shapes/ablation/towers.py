@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stablepref.runtime.wide import unit
+from stablepref.runtime.precision import unit
 from stablepref.training.freezing import towers
 
 if TYPE_CHECKING:

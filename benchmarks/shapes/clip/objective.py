@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stablepref.models.towers import encode_tokens
-from stablepref.runtime.wide import unit
+from stablepref.runtime.precision import unit
 
 from .batches import Batch, crop_pictures
 from .model import normalise
