@@ -4,13 +4,16 @@ Notation. ``S`` is a score in the model's own unit. For a pair, the margin is
 ``ΔS = S(better) - S(worse)``. Every loss is returned per pair, shape ``(pairs,)``, and every weight
 too, so that any pair loss can be weighted by any step's weight. With ``dS = pair_margin(...)`` and
 ``loss = stable_pair_loss(...)``, the paper trains on ``weighted_loss(loss, order_weight(dS))`` in
-step 1 and on ``weighted_loss(loss, margin_weight(dS), "sum")`` in step 2.
+step 1 and on ``weighted_loss(loss, margin_weight(dS), "sum")`` in step 2. `batch_objective` puts
+them together for a batch: it is what training minimises, as a function of the scores alone, and
+`BatchLoss` is the form of any other function that can take its place.
 
 Half-precision inputs are computed in float32 (bfloat16 cannot tell 27.0 from 27.1, and b is 0.3);
 float32 and float64 are kept. Values and gradients stay finite for margins of ±10,000.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -69,7 +72,7 @@ def view_distances(better_views: Tensor, worse_views: Tensor) -> tuple[Tensor, T
 
     Args:
         better_views: Scores of the better image, original first, shape ``(pairs, 1 + k)``.
-        worse_views: The same for the worse image.
+        worse_views: Scores of the worse image, likewise ``(pairs, 1 + k)``.
 
     Returns:
         dist_inter and dist_intra, each of shape ``(pairs,)``, in model units.
@@ -85,7 +88,7 @@ def view_distances(better_views: Tensor, worse_views: Tensor) -> tuple[Tensor, T
 
 
 def anti_interference_loss(better_views: Tensor, worse_views: Tensor) -> Tensor:
-    """Keep the order of a pair under small disturbances: softplus(dist_intra - dist_inter).
+    """Keep the order of a pair under weak views: softplus(dist_intra - dist_inter).
 
     This is equation 5, -log(e^inter / (e^inter + e^intra)), written so that it cannot overflow.
     With k = 0 dist_intra is 0, dist_inter is ΔS, and the loss is `preference_loss` of ΔS.
@@ -93,7 +96,7 @@ def anti_interference_loss(better_views: Tensor, worse_views: Tensor) -> Tensor:
 
     Args:
         better_views: Scores of the better image, original first, shape ``(pairs, 1 + k)``.
-        worse_views: The same for the worse image.
+        worse_views: Scores of the worse image, likewise ``(pairs, 1 + k)``.
 
     Returns:
         The loss of each pair, shape ``(pairs,)``.
@@ -110,7 +113,7 @@ def stable_pair_loss(better_views: Tensor, worse_views: Tensor) -> Tensor:
 
     Args:
         better_views: Scores of the better image, original first, shape ``(pairs, 1 + k)``.
-        worse_views: The same for the worse image.
+        worse_views: Scores of the worse image, likewise ``(pairs, 1 + k)``.
 
     Returns:
         The loss of each pair, shape ``(pairs,)``.
@@ -127,7 +130,7 @@ def pair_margin(better_views: Tensor, worse_views: Tensor) -> Tensor:
 
     Args:
         better_views: Scores of the better image, original first, shape ``(pairs, 1 + k)``.
-        worse_views: The same for the worse image.
+        worse_views: Scores of the worse image, likewise ``(pairs, 1 + k)``.
 
     Returns:
         ΔS, shape ``(pairs,)``, in model units.
@@ -177,7 +180,7 @@ def margin_log_normalizer(margin: Tensor, kind: MarginWeighting = "softmax") -> 
 
     Args:
         margin: ΔS of each pair, shape ``(pairs,)``.
-        kind: As in `margin_weight`.
+        kind: ``"softmax"``, ``"uniform"`` or ``"inverse"``.
 
     Returns:
         log Σ exp(sign · ΔS), a scalar.
@@ -232,7 +235,7 @@ def weighted_loss(
     """Reduce weighted pair losses to a scalar: the mean in step 1, the sum in step 2.
 
     For a part of the global batch give ``count``, the pairs of the whole: the parts' means, and
-    their gradients, then add up to those of the whole batch. Sums need no such help.
+    their gradients, then add up to those of the whole batch. Sums need no count.
 
     Args:
         loss: Loss of each pair, shape ``(pairs,)``.
@@ -257,6 +260,76 @@ def weighted_loss(
     if reduction == "sum":
         return total
     raise ValueError(f"reduction is {reduction!r}; expected 'mean' or 'sum'")
+
+
+class Objective(NamedTuple):
+    """The loss of a batch and the parts of it that a training logs.
+
+    Attributes:
+        loss: Scalar, differentiable in the scores.
+        margin: ΔS of each pair, ``(pairs,)``.
+        weight: The factor of each pair's loss, ``(pairs,)``. In step 2 it is multiplied by the
+            number of pairs, so that its mean is 1 there.
+    """
+
+    loss: Tensor
+    margin: Tensor
+    weight: Tensor
+
+
+BatchLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor | Objective]
+"""What training can minimise: ``(scores, better, worse, label)`` to a scalar or an `Objective`.
+
+The arguments are those of `batch_objective`. They are of the whole global batch, in every process
+and for any micro-batch size.
+"""
+
+
+def batch_objective(
+    scores: Tensor,
+    better: Tensor,
+    worse: Tensor,
+    label: Tensor,
+    *,
+    weighting: Literal["order", "margin", "none"],
+    anti_interference: bool = True,
+    b: float = 0.3,
+    tau: float = 0.2,
+    margin_weighting: MarginWeighting = "softmax",
+    detach_weights: bool = True,
+) -> Objective:
+    """Equation 7 (``"order"``), equation 8 (``"margin"``), or the mean pair loss (``"none"``).
+
+    Args:
+        scores: Scores of every image and its weak views, ``(images, 1 + k)``, the image itself in
+            the first column, in model units.
+        better: Rows of ``scores``, int64 ``(pairs,)``.
+        worse: Rows of ``scores``, int64 ``(pairs,)``.
+        label: Probability that ``better`` is the better image, ``(pairs,)``: 1, or 0.5 for a tie.
+        weighting: Of step 1, of step 2, or of cross-entropy.
+        anti_interference: Add equation 5's loss to the preference loss.
+        b: Margin at which step 1 weights a pair by one half, in model units.
+        tau: Width of step 1's transition, in model units.
+        margin_weighting: Step 2's ``"softmax"``, ``"uniform"`` or ``"inverse"``.
+        detach_weights: Let no gradient through the weights.
+
+    Returns:
+        The loss and its parts. Without pairs the loss is 0.
+    """
+    better_views, worse_views = scores[better], scores[worse]
+    margin = pair_margin(better_views, worse_views)
+    loss = preference_loss(margin, label)
+    if anti_interference:
+        loss = loss + anti_interference_loss(better_views, worse_views)
+    count = max(1, len(margin))
+    if weighting == "margin":
+        weight = margin_weight(margin, margin_weighting, detach=detach_weights)
+        return Objective(weighted_loss(loss, weight, "sum"), margin, weight * count)
+    if weighting == "order":
+        weight = order_weight(margin, b, tau, detach=detach_weights)
+    else:
+        weight = torch.ones_like(margin)
+    return Objective(weighted_loss(loss, weight, count=count), margin, weight)
 
 
 def _full_precision(values: Tensor) -> Tensor:

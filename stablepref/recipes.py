@@ -1,47 +1,34 @@
-"""What a training is made of: one frozen configuration, and the named ones of the paper."""
+"""Everything that decides a training: one frozen configuration, and the paper's by name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, final
 
-from stablepref.runtime.fields import check_fields, check_range
+from pydantic import Field
+
+from stablepref.runtime.fields import NOT_NEGATIVE, POSITIVE, check_fields
+from stablepref.runtime.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Loss = Literal["stable-preference", "cross-entropy"]
+    from stablepref.losses import BatchLoss
+
+STABLE_PREFERENCE: Final = "stable-preference"
+CROSS_ENTROPY: Final = "cross-entropy"
+LOSSES: Final[Registry[BatchLoss | None]] = Registry(
+    "loss", "stablepref.losses", {STABLE_PREFERENCE: None, CROSS_ENTROPY: None}
+)
+"""Losses that a configuration may name. None stands for those that the configuration's own fields
+decide, by `batch_objective`; a loss from outside is a function like it."""
+
 Batching = Literal["groups", "pairs"]
 Precision = Literal["no", "bf16", "fp16"]
 Ties = Literal["drop", "soft"]
 Tracker = Literal["tensorboard", "wandb"]
 Weighting = Literal["softmax", "uniform", "inverse"]
 
-_POSITIVE: Final = (
-    "steps",
-    "batch_size",
-    "learning_rate",
-    "eps",
-    "max_grad_norm",
-    "tau",
-    "micro_batch_size",
-    "validate_every",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "log_every",
-)
-_NOT_NEGATIVE: Final = (
-    "order_steps",
-    "warmup_steps",
-    "weight_decay",
-    "image_blocks",
-    "text_blocks",
-    "views",
-    "b",
-    "seed",
-    "workers",
-)
-_BELOW_ONE: Final = ("beta1", "beta2")
 MAX_LOGIT_SCALE: Final = 100
 """Training clamps it there (CLIP, Radford et al. 2021, section 2.5, and HPS v2 do)."""
 
@@ -76,62 +63,82 @@ class TrainConfig:
 
     name: Annotated[str, "what the trained model calls itself"] = "stable-preference"
     model: Annotated[str, "model to begin from: a zoo name or a path"] = "clip-vit-h-14"
-    loss: Annotated[Loss, "stable-preference or cross-entropy"] = "stable-preference"
-    steps: Annotated[int, "optimiser steps"] = 30_000
-    order_steps: Annotated[int, "steps of step 1, correcting the order, of all steps"] = 3_000
-    batch_size: Annotated[int, "pairs in the global batch, over all processes"] = 64
+    loss: Annotated[
+        str, "stable-preference, cross-entropy, or the name of a loss that a package adds"
+    ] = STABLE_PREFERENCE
+    steps: Annotated[int, "optimiser steps", POSITIVE] = 30_000
+    order_steps: Annotated[
+        int,
+        "steps of step 1, correcting the order, of all steps",
+        NOT_NEGATIVE,
+    ] = 3_000
+    batch_size: Annotated[int, "pairs in the global batch, over all processes", POSITIVE] = 64
     batching: Annotated[
         Batching, "groups keeps the pairs of a prompt together; pairs draws each one anywhere"
     ] = "groups"
     ties: Annotated[
         Ties,
-        "soft trains on tied pairs too, with probability one half (cross-entropy only)",
+        "soft trains on tied pairs too, with probability one half; not for stable-preference",
     ] = "drop"
-    learning_rate: Annotated[float, "peak of the cosine"] = 2e-6
-    warmup_steps: Annotated[int, "steps over which the learning rate first rises"] = 1_500
-    weight_decay: Annotated[float, "AdamW's, on matrices"] = 0.2
-    beta1: Annotated[float, "AdamW's first decay"] = 0.9
-    beta2: Annotated[float, "AdamW's second decay (CLIP's value; the paper gives none)"] = 0.98
-    eps: Annotated[float, "AdamW's epsilon (CLIP's value; the paper gives none)"] = 1e-6
-    max_grad_norm: Annotated[float | None, "clip the gradient's norm"] = None
-    image_blocks: Annotated[int | None, "last image blocks to train; all of the tower if none"] = 18
-    text_blocks: Annotated[int | None, "last text blocks to train; all of the tower if none"] = 8
+    learning_rate: Annotated[float, "peak of the cosine", POSITIVE] = 2e-6
+    warmup_steps: Annotated[int, "steps over which the learning rate first rises", NOT_NEGATIVE] = (
+        1_500
+    )
+    weight_decay: Annotated[float, "AdamW's, on matrices", NOT_NEGATIVE] = 0.2
+    beta1: Annotated[float, "AdamW's first decay", Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[
+        float, "AdamW's second decay (CLIP's value; the paper gives none)", Field(ge=0, lt=1)
+    ] = 0.98
+    eps: Annotated[float, "AdamW's epsilon (CLIP's value; the paper gives none)", POSITIVE] = 1e-6
+    max_grad_norm: Annotated[float | None, "clip the gradient's norm", POSITIVE] = None
+    image_blocks: Annotated[
+        int | None, "last image blocks to train; all of the tower if none", NOT_NEGATIVE
+    ] = 18
+    text_blocks: Annotated[
+        int | None, "last text blocks to train; all of the tower if none", NOT_NEGATIVE
+    ] = 8
     train_logit_scale: Annotated[bool, "train the logit scale, clamped to [0, ln 100]"] = True
     logit_scale: Annotated[
-        float | None, "logit scale to begin with, 1 to 100; the model's own if none"
+        float | None,
+        "logit scale to begin with, 1 to 100; the model's own if none",
+        Field(ge=1, le=MAX_LOGIT_SCALE),
     ] = None
     anti_interference: Annotated[bool, "add the anti-interference loss"] = True
-    views: Annotated[int, "weak views of each image beside itself (k)"] = 3
+    views: Annotated[int, "weak views of each image beside itself (k)", NOT_NEGATIVE] = 3
     crop_area: Annotated[tuple[float, float], "bounds of a view's share of the area"] = (0.85, 1.0)
     crop_ratio: Annotated[
         tuple[float, float] | None, "bounds of a view's own aspect ratio; the image's if none"
     ] = None
     hflip: Annotated[bool, "mirror half of the weak views"] = True
     augment: Annotated[bool, "show a weak view in place of the image itself too"] = False
-    b: Annotated[float, "margin at which step 1 weighs a pair one half, in score units"] = 0.3
-    tau: Annotated[float, "width of that transition, in score units"] = 0.2
+    b: Annotated[
+        float,
+        "margin at which step 1 weighs a pair one half, in score units",
+        NOT_NEGATIVE,
+    ] = 0.3
+    tau: Annotated[float, "width of that transition, in score units", POSITIVE] = 0.2
     margin_weighting: Annotated[Weighting, "step 2: softmax, uniform or inverse"] = "softmax"
     detach_weights: Annotated[bool, "let no gradient through the weights"] = True
-    seed: Annotated[int, "of the order of the pairs and of the weak views"] = 0
+    seed: Annotated[int, "of the order of the pairs and of the weak views", NOT_NEGATIVE] = 0
     mixed_precision: Annotated[
         Precision | None,
         "no, bf16 or fp16; if none, as accelerate is configured, else bf16 where units multiply it",
     ] = None
     micro_batch_size: Annotated[
-        int | None, "images encoded at once by each process; all of its share if none"
+        int | None, "images encoded at once by each process; all of its share if none", POSITIVE
     ] = None
     activation_checkpointing: Annotated[
         bool, "compute activations again in the backward pass, for less memory"
     ] = False
     compile: Annotated[bool, "compile the image encoder with torch.compile"] = False
     validate_every: Annotated[
-        int | None, "steps between validations; as checkpoint_every if none"
+        int | None, "steps between validations; as checkpoint_every if none", POSITIVE
     ] = None
-    checkpoint_every: Annotated[int, "steps between checkpoints"] = 500
-    keep_checkpoints: Annotated[int, "checkpoints kept"] = 2
-    log_every: Annotated[int, "steps between rows of metrics.jsonl"] = 10
+    checkpoint_every: Annotated[int, "steps between checkpoints", POSITIVE] = 500
+    keep_checkpoints: Annotated[int, "checkpoints kept", POSITIVE] = 2
+    log_every: Annotated[int, "steps between rows of metrics.jsonl", POSITIVE] = 10
     log_with: Annotated[Tracker | None, "also log with tensorboard or wandb"] = None
-    workers: Annotated[int, "threads that decode images ahead"] = 4
+    workers: Annotated[int, "threads that decode images ahead", NOT_NEGATIVE] = 4
 
     def __post_init__(self) -> None:
         """Check every value, and those that depend on each other."""
@@ -139,15 +146,27 @@ class TrainConfig:
             if isinstance(getattr(self, name), list):  # as JSON gives them
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         check_fields(self)
-        self._check_ranges()
+        low, high = self.crop_area
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"crop_area is {self.crop_area}; expected 0 < low <= high <= 1")
+        if self.crop_ratio is not None and not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
+            raise ValueError(f"crop_ratio is {self.crop_ratio}; expected 0 < low <= high")
         too_long = [n for n in ("order_steps", "warmup_steps") if getattr(self, n) > self.steps]
         if too_long:
             listed = " and ".join(f"{name} is {getattr(self, name)}" for name in too_long)
             raise ValueError(f"{listed} of {self.steps} steps; expected no more")
-        if self.ties == "soft" and (self.loss != "cross-entropy" or self.anti_interference):
+        self._check_loss()
+
+    def _check_loss(self) -> None:
+        if self.loss not in LOSSES:
+            *names, last = map(repr, LOSSES)
+            raise ValueError(f"loss is {self.loss!r}; expected {', '.join(names)} or {last}")
+        if self.loss not in LOSSES.builtin:
+            return  # what it makes of ties and views is its own affair
+        if self.ties == "soft" and (self.loss != CROSS_ENTROPY or self.anti_interference):
             raise ValueError(
                 "ties='soft' needs loss='cross-entropy' and anti_interference=False: the other "
-                "losses are defined for pairs with a better image only"
+                "built-in losses are defined for pairs with a better image only"
             )
         if self.views and not self.anti_interference:
             raise ValueError(
@@ -155,16 +174,16 @@ class TrainConfig:
                 "them; expected views=0 (augment=True shows weak views in place of the images)"
             )
 
-    def _check_ranges(self) -> None:
-        check_range(self, _POSITIVE, "more than 0", lambda value: value > 0)
-        check_range(self, _NOT_NEGATIVE, "0 or more", lambda value: value >= 0)
-        check_range(self, _BELOW_ONE, "0 or more, and less than 1", lambda value: 0 <= value < 1)
-        check_range(self, ("logit_scale",), "1 to 100", lambda value: 1 <= value <= MAX_LOGIT_SCALE)
-        low, high = self.crop_area
-        if not 0 < low <= high <= 1:
-            raise ValueError(f"crop_area is {self.crop_area}; expected 0 < low <= high <= 1")
-        if self.crop_ratio is not None and not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
-            raise ValueError(f"crop_ratio is {self.crop_ratio}; expected 0 < low <= high")
+    def weighting(self, step: int) -> Literal["order", "margin", "none"]:
+        """How a built-in loss weights the pairs of a step, from 0.
+
+        Returns:
+            "order" in step 1 of *Stable Preference* (equation 7), "margin" in its step 2
+            (equation 8), "none" for cross-entropy.
+        """
+        if self.loss != STABLE_PREFERENCE:
+            return "none"
+        return "order" if step < self.order_steps else "margin"
 
     def exact_values(self) -> dict[str, Any]:
         """The fields that the trained weights depend on."""
@@ -172,14 +191,14 @@ class TrainConfig:
 
 
 _CROSS_ENTROPY: Final[Mapping[str, Any]] = {
-    "loss": "cross-entropy",
+    "loss": CROSS_ENTROPY,
     "order_steps": 0,
     "anti_interference": False,
     "views": 0,
 }
 # A laptop's laboratory: `shapes-clip` is small, its sides carry meaning, and its world is
-# learnt in minutes. The whole of both towers is trained, from a unit in which margins are as large
-# as annotators are sure. Values were chosen on validation groups: docs/training.md.
+# learnt in minutes. The whole of both towers is trained, from a logit scale at which margins are
+# about the annotators' log-odds. Values were chosen on validation groups: docs/training.md.
 _SHAPES: Final[Mapping[str, Any]] = {
     "model": "shapes-clip",
     "steps": 300,
@@ -218,7 +237,7 @@ def recipe(name: str, /, **overrides: Any) -> TrainConfig:  # noqa: ANN401 (fiel
         **overrides: Fields of `TrainConfig`.
 
     Raises:
-        ValueError: The name or a field is unknown (the message lists those there are), or a value
+        ValueError: The name or a field is unknown (the message lists the known ones), or a value
             is out of range.
     """
     if name not in RECIPES:

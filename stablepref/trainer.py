@@ -1,11 +1,11 @@
-"""Training a preference model: one readable loop on accelerate."""
+"""Training a preference model: what is trained, and one readable loop on accelerate."""
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
 
@@ -13,13 +13,11 @@ from stablepref import zoo
 from stablepref.output.durable import remove_leftovers
 from stablepref.recipes import TrainConfig, recipe
 from stablepref.runtime.stopping import leave, stop_signals
-from stablepref.training.checkpoints import save_checkpoint
 from stablepref.training.distributed import any_process, engine
 from stablepref.training.freezing import summary
-from stablepref.training.guards import Watch
-from stablepref.training.leftout import LeftOut
+from stablepref.training.guards import LeftOut, Watch
 from stablepref.training.loader import ShareReader
-from stablepref.training.log import batch_metrics, train_log
+from stablepref.training.log import Speed, batch_metrics, train_log
 from stablepref.training.optimizer import clamp_logit_scale, learning_rate_at
 from stablepref.training.pairs import PairBatches
 from stablepref.training.resume import (
@@ -27,15 +25,12 @@ from stablepref.training.resume import (
     checkpoint_of,
     described_training,
     model_to_train,
-    objective_of,
     optimizer_of,
-    trained_names,
-    validation_groups,
+    save_checkpoint,
 )
 from stablepref.training.saving import save_trained
-from stablepref.training.step import backward
-from stablepref.training.validation import validation_accuracy
-from stablepref.training.viewscores import ViewScores
+from stablepref.training.step import ViewScores, backward, objectives_of
+from stablepref.training.validation import validation_accuracy, validation_groups
 
 if TYPE_CHECKING:
     import os
@@ -45,13 +40,16 @@ if TYPE_CHECKING:
     from torch import nn
 
     from stablepref.data.groups import RankedGroup
+    from stablepref.losses import BatchLoss
     from stablepref.scorer import Scorer
-    from stablepref.training.checkpoints import Checkpoint
     from stablepref.training.loader import Share
     from stablepref.training.log import TrainLog
+    from stablepref.training.resume import Checkpoint
+    from stablepref.training.step import Objectives
 
-BEST, LAST = "best", "last"
-ACCURACY = "validation accuracy"
+BEST: Final = "best"
+LAST: Final = "last"
+ACCURACY: Final = "validation accuracy"
 
 
 def train(
@@ -61,21 +59,29 @@ def train(
     out: str | os.PathLike[str],
     validation: Iterable[RankedGroup] | None = None,
     scorer: Scorer | None = None,
+    objective: BatchLoss | None = None,
     resume: bool = False,
     progress: bool | None = None,
 ) -> Scorer:
-    """Train a preference model, or go on with a training that was interrupted.
+    """Train a preference model, or continue a training that was interrupted.
 
     Works in one process or, started by ``torchrun`` or ``accelerate launch``, in many: the same
     global batches, losses and gradients whatever their number. Dropout is off.
 
     Args:
         groups: Ranked images; see `read_groups`.
-        config: A recipe's name, or one made by `recipe` or `TrainConfig`.
+        config: A recipe's name, or a configuration made by `recipe` or `TrainConfig`.
         out: Folder for checkpoints, metrics.jsonl and the models `best` and `last`.
-        validation: Groups whose pair accuracy chooses `best`; None for none.
+        validation: Groups whose pair accuracy chooses `best`; without them there is only `last`.
         scorer: Model to begin from, left as it is; None loads `config.model`.
-        resume: Go on from the newest whole checkpoint in `out`, to the same weights as without
+        objective: A loss of your own in place of `config.loss`: a function of the scores of a
+            global batch `(images, 1 + views)`, the rows of the better and of the worse image of
+            each pair (int64 `(pairs,)`) and the labels `(pairs,)`, which returns a scalar, or an
+            `Objective` to log its own margins and weights; see `batch_objective`. If it trains
+            differences of scores as log-odds of a preference, give it an attribute
+            `preference_scale` (1.0 for -log sigmoid(ΔS)), from which `compare` computes
+            probabilities; without it the trained model gives none.
+        resume: Continue from the newest whole checkpoint in `out`, to the same weights as without
             the interruption.
         progress: Show a progress bar; None shows one in a terminal.
 
@@ -83,21 +89,29 @@ def train(
         The trained model, in evaluation mode.
 
     Raises:
+        TypeError: The loss cannot be called, or returns no tensor.
         ValueError: The data holds too few pairs, or images that cannot be read; `out` holds
-            another training, or the configuration cannot work here.
+            another training; the configuration cannot work here; or the loss is not a scalar with
+            a gradient in the scores.
         FloatingPointError: The loss, its gradient or a score is not finite; names the step, the
-            images and the last good checkpoint. What has diverged is never saved.
-        ImportError: The package of `config.log_with` is not installed.
-        OSError: A checkpoint or a model cannot be written; those from before stay.
+            images and the last good checkpoint. A model that has diverged is never saved.
+        ImportError: The package of `config.log_with`, or of `config.loss`, cannot be imported.
+        OSError: A checkpoint or a model cannot be written; earlier ones stay.
         KeyboardInterrupt: After SIGINT, once the step's checkpoint is written.
         SystemExit: After SIGTERM, likewise.
     """
     config = recipe(config) if isinstance(config, str) else config
     folder = Path(out)
     groups, held_out = list(groups), validation_groups(validation)
+    objectives = objectives_of(config, objective)
     with engine(config, folder) as accelerator:
         described = described_training(
-            config, groups, held_out, mixed_precision=accelerator.mixed_precision, scorer=scorer
+            config,
+            groups,
+            held_out,
+            mixed_precision=accelerator.mixed_precision,
+            scorer=scorer,
+            objective=objective,
         )
         found = checkpoint_of(folder, described, resume=resume)
         batches = PairBatches(
@@ -107,7 +121,11 @@ def train(
             ties=config.ties == "soft",
             seed=config.seed,
         )
-        model = model_to_train(scorer or zoo.load(config.model, dtype="float32"), config)
+        model = model_to_train(
+            scorer or zoo.load(config.model, dtype="float32"),
+            config,
+            preference_scale=objectives.preference_scale,
+        )
         module, optimizer = accelerator.prepare(ViewScores(model), optimizer_of(model, config))
         if found is not None:
             accelerator.load_state(str(found.path))
@@ -118,21 +136,24 @@ def train(
             values = described["config"].items()
             accelerator.init_trackers("stablepref", config={k: str(v) for k, v in values})
         start = found.step if found else 0
-        run = _Run(
-            accelerator, module, optimizer, model, config, groups, held_out, folder, described,
-            LeftOut(groups), LeftOut(held_out),
-        )  # fmt: skip
         with (
             train_log(accelerator, folder, steps=config.steps, start=start, show=progress) as log,
             stop_signals() as signals,
         ):
             log.say(f"{len(groups)} groups, {len(batches)} pairs, after step {start}")
-            log.say(f"training {', '.join(summary(trained_names(model)))}")
-            _loop(run, batches, found, log, signals)
+            trained = (name for name, p in model.named_parameters() if p.requires_grad)
+            log.say(f"training {', '.join(summary(trained))}")
+            training = _Training(
+                accelerator, module, optimizer, model, config, objectives, groups, held_out, folder,
+                described, log, LeftOut(groups), LeftOut(held_out),
+            )  # fmt: skip
+            training.loop(batches, found, signals)
     return model
 
 
-class _Run(NamedTuple):
+@final
+@dataclass(frozen=True)
+class _Training:
     """What stays the same over a training, and the images that it cannot use."""
 
     accelerator: Accelerator
@@ -140,15 +161,140 @@ class _Run(NamedTuple):
     optimizer: torch.optim.Optimizer
     model: Scorer
     config: TrainConfig
+    objectives: Objectives
     groups: Sequence[RankedGroup]
     held_out: Sequence[RankedGroup]
     folder: Path
     described: dict[str, Any]
+    log: TrainLog
     left_out: LeftOut
     held_left_out: LeftOut
 
-    def reader(self, groups: Sequence[RankedGroup]) -> ShareReader:
-        """This process's shares of some groups' batches."""
+    def loop(self, batches: PairBatches, found: Checkpoint | None, signals: list[int]) -> None:
+        """Train to the last step, or to a signal: validate, keep the best, save on the way."""
+        config, log = self.config, self.log
+        done, past = (found.step, found.state) if found else (0, {})
+        best, scores = past.get("best", -1.0), past.get("scores", {})
+        shares = self._reader(self.groups).read(
+            ((step, batches[step]) for step in range(done, config.steps)),
+            views=config.views,
+            augment=config.augment,
+            seed=config.seed,
+            area=config.crop_area,
+            ratio=config.crop_ratio,
+            hflip=config.hflip,
+        )
+        speed, stopping = Speed(), 0
+        with closing(shares):
+            for step, share in shares:
+                metrics, encoded = self._step(step, share)
+                done = step + 1
+                speed.count(encoded)
+                log.advance(done)
+                stopping = any_process(self.accelerator, signals)
+                at_end = done == config.steps or bool(stopping)
+                if done % config.log_every == 0 or at_end:
+                    metrics["images_per_second"] = speed.taken()
+                    log.show(metrics)
+                    log.write(done, metrics)
+                validate_every = config.validate_every or config.checkpoint_every
+                validating = self.held_out and (done % validate_every == 0 or done == config.steps)
+                saving = done % config.checkpoint_every == 0 or at_end
+                if validating or saving:
+                    self._watch(self.groups).model(
+                        self.accelerator,
+                        self.module,
+                        share,
+                        done,
+                        micro_batch_size=config.micro_batch_size,
+                    )
+                scores = self._validated(done) if validating else {}
+                if scores and scores[ACCURACY] > best:
+                    best = scores[ACCURACY]
+                    self._save(BEST, done, scores)
+                if saving:
+                    save_checkpoint(
+                        self.accelerator,
+                        self.folder / CHECKPOINTS,
+                        step=done,
+                        state={"described": self.described, "best": best, "scores": scores},
+                        keep=config.keep_checkpoints,
+                    )
+                if stopping:
+                    break
+                speed.restart()
+        # A resumed training may have been killed between its last checkpoint and here.
+        self._save(LAST, done, scores)
+        for left_out in (self.left_out, self.held_left_out):
+            if left_out.images:
+                log.say(f"{len(left_out.images)} distinct images could not be used")
+        if stopping:
+            log.say(f"stopped after step {done}; resume to continue from there")
+            leave(stopping)
+
+    def _step(self, step: int, share: Share) -> tuple[dict[str, float], int]:
+        """One optimiser step: its metrics, and how many images and views were encoded."""
+        config, accelerator = self.config, self.accelerator
+        rate = learning_rate_at(
+            step, peak=config.learning_rate, steps=config.steps, warmup_steps=config.warmup_steps
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        result = backward(
+            accelerator,
+            self.module,
+            share,
+            self.objectives.at(step),
+            micro_batch_size=config.micro_batch_size,
+        )
+        self.left_out.note(share, result.usable)
+        self.left_out.require_pairs(share, result.pairs, step + 1)
+        watch, norm = self._watch(self.groups), torch.nan
+        watch.loss(result, share.batch, step + 1)
+        if result.pairs:  # without pairs, weight decay alone would move the weights
+            # All weights, not only the trained ones: FSDP takes the norm over its processes only
+            # where it is given every weight of a module.
+            norm = float(
+                accelerator.clip_grad_norm_(
+                    self.module.parameters(), config.max_grad_norm or torch.inf
+                )
+            )
+            watch.gradient(accelerator, norm, result, share.batch, step + 1)
+            self.optimizer.step()
+            clamp_logit_scale(self.model)
+        self.optimizer.zero_grad()
+        metrics = batch_metrics(result) | {"learning_rate": rate, "grad_norm": norm}
+        return metrics, result.scores.numel()
+
+    def _validated(self, done: int) -> dict[str, float]:
+        """The accuracy on the validation pairs after a step, logged."""
+        accuracy = validation_accuracy(
+            self.accelerator,
+            self.module,
+            self._reader(self.held_out),
+            watch=self._watch(self.held_out),
+            left_out=self.held_left_out,
+            step=done,
+            batch_size=self.config.batch_size,
+            micro_batch_size=self.config.micro_batch_size,
+        )
+        self.log.write(done, {"validation_accuracy": accuracy})
+        self.log.say(f"step {done}: {accuracy:.1%} of the validation pairs")
+        return {ACCURACY: accuracy}
+
+    def _save(self, name: str, done: int, scores: dict[str, float]) -> None:
+        """Write the model as it is now."""
+        save_trained(
+            self.accelerator,
+            self.module,
+            self.folder / name,
+            described=self.described,
+            step=done,
+            scores=scores,
+        )
+
+    def _reader(self, groups: Sequence[RankedGroup]) -> ShareReader:
+        """Reads this process's shares of some groups' batches."""
         return ShareReader(
             groups,
             process=self.accelerator.process_index,
@@ -156,127 +302,6 @@ class _Run(NamedTuple):
             workers=self.config.workers,
         )
 
-    def watch(self, groups: Sequence[RankedGroup]) -> Watch:
-        """What stops the training when scores of some groups are not finite."""
+    def _watch(self, groups: Sequence[RankedGroup]) -> Watch:
+        """Stops the training when scores of some groups are not finite."""
         return Watch(groups, self.folder / CHECKPOINTS)
-
-    def save(self, name: str, step: int, scores: dict[str, float]) -> None:
-        """Write the model as it is now."""
-        save_trained(
-            self.accelerator,
-            self.module,
-            self.folder / name,
-            described=self.described,
-            step=step,
-            scores=scores,
-        )
-
-
-def _loop(
-    run: _Run, batches: PairBatches, found: Checkpoint | None, log: TrainLog, signals: list[int]
-) -> None:
-    config, accelerator = run.config, run.accelerator
-    done, past = (found.step, found.state) if found else (0, {})
-    best, scores = past.get("best", -1.0), past.get("scores", {})
-    steps = run.reader(run.groups).read(
-        ((step, batches[step]) for step in range(done, config.steps)),
-        views=config.views,
-        augment=config.augment,
-        seed=config.seed,
-        area=config.crop_area,
-        ratio=config.crop_ratio,
-        hflip=config.hflip,
-    )
-    stopping, images, seconds, since = 0, 0, 0.0, time.monotonic()
-    with closing(steps):
-        for step, share in steps:
-            metrics, encoded = _step(run, step, share)
-            done, images, seconds = step + 1, images + encoded, seconds + time.monotonic() - since
-            log.advance(done)
-            stopping = any_process(accelerator, signals)
-            at_end = done == config.steps or bool(stopping)
-            if done % config.log_every == 0 or at_end:
-                metrics["images_per_second"] = images / seconds
-                log.show(metrics)
-                log.write(done, metrics)
-                images, seconds = 0, 0.0
-            validate_every = config.validate_every or config.checkpoint_every
-            validating = run.held_out and (done % validate_every == 0 or done == config.steps)
-            saving = done % config.checkpoint_every == 0 or at_end
-            if validating or saving:
-                run.watch(run.groups).model(
-                    accelerator, run.module, share, done, micro_batch_size=config.micro_batch_size
-                )
-            scores = _validated(run, done, log) if validating else {}
-            if scores and scores[ACCURACY] > best:
-                best = scores[ACCURACY]
-                run.save(BEST, done, scores)
-            if saving:
-                save_checkpoint(
-                    accelerator,
-                    run.folder / CHECKPOINTS,
-                    step=done,
-                    state={"described": run.described, "best": best, "scores": scores},
-                    keep=config.keep_checkpoints,
-                )
-            if stopping:
-                break
-            since = time.monotonic()
-    # Also where a resumed training had been killed between its last checkpoint and here.
-    run.save(LAST, done, scores)
-    for left_out in (run.left_out, run.held_left_out):
-        if left_out.images:
-            log.say(f"{len(left_out.images)} distinct images could not be used")
-    if stopping:
-        log.say(f"stopped after step {done}; resuming goes on there")
-        leave(stopping)
-
-
-def _step(run: _Run, step: int, share: Share) -> tuple[dict[str, float], int]:
-    """One optimiser step: its metrics, and how many images and views were encoded."""
-    config, accelerator = run.config, run.accelerator
-    rate = learning_rate_at(
-        step, peak=config.learning_rate, steps=config.steps, warmup_steps=config.warmup_steps
-    )
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
-    result = backward(
-        accelerator,
-        run.module,
-        share,
-        objective_of(config, step),
-        micro_batch_size=config.micro_batch_size,
-    )
-    run.left_out.note(share, result.usable)
-    run.left_out.require_pairs(share, result.pairs, step + 1)
-    watch, norm = run.watch(run.groups), torch.nan
-    watch.loss(result, share.batch, step + 1)
-    if result.pairs:  # without, weight decay alone would move the weights
-        # All weights, not the trained ones alone: FSDP takes the norm over its processes only
-        # where it is given every weight of a module.
-        norm = float(
-            accelerator.clip_grad_norm_(run.module.parameters(), config.max_grad_norm or torch.inf)
-        )
-        watch.gradient(accelerator, norm, result, share.batch, step + 1)
-        run.optimizer.step()
-        clamp_logit_scale(run.model)
-    run.optimizer.zero_grad()
-    metrics = batch_metrics(result) | {"learning_rate": rate, "grad_norm": norm}
-    return metrics, result.scores.numel()
-
-
-def _validated(run: _Run, step: int, log: TrainLog) -> dict[str, float]:
-    """The validation pairs' accuracy, written down and told."""
-    accuracy = validation_accuracy(
-        run.accelerator,
-        run.module,
-        run.reader(run.held_out),
-        watch=run.watch(run.held_out),
-        left_out=run.held_left_out,
-        step=step,
-        batch_size=run.config.batch_size,
-        micro_batch_size=run.config.micro_batch_size,
-    )
-    log.write(step, {"validation_accuracy": accuracy})
-    log.say(f"step {step}: {accuracy:.1%} of the validation pairs")
-    return {ACCURACY: accuracy}

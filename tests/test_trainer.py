@@ -188,16 +188,16 @@ def test_speed_counts_training_alone(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """On a clock that only validation moves, training takes no time."""
     now = [0.0]
 
-    def slow(*_: object, **__: object) -> dict[str, float]:
+    def slow(*_: object, **__: object) -> float:
         now[0] += 1000
-        return {trainer.ACCURACY: 0.5}
+        return 0.5
 
     def tick() -> float:
         now[0] += 0.5
         return now[0]
 
-    monkeypatch.setattr(trainer, "_validated", slow)
-    monkeypatch.setattr("stablepref.trainer.time.monotonic", tick)
+    monkeypatch.setattr(trainer, "validation_accuracy", slow)
+    monkeypatch.setattr("stablepref.training.log.time.monotonic", tick)
     config = replace(SMALL, log_every=2, validate_every=1)
     train(ranked_groups(), config, out=tmp_path, validation=ranked_groups(2), scorer=tiny_clip())
     # Of a step the clock sees its begin and its end, one tick; each image has 2 views beside it.

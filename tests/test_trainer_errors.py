@@ -19,8 +19,7 @@ import stablepref
 from stablepref import trainer
 from stablepref.data.groups import RankedGroup
 from stablepref.trainer import train
-from stablepref.training.guards import Watch
-from stablepref.training.leftout import PATIENCE, LeftOut
+from stablepref.training.guards import PATIENCE, LeftOut, Watch
 from stablepref.training.loader import Share
 from stablepref.training.optimizer import learning_rate_at
 from stablepref.training.pairs import PairBatches

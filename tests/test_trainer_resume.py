@@ -15,7 +15,7 @@ from helpers.ranked import SMALL, ranked_groups
 from helpers.tiny import tiny_clip
 
 from stablepref.trainer import train
-from stablepref.training import checkpoints
+from stablepref.training import resume
 from stablepref.training.resume import checkpoint_of
 
 CONFIG = replace(SMALL, steps=24, checkpoint_every=1, validate_every=3, log_every=1)
@@ -41,19 +41,19 @@ def die() -> None:
 
 def run_and_die_while_sealing(folder: Path) -> None:
     """Die with a checkpoint's files written and their hashes not."""
-    checkpoints._seal = lambda *_: die()  # type: ignore[assignment]
+    resume._seal = lambda *_: die()  # type: ignore[assignment]
     run(folder)
 
 
 def run_and_die_before_the_move(folder: Path) -> None:
     """Die with a complete checkpoint that has not been moved to its place."""
-    seal = checkpoints._seal
+    seal = resume._seal
 
     def sealed(*given: object) -> None:
         seal(*given)  # type: ignore[arg-type] # passed through
         die()
 
-    checkpoints._seal = sealed  # type: ignore[assignment]
+    resume._seal = sealed  # type: ignore[assignment]
     run(folder)
 
 
@@ -178,7 +178,7 @@ def test_after_a_damaged_checkpoint_the_one_before_is_used(
     with (newest / "optimizer.bin").open("r+b") as file:
         file.seek(100)
         file.write(b"\xff\xff")
-    found, _ = checkpoints.newest_checkpoint(tmp_path / "checkpoints")
+    found, _ = resume.newest_checkpoint(tmp_path / "checkpoints")
     assert found is not None
     assert found.step == int(newest.name[-8:]) - 1
     checkpoint_of(tmp_path, found.state["described"], resume=True)

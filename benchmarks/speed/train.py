@@ -23,16 +23,15 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from stablepref.data.read import read_groups
+from stablepref.losses import batch_objective
 from stablepref.models.clip import CLIPScorer
-from stablepref.objective import batch_objective
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.preprocess.protocols import CLIP_MEAN, CLIP_STD
 from stablepref.training.freezing import freeze
 from stablepref.training.loader import ShareReader
 from stablepref.training.optimizer import build_optimizer
 from stablepref.training.pairs import PairBatches
-from stablepref.training.step import backward
-from stablepref.training.viewscores import ViewScores
+from stablepref.training.step import ViewScores, backward
 
 from .machine import synchronize
 

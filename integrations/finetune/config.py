@@ -5,35 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Final, Literal, final
 
-from stablepref.runtime.fields import check_fields, check_range
+from pydantic import Field
+
+from stablepref.runtime.fields import NOT_NEGATIVE, POSITIVE, check_fields
 
 Method = Literal["draft", "refl", "ddpo"]
 Tracker = Literal["tensorboard", "wandb"]
-
-_POSITIVE: Final = (
-    "steps",
-    "batch_size",
-    "pictures_per_prompt",
-    "last_steps",
-    "clip_range",
-    "updates",
-    "rank",
-    "learning_rate",
-    "max_grad_norm",
-    "sampling_steps",
-    "height",
-    "width",
-    "micro_batch_size",
-    "samples",
-    "pictures_per_sample",
-    "monitor_views",
-    "sample_every",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "log_every",
-)
-_NOT_NEGATIVE: Final = ("warmup_steps", "weight_decay", "guidance", "seed")
-_PAIR: Final = 2
 
 FREE: Final = frozenset(
     (
@@ -68,69 +45,84 @@ class FinetuneConfig:
         "draft back-propagates through the last sampling steps (Clark et al. 2023), refl through "
         "one of them (Xu et al. 2023), ddpo is a policy gradient (Black et al. 2023)",
     ] = "draft"
-    steps: Annotated[int, "training steps; of ddpo each has several updates"] = 200
-    batch_size: Annotated[int, "pictures of a step, over all processes"] = 16
+    steps: Annotated[int, "training steps; of ddpo each has several updates", POSITIVE] = 200
+    batch_size: Annotated[int, "pictures of a step, over all processes", POSITIVE] = 16
     pictures_per_prompt: Annotated[
-        int | None, "pictures of each prompt in a step; if none 1, and 4 for ddpo"
+        int | None, "pictures of each prompt in a step; if none 1, and 4 for ddpo", POSITIVE
     ] = None
     last_steps: Annotated[
         int,
         "draft: sampling steps with a gradient, counted from the end (K); refl: one of so many "
         "last steps, at random",
+        POSITIVE,
     ] = 1
     margin: Annotated[
         float | None, "draft and refl: no gradient from rewards above this, as in ReFL"
     ] = None
-    eta: Annotated[float, "ddpo: noise of DDIM's steps, above 0, to 1"] = 1.0
-    clip_range: Annotated[float, "ddpo: bound of the importance ratio (ddpo-pytorch's)"] = 1e-4
-    updates: Annotated[int, "ddpo: optimiser steps on each step's pictures"] = 2
-    rank: Annotated[int, "rank of the LoRA matrices, on all attention layers"] = 4
-    learning_rate: Annotated[float, "AdamW's, constant after the warm-up (ddpo-pytorch's)"] = 3e-4
-    warmup_steps: Annotated[int, "steps over which the learning rate first rises"] = 0
-    weight_decay: Annotated[float, "AdamW's (ddpo-pytorch's)"] = 1e-4
-    max_grad_norm: Annotated[float, "clip the gradient's norm (ddpo-pytorch's)"] = 1.0
-    sampling_steps: Annotated[int, "denoising steps of a picture"] = 50
-    guidance: Annotated[float, "scale of classifier-free guidance; 1 or less for none"] = 7.5
+    eta: Annotated[float, "ddpo: noise of DDIM's steps, above 0, to 1", Field(gt=0, le=1)] = 1.0
+    clip_range: Annotated[
+        float,
+        "ddpo: bound of the importance ratio (ddpo-pytorch's)",
+        POSITIVE,
+    ] = 1e-4
+    updates: Annotated[int, "ddpo: optimiser steps on each step's pictures", POSITIVE] = 2
+    rank: Annotated[int, "rank of the LoRA matrices, on all attention layers", POSITIVE] = 4
+    learning_rate: Annotated[
+        float, "AdamW's, constant after the warm-up (ddpo-pytorch's)", POSITIVE
+    ] = 3e-4
+    warmup_steps: Annotated[int, "steps over which the learning rate first rises", NOT_NEGATIVE] = 0
+    weight_decay: Annotated[float, "AdamW's (ddpo-pytorch's)", NOT_NEGATIVE] = 1e-4
+    max_grad_norm: Annotated[float, "clip the gradient's norm (ddpo-pytorch's)", POSITIVE] = 1.0
+    sampling_steps: Annotated[int, "denoising steps of a picture", POSITIVE] = 50
+    guidance: Annotated[
+        float, "scale of classifier-free guidance; 1 or less for none", NOT_NEGATIVE
+    ] = 7.5
     negative_prompt: Annotated[str | None, "what not to make"] = None
-    height: Annotated[int | None, "of the pictures, in pixels; the pipeline's if none"] = None
-    width: Annotated[int | None, "of the pictures, in pixels; the pipeline's if none"] = None
+    height: Annotated[
+        int | None,
+        "of the pictures, in pixels; the pipeline's if none",
+        POSITIVE,
+    ] = None
+    width: Annotated[int | None, "of the pictures, in pixels; the pipeline's if none", POSITIVE] = (
+        None
+    )
     micro_batch_size: Annotated[
-        int | None, "pictures made at once by each process; all of its share if none"
+        int | None, "pictures made at once by each process; all of its share if none", POSITIVE
     ] = None
     gradient_checkpointing: Annotated[
         bool, "compute the denoiser again in the backward pass, for less memory"
     ] = True
-    seed: Annotated[int, "of the first weights, the prompts' order and all noise"] = 0
-    samples: Annotated[int, "prompts that are watched, the first ones"] = 8
-    pictures_per_sample: Annotated[int, "pictures of each prompt that is watched"] = 2
-    monitor_views: Annotated[int, "weak views of each, to see the gap"] = 8
-    sample_every: Annotated[int, "steps between sheets of samples with the LoRA of then"] = 20
-    checkpoint_every: Annotated[int, "steps between checkpoints"] = 10
-    keep_checkpoints: Annotated[int, "checkpoints kept"] = 2
-    log_every: Annotated[int, "steps between rows of metrics.jsonl"] = 1
+    seed: Annotated[int, "of the first weights, the prompts' order and all noise", NOT_NEGATIVE] = 0
+    samples: Annotated[int, "prompts that are watched, the first ones", POSITIVE] = 8
+    pictures_per_sample: Annotated[int, "pictures of each prompt that is watched", POSITIVE] = 2
+    monitor_views: Annotated[int, "weak views of each, to see the gap", POSITIVE] = 8
+    sample_every: Annotated[
+        int,
+        "steps between sheets of samples with the LoRA of then",
+        POSITIVE,
+    ] = 20
+    checkpoint_every: Annotated[int, "steps between checkpoints", POSITIVE] = 10
+    keep_checkpoints: Annotated[int, "checkpoints kept", POSITIVE] = 2
+    log_every: Annotated[int, "steps between rows of metrics.jsonl", POSITIVE] = 1
     log_with: Annotated[Tracker | None, "also log with tensorboard or wandb"] = None
 
     def __post_init__(self) -> None:
         """Check every value, and those that depend on each other."""
         check_fields(self)
-        check_range(self, _POSITIVE, "more than 0", lambda value: value > 0)
-        check_range(self, _NOT_NEGATIVE, "0 or more", lambda value: value >= 0)
         if self.last_steps > self.sampling_steps:
             raise ValueError(
                 f"last_steps is {self.last_steps} of {self.sampling_steps} sampling_steps; "
                 "expected no more"
             )
-        if not 0 < self.eta <= 1:
-            raise ValueError(f"eta is {self.eta}; expected more than 0, and 1 or less")
         if self.batch_size % self.group:
             raise ValueError(
                 f"batch_size is {self.batch_size}; expected a multiple of the {self.group} "
                 "pictures_per_prompt"
             )
-        if self.method == "ddpo" and self.group < _PAIR:
+        if self.method == "ddpo" and self.group < 2:
             raise ValueError(
                 f"pictures_per_prompt is {self.group}; ddpo compares the pictures of a prompt and "
-                f"needs {_PAIR} or more"
+                f"needs 2 or more"
             )
 
     @property

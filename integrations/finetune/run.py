@@ -13,11 +13,10 @@ import torch
 from stablepref.output.durable import remove_leftovers, replacing
 from stablepref.runtime.stopping import leave, stop_signals
 from stablepref.scoring.prompts import check_prompts
-from stablepref.training.checkpoints import save_checkpoint
 from stablepref.training.distributed import any_process, engine
 from stablepref.training.log import METRICS_FILE, train_log
 from stablepref.training.optimizer import build_optimizer
-from stablepref.training.resume import CHECKPOINTS, checkpoint_of
+from stablepref.training.resume import CHECKPOINTS, checkpoint_of, save_checkpoint
 
 from ..diffusion.sampling import SamplingLoop
 from ..monitor import Report, RewardMonitor
@@ -37,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stablepref.scorer import Scorer
-    from stablepref.training.checkpoints import Checkpoint
     from stablepref.training.log import TrainLog
+    from stablepref.training.resume import Checkpoint
 
     from ..reward import DifferentiableReward
 

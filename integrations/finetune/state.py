@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
 
-from stablepref.training.checkpoints import newest_checkpoint
-from stablepref.training.resume import CHECKPOINTS
+from stablepref.training.resume import CHECKPOINTS, newest_checkpoint
 
 from .batches import step_pictures
 

@@ -1,4 +1,4 @@
-"""Running a module for its numbers alone."""
+"""Running a module in evaluation mode and without gradients, from any number of threads."""
 
 from __future__ import annotations
 

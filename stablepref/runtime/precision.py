@@ -1,4 +1,4 @@
-"""Number types: which one the encoders run in by default, and what is computed in float32 anyway."""
+"""Number types: that of the encoders by default, and float32 for what follows them."""
 
 from __future__ import annotations
 

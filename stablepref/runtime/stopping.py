@@ -1,4 +1,4 @@
-"""Signals that ask a long work to stop at its next safe place."""
+"""Signals that ask a long run to stop at its next safe place."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Yield a list that receives SIGINT and SIGTERM in place of what they do otherwise.
+    """Yield a list that collects SIGINT and SIGTERM, which then have no other effect.
 
-    The work looks into it wherever it can stop. A second SIGINT interrupts at once. Outside the
-    main thread, where Python lets nobody catch signals, the list stays empty.
+    The caller looks into it wherever it can stop. A second SIGINT interrupts at once. Outside the
+    main thread, where Python cannot catch signals, the list stays empty.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():

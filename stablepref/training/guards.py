@@ -1,12 +1,13 @@
-"""A training that has diverged stops before anything of it is saved as good."""
+"""What stops a training early: numbers that are not finite, and images that cannot be used."""
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from stablepref.training.checkpoints import newest_checkpoint
 from stablepref.training.pairs import name_of
+from stablepref.training.resume import newest_checkpoint
 from stablepref.training.step import gathered_scores
 
 if TYPE_CHECKING:
@@ -21,14 +22,21 @@ if TYPE_CHECKING:
     from stablepref.training.pairs import Batch
     from stablepref.training.step import StepResult
 
+logger = logging.getLogger(__name__)
+
 NAMED: Final = 10
-"""Images, or weights, that a message names."""
-_LOWEST_SCALE: Final = 1.0
+"""Images, or weights, that a message about numbers names."""
+NAMED_UNUSABLE: Final = 5
+"""Unusable images that a message names, each with its reason."""
+PATIENCE: Final = 10
+"""Batches in a row without a usable pair that end a training."""
+LOWEST_SCALE: Final = 1.0
+"""Below it, fp16's scale has fallen for another reason than its narrow range."""
 
 
 @final
 class Watch(NamedTuple):
-    """What the messages say of a training.
+    """Checks that numbers are finite, with what its messages need to know of the training.
 
     Attributes:
         groups: The data whose images are scored.
@@ -53,16 +61,16 @@ class Watch(NamedTuple):
     ) -> None:
         """Check the gradient's norm before the step is taken.
 
-        fp16 overflows now and then: its scaler leaves such steps out and lowers its scale, to
-        below 1 only where the gradient itself is not finite.
+        fp16 overflows now and then: its scaler skips such steps and lowers its scale, to below 1
+        only where the gradient itself is not finite.
 
         Raises:
-            FloatingPointError: As `loss`.
+            FloatingPointError: It is not finite; names the step, the images and the checkpoint.
         """
         if math.isfinite(norm):
             return
         scaler = accelerator.scaler
-        if scaler is None or scaler.get_scale() < _LOWEST_SCALE:
+        if scaler is None or scaler.get_scale() < LOWEST_SCALE:
             what = f"the norm of the gradient of step {step} is {norm}"
             raise self.error(what, batch, result.scores, result.usable)
 
@@ -80,7 +88,7 @@ class Watch(NamedTuple):
         Every process must call it.
 
         Raises:
-            FloatingPointError: As `loss`.
+            FloatingPointError: One is not finite; names the step, the images and the checkpoint.
         """
         scores, usable = gathered_scores(
             accelerator, module, share, micro_batch_size=micro_batch_size
@@ -101,7 +109,7 @@ class Watch(NamedTuple):
         Args:
             what: What is not finite, and when.
             batch: The images.
-            scores: Theirs, `(images, views)`.
+            scores: Their scores, `(images, views)`.
             usable: Which of them could be scored at all.
         """
         odd = usable & ~scores.isfinite().all(dim=1)
@@ -116,6 +124,63 @@ class Watch(NamedTuple):
             f"{what}; its images: {_listed(names, '; ')}; {good}. A lower learning rate or "
             "max_grad_norm may help"
         )
+
+
+@final
+class LeftOut:
+    """The distinct images of a data set that turned out to be unusable; too many end a training.
+
+    Args:
+        groups: The data set.
+    """
+
+    def __init__(self, groups: Sequence[RankedGroup]) -> None:
+        self.groups = groups
+        self.images: set[tuple[int, int]] = set()
+        self._empty = 0
+
+    def note(self, share: Share, usable: Tensor) -> None:
+        """Record a batch's unusable images, with a warning for each new one.
+
+        Args:
+            share: This process's part of the batch; it warns of its own images.
+            usable: Bool `(images,)`, of the whole batch, so that all processes know the same.
+        """
+        batch = share.batch
+        new = {image for image, fine in zip(batch.images, usable.tolist(), strict=True) if not fine}
+        for image in sorted(new - self.images):
+            if image in share.errors:
+                logger.warning("%s; its pairs are left out", share.errors[image])
+        self.images |= new
+
+    def require_pairs(self, share: Share, pairs: int, step: int) -> None:
+        """Accept a batch without usable pairs, unless it is the first, or the last of many.
+
+        Args:
+            share: This process's part of the batch.
+            pairs: The batch's usable pairs.
+            step: The step, from 1.
+
+        Raises:
+            ValueError: The first batch, or `PATIENCE` batches in a row, have no usable pair.
+        """
+        self._empty = 0 if pairs else self._empty + 1
+        if not self._empty:
+            return
+        if step == 1 or self._empty == PATIENCE:
+            which = "the first batch" if step == 1 else f"{PATIENCE} batches up to step {step}"
+            raise ValueError(
+                f"no pair of {which} can be used: {self.named(share)}; is the folder of the images "
+                "the right one?"
+            )
+        logger.warning("step %d: no pair of its batch can be used; it is skipped", step)
+
+    def named(self, share: Share) -> str:
+        """Some unusable images, with the reason where this process has read them."""
+        known = sorted(self.images & set(share.batch.images)) or sorted(self.images)
+        names = [share.errors.get(image) or name_of(self.groups, image) for image in known]
+        more = len(self.images) - len(names[:NAMED_UNUSABLE])
+        return "; ".join(names[:NAMED_UNUSABLE]) + (f" and {more} more" if more else "")
 
 
 def _listed(names: Sequence[str], separator: str) -> str:

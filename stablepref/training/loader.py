@@ -6,11 +6,9 @@ steps' images while the model works on this one's.
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, final
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import numpy as np
 import torch
@@ -19,17 +17,19 @@ from torch import Tensor
 from stablepref.augment.views import weak_view_boxes
 from stablepref.images.decoding import decode
 from stablepref.images.sources import ImageError, Source
+from stablepref.runtime.ahead import ahead
 from stablepref.training.pairs import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
-    from concurrent.futures import Future
 
     from stablepref.data.groups import RankedGroup
     from stablepref.training.pairs import Batch
 
-STEPS_AHEAD = 2
-WHOLE = (0.0, 0.0, 1.0, 1.0)
+STEPS_AHEAD: Final = 2
+"""Steps whose images are in memory in advance; how many images that is, the first step says."""
+WHOLE: Final = (0.0, 0.0, 1.0, 1.0)
+"""The box of an image itself, as fractions of its sides."""
 
 
 class Share(NamedTuple):
@@ -57,6 +57,13 @@ class Share(NamedTuple):
     errors: dict[tuple[int, int], str]
 
 
+class _End(NamedTuple):
+    """What follows the images of a batch."""
+
+    step: int
+    batch: Batch
+
+
 @final
 class ShareReader:
     """Reads the shares of one process, a few steps ahead.
@@ -65,7 +72,7 @@ class ShareReader:
         groups: The data.
         process: This process's number.
         processes: How many there are.
-        workers: Threads that decode; 0 decodes in this one.
+        workers: Threads that decode; 0 decodes in the thread that reads.
     """
 
     def __init__(
@@ -92,12 +99,12 @@ class ShareReader:
         """The share of each step's batch, with its weak views.
 
         Args:
-            batches: Pairs of a step, which decides the views, and its batch.
-            views: Weak views beside the image itself.
-            augment: A weak view stands for the image itself too.
-            seed: As in `weak_view_boxes`, as are `area`, `ratio` and `hflip`.
-            area: Bounds of the cropped share of the area.
-            ratio: Bounds of the crop's own aspect ratio.
+            batches: The number of each step, which decides the views, and its batch.
+            views: Weak views of each image beside the image itself.
+            augment: A weak view takes the place of the image itself too.
+            seed: Of the views; see `weak_view_boxes`.
+            area: Bounds of the cropped part of the area.
+            ratio: Bounds of the crop's own aspect ratio; None keeps the image's.
             hflip: Whether half of the weak views are mirrored.
         """
 
@@ -129,40 +136,39 @@ class ShareReader:
             largest = -(-len(batch.images) // self.processes)
             return Share(batch, pixels, usable, prompts, boxes, flips, largest, errors)
 
-        decoded = self._decoded(batches)
-        with closing(decoded):
-            for step, batch, found in decoded:
-                yield step, share(step, batch, found)
+        found: list[Tensor | str] = []
+        with closing(self._decoded(batches)) as results:
+            for result in results:
+                if isinstance(result, _End):
+                    yield result.step, share(*result, found)
+                    found = []
+                else:
+                    found.append(result)
 
     def _mine(self, batch: Batch) -> list[tuple[int, int]]:
         """This process's images, consecutive ones: the first processes may have one more."""
         return [batch.images[i] for i in shares(len(batch.images), self.processes)[self.process]]
 
-    def _decoded(
-        self, batches: Iterable[tuple[int, Batch]]
-    ) -> Generator[tuple[int, Batch, list[Tensor | str]]]:
-        if not self.workers:
-            for step, batch in batches:
-                yield step, batch, [self._decode(image) for image in self._mine(batch)]
+    def _decoded(self, batches: Iterable[tuple[int, Batch]]) -> Generator[Tensor | str | _End]:
+        """Of every batch this process's images, decoded in advance, and then its `_End`."""
+        rest = iter(batches)
+        first = next(rest, None)
+        if first is None:
             return
-        queue: deque[tuple[int, Batch, list[Future[Tensor | str]]]] = deque()
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="stablepref-decode")
-        try:
-            for step, batch in batches:
-                images = [pool.submit(self._decode, image) for image in self._mine(batch)]
-                queue.append((step, batch, images))
-                if len(queue) > STEPS_AHEAD:
-                    first, its, futures = queue.popleft()
-                    yield first, its, [future.result() for future in futures]
-            for step, batch, futures in queue:
-                yield step, batch, [future.result() for future in futures]
-        finally:
-            pool.shutdown(cancel_futures=True)
+        items = (
+            item
+            for step, batch in chain([first], rest)
+            for item in (*self._mine(batch), _End(step, batch))
+        )
+        most = STEPS_AHEAD * (len(self._mine(first[1])) + 1)
+        yield from ahead(self._decode, items, workers=self.workers, most=most)
 
-    def _decode(self, image: tuple[int, int]) -> Tensor | str:
-        """Pixels `(3, H, W)`, or what is wrong with the image."""
-        group, place = image
-        name = name_of(self.groups, image)
+    def _decode(self, item: tuple[int, int] | _End) -> Tensor | str | _End:
+        """Pixels `(3, H, W)` of an image, or what is wrong with it; the end of a batch as it is."""
+        if isinstance(item, _End):
+            return item
+        group, place = item
+        name = name_of(self.groups, item)
         try:
             decoded = decode(Source(place, name, self.groups[group].images[place]))
         except ImageError as error:
@@ -173,7 +179,7 @@ class ShareReader:
 
 
 def shares(count: int, processes: int) -> list[range]:
-    """Consecutive shares of `count` items, as equal as can be, the larger ones first."""
+    """Consecutive shares of `count` items, as equal as possible, the larger ones first."""
     base, rest = divmod(count, processes)
     bounds = [process * base + min(process, rest) for process in range(processes + 1)]
     return [range(low, high) for low, high in pairwise(bounds)]

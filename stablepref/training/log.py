@@ -1,10 +1,11 @@
-"""What a training tells: metrics.jsonl, a progress bar, and accelerate's trackers."""
+"""What a training shows and logs: metrics.jsonl, a progress bar, and accelerate's trackers."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from stablepref.training.step import StepResult
 
 METRICS_FILE = "metrics.jsonl"
-# Steps of large models take minutes; rich knows no speed where its window holds no two of them.
+# Steps of large models take minutes; rich needs two of them in its window to know the speed.
 _SPEED_WINDOW_SECONDS = 3600
 _COLUMNS = {"loss": "loss {:.3f}", "reward": "reward {:.3f}",
             "accuracy": "pairs {:.1%}", "margin": "ΔS {:+.2f}",
@@ -39,13 +40,13 @@ _COLUMNS = {"loss": "loss {:.3f}", "reward": "reward {:.3f}",
 
 
 def batch_metrics(result: StepResult) -> dict[str, float]:
-    """What people watch of a batch; without usable pairs, NaN but for their number.
+    """The metrics of a batch; without usable pairs, NaN except for their number.
 
     Returns:
         "loss"; "accuracy", the share of pairs whose better image scores higher; "margin", the mean
-        ΔS; "weight", the mean weight of a pair's loss, 1 in all of step 2 by its definition;
-        "effective_pairs", from 1 to "pairs": how many pairs of equal weight would share the weight
-        as evenly, (Σw)² / Σw² (Kish, Survey Sampling, 1965); "pairs", those usable.
+        ΔS; "weight", the mean weight of a pair's loss, always 1 in step 2 by its definition;
+        "effective_pairs", from 1 to "pairs": the number of pairs of equal weight that would spread
+        it as evenly, (Σw)² / Σw² (Kish, Survey Sampling, 1965); "pairs", the usable ones.
     """
     loss, margin, weight = result.objective
     weight = weight.double()
@@ -64,10 +65,10 @@ class TrainLog:
     """Rows of metrics for people and for programs; only the main process writes.
 
     Args:
-        accelerator: Whose trackers are told too.
+        accelerator: Its trackers log the metrics too.
         folder: Holds metrics.jsonl.
-        bar: A started or silent progress bar.
-        task: Its task.
+        bar: A started or hidden progress bar.
+        task: The bar's task.
     """
 
     def __init__(self, accelerator: Accelerator, folder: Path, bar: Progress, task: Any) -> None:  # noqa: ANN401 (rich's TaskID is an int in disguise)
@@ -82,11 +83,11 @@ class TrainLog:
 
     def show(self, metrics: Mapping[str, float]) -> None:
         """Show metrics beside the bar."""
-        told = "  ".join(text.format(metrics[k]) for k, text in _COLUMNS.items() if k in metrics)
-        self._bar.update(self._task, told=told)
+        shown = "  ".join(text.format(metrics[k]) for k, text in _COLUMNS.items() if k in metrics)
+        self._bar.update(self._task, shown=shown)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append a row, at once on its way to the disk; what is not finite is null there."""
+        """Append a row and hand it to the disk at once; numbers that are not finite become null."""
         self._accelerator.log(dict(metrics), step=step)
         if self._accelerator.is_main_process:
             row = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
@@ -94,7 +95,7 @@ class TrainLog:
                 file.write(json.dumps({"step": step, **row}, allow_nan=False) + "\n")
 
     def say(self, text: str) -> None:
-        """One line to people, above the bar."""
+        """Print one line above the bar."""
         if self._accelerator.is_main_process:
             self._bar.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
@@ -103,13 +104,13 @@ class TrainLog:
 def train_log(
     accelerator: Accelerator, folder: Path, *, steps: int, start: int, show: bool | None
 ) -> Iterator[TrainLog]:
-    """A log whose metrics after `start` are forgotten, as they will be written again.
+    """A log without its rows after `start`, which will be written again.
 
     Args:
         accelerator: The distributed engine.
         folder: The training's folder.
         steps: Optimiser steps in all.
-        start: Those done before.
+        start: Optimiser steps done before.
         show: False hides the bar, True shows it anywhere, None only on a terminal.
     """
     if accelerator.is_main_process:
@@ -117,9 +118,33 @@ def train_log(
         _forget_after(folder / METRICS_FILE, start)
     hidden = show is False or (show is None and not sys.stderr.isatty())
     bar = training_bar(hidden=hidden or not accelerator.is_main_process)
-    task = bar.add_task("training", total=steps, completed=start, told="")
+    task = bar.add_task("training", total=steps, completed=start, shown="")
     with bar:
         yield TrainLog(accelerator, folder, bar, task)
+
+
+@final
+class Speed:
+    """Images per second of training alone: the clock stands still while the trainer validates."""
+
+    def __init__(self) -> None:
+        self._images, self._seconds = 0, 0.0
+        self._since = time.monotonic()
+
+    def restart(self) -> None:
+        """Let the clock run again."""
+        self._since = time.monotonic()
+
+    def count(self, images: int) -> None:
+        """Add images, and the time since the clock was started; it stops."""
+        self._images += images
+        self._seconds += time.monotonic() - self._since
+
+    def taken(self) -> float:
+        """Images per second since this was last called."""
+        speed = self._images / self._seconds
+        self._images, self._seconds = 0, 0.0
+        return speed
 
 
 def training_bar(*, hidden: bool) -> Progress:
@@ -128,7 +153,7 @@ def training_bar(*, hidden: bool) -> Progress:
         TextColumn("training"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.fields[shown]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, cast, final
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, NamedTuple, cast, final
 
 import numpy as np
 import torch
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     from stablepref.data.groups import RankedGroup
 
-SURE, TIE = 1.0, 0.5
+SURE: Final = 1.0
+TIE: Final = 0.5
+"""Labels: the probability that the first image of a pair is the better one."""
 
 
 @final
@@ -52,7 +54,8 @@ class Batch(NamedTuple):
 class PairBatches:
     """All pairs of ranked groups, in batches that repeat without end, each epoch in a new order.
 
-    Batches do not stop at the end of an epoch: every pair is used as often as any other, up to one.
+    Batches do not stop at the end of an epoch: two pairs are used
+    equally often, or one of them once more.
 
     Args:
         groups: The data.
@@ -131,7 +134,7 @@ def every_batch(groups: Sequence[RankedGroup], batch_size: int) -> list[Batch]:
 
 
 def name_of(groups: Sequence[RankedGroup], image: tuple[int, int]) -> str:
-    """What messages call an image: its group and its path, or what it is."""
+    """How messages name an image: its group, its place there, and its path or what it is."""
     group, place = image
     known = f" ({groups[group].id})" if groups[group].id else ""
     return f"group {group}{known}, image {place}: {describe(groups[group].images[place])}"
@@ -163,5 +166,5 @@ def _identity(image: object) -> bytes:
         except UnusableImageError:
             return b""
     array = np.asarray(image)
-    # What is no image has an address in place of content, another one in each run.
+    # numpy keeps what it cannot read as an object, by its address, which changes with every run.
     return type(image).__qualname__.encode() if array.dtype == object else array.tobytes()

@@ -1,7 +1,7 @@
 """The gradient of a global batch's loss, the same for any number of processes and micro-batches.
 
 The losses of *Stable Preference* couple all pairs of a batch through the softmax of equation 8, so
-the average of parts is not the whole. But a loss reads the scores alone, and these are few: every
+the average of parts is not the whole. But a loss reads only the scores, and these are few: every
 process gathers all of them, computes the whole loss and its gradient in each score, and carries
 its own scores' gradients back through the model. Where a share does not fit in memory at once, its
 scores come from a pass without graph first, and each micro-batch is encoded again for its gradient
@@ -11,25 +11,33 @@ scores come from a pass without graph first, and each micro-batch is encoded aga
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from stablepref.objective import Objective
+from stablepref.losses import Objective, batch_objective, pair_margin
+from stablepref.recipes import LOSSES
 from stablepref.training.loader import shares
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from accelerate import Accelerator
-    from torch import nn
 
+    from stablepref.losses import BatchLoss
+    from stablepref.recipes import TrainConfig
+    from stablepref.scorer import Scorer
     from stablepref.training.loader import Share
+
+TOGETHER: Final = 64 * 512 * 512
+"""Pixels padded and preprocessed together: a batch of ordinary pictures, 200 MB in float32."""
 
 
 class StepResult(NamedTuple):
-    """What a global batch gave, the same in all processes.
+    """What came of a global batch, the same in all processes.
 
     Attributes:
         objective: Loss, margins and weights of the usable pairs, without graph.
@@ -44,11 +52,68 @@ class StepResult(NamedTuple):
     pairs: int
 
 
+@final
+@dataclass(frozen=True)
+class Objectives:
+    """What the steps of a training minimise.
+
+    Attributes:
+        config: Decides the built-in losses.
+        outside: A loss from outside, which takes their place; None for the built-in ones.
+    """
+
+    config: TrainConfig
+    outside: BatchLoss | None
+
+    def at(self, step: int) -> BatchLoss:
+        """The loss of a step, from 0: the paper's of step 1 or 2, cross-entropy, or `outside`."""
+        if self.outside is not None:
+            return self.outside
+        return partial(
+            batch_objective,
+            weighting=self.config.weighting(step),
+            anti_interference=self.config.anti_interference,
+            b=self.config.b,
+            tau=self.config.tau,
+            margin_weighting=self.config.margin_weighting,
+            detach_weights=self.config.detach_weights,
+        )
+
+    @property
+    def preference_scale(self) -> float | None:
+        """The factor that turns a difference of trained scores into the log-odds of a preference.
+
+        1 for the built-in losses, which train -log sigmoid(ΔS). A loss from outside says it by an
+        attribute of this name; without it, None: differences are not trained as log-odds.
+        """
+        return 1.0 if self.outside is None else getattr(self.outside, "preference_scale", None)
+
+
+def objectives_of(config: TrainConfig, outside: BatchLoss | None = None) -> Objectives:
+    """The losses of a training.
+
+    Args:
+        config: Names the loss.
+        outside: A loss that takes the place of the named one.
+
+    Raises:
+        ImportError: A package adds the named loss, and it cannot be loaded.
+        TypeError: The loss cannot be called.
+    """
+    loss = outside if outside is not None else LOSSES[config.loss]
+    if loss is not None and not callable(loss):
+        raise TypeError(
+            f"the loss is {loss!r}; expected a function of scores, better, worse and label, like "
+            "stablepref.losses.batch_objective"
+        )
+    return Objectives(config, loss)
+
+
 def backward(
     accelerator: Accelerator,
     module: nn.Module,
     share: Share,
-    objective: Callable[[Tensor, Tensor, Tensor, Tensor], Objective],
+    objective: BatchLoss,
     *,
     micro_batch_size: int | None = None,
 ) -> StepResult:
@@ -59,27 +124,33 @@ def backward(
             accumulation steps are undone.
         module: A prepared `ViewScores`.
         share: This process's part of the batch.
-        objective: Of scores `(images, views)`, better, worse and label; see `batch_objective`.
+        objective: The loss as a function of the scores of all usable images of the batch.
         micro_batch_size: Images encoded at once; None encodes the share at once.
 
     Returns:
-        The loss and its parts; the gradient of a loss that is not finite is not carried back.
+        The loss and its parts. The gradient of a loss that is not finite is not carried back.
+
+    Raises:
+        TypeError: The objective returned no tensor, and no `Objective` of tensors.
+        ValueError: It returned a loss that is not a scalar, is on another device or has no gradient
+            in the scores; or margins or weights that are not one number for each pair.
     """
     chunks = _chunks(share, micro_batch_size)
     once = len(chunks) == 1
     with nullcontext() if once else torch.no_grad():
         parts = [_encode(module, share, chunk) for chunk in chunks]
     table, usable = _gathered(accelerator, share, torch.cat(parts).detach())
-    leaf = table.clone().requires_grad_()
     better, worse, label = (part.to(table.device) for part in share.batch[1:])
-    keep = usable[better] & usable[worse]
-    found = objective(leaf, better[keep], worse[keep], label[keep])
-    seen = Objective(*(part.detach() for part in found))
+    keep, row = usable[better] & usable[worse], usable.cumsum(0) - 1
+    found, seen = loss_and_gradient(
+        objective, table[usable], row[better[keep]], row[worse[keep]], label[keep]
+    )
+    gradient = torch.zeros_like(table)
+    gradient[usable] = seen
     scored = table.masked_fill(~usable[:, None], torch.nan)
-    result = StepResult(seen, scored, usable, int(keep.sum()))
+    result = StepResult(found, scored, usable, int(keep.sum()))
     if not found.loss.isfinite():
         return result
-    (gradient,) = torch.autograd.grad(found.loss, leaf)
     divided = accelerator.num_processes * accelerator.gradient_accumulation_steps
     first = shares(len(table), accelerator.num_processes)[accelerator.process_index].start
     for number, chunk in enumerate(chunks):
@@ -90,6 +161,74 @@ def backward(
             carried = (scores[: len(chunk)] * wanted).sum() + 0 * scores.sum()
             accelerator.backward(carried * divided)
     return result
+
+
+def loss_and_gradient(
+    objective: BatchLoss, scores: Tensor, better: Tensor, worse: Tensor, label: Tensor
+) -> tuple[Objective, Tensor]:
+    """A loss of a batch's scores, checked, and its gradient in each of them.
+
+    Without pairs the loss is 0, and the objective is not called.
+
+    Args:
+        objective: The loss.
+        scores: `(images, views)`, without graph.
+        better: Rows of `scores`, int64 `(pairs,)`.
+        worse: Rows of `scores`, int64 `(pairs,)`.
+        label: Probability that `better` is the better image, `(pairs,)`.
+
+    Returns:
+        The loss and its parts without graph, and the gradient, `(images, views)`. Of a loss that is
+        not finite the gradient is meaningless.
+
+    Raises:
+        TypeError: The objective returned no tensor, and no `Objective` of tensors.
+        ValueError: It returned a loss that is not a scalar, is on another device or has no gradient
+            in the scores; or margins or weights that are not one number for each pair.
+    """
+    if not len(better):
+        nothing = scores.new_zeros(0)
+        return Objective(scores.new_zeros(()), nothing, nothing), torch.zeros_like(scores)
+    leaf = scores.clone().requires_grad_()
+    with torch.enable_grad():
+        found = objective(leaf, better, worse, label)
+    if isinstance(found, Tensor):
+        margin = pair_margin(scores[better], scores[worse])
+        found = Objective(found, margin, torch.ones_like(margin))
+    if not isinstance(found, Objective):
+        raise TypeError(
+            f"the loss returned a {type(found).__name__}; expected a scalar tensor or an Objective"
+        )
+    _check_parts(found, len(better), scores.device)
+    gradient = None
+    if found.loss.requires_grad:
+        (gradient,) = torch.autograd.grad(found.loss, leaf, allow_unused=True)
+    if gradient is None:
+        raise ValueError(
+            "the loss has no gradient in the scores; compute it from them with torch operations, "
+            "without detach(), item() or numpy()"
+        )
+    return Objective(*(part.detach() for part in found)), gradient
+
+
+def _check_parts(found: Objective, pairs: int, device: torch.device) -> None:
+    for name, part in found._asdict().items():
+        if not isinstance(part, Tensor):
+            raise TypeError(
+                f"the loss returned a {type(part).__name__} as its {name}; expected a tensor"
+            )
+        shape, expected = (), "a scalar, such as the mean over the pairs"
+        if name != "loss":
+            shape, expected = (pairs,), f"({pairs},), one number for each pair"
+        if part.shape != shape:
+            raise ValueError(
+                f"the loss returned a {name} of shape {tuple(part.shape)}; expected {expected}"
+            )
+        if part.device != device:
+            raise ValueError(
+                f"the loss returned a {name} on {part.device}; expected {device}, where the scores "
+                "are"
+            )
 
 
 @torch.no_grad()
@@ -135,3 +274,70 @@ def _gathered(accelerator: Accelerator, share: Share, scores: Tensor) -> tuple[T
     parts = accelerator.gather(table).unflatten(0, (accelerator.num_processes, share.largest))
     table = torch.cat([part[: len(row)] for part, row in zip(parts, rows, strict=True)])
     return table[:, :views], table[:, views].bool()
+
+
+@final
+class ViewScores(nn.Module):
+    """A scorer as it is trained: pictures and weak views in, one score for each view out.
+
+    This is the module that distributed engines wrap: all encoding happens inside its `forward`.
+
+    Args:
+        scorer: The model.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        super().__init__()
+        self.scorer = scorer
+
+    def forward(
+        self, pixels: Sequence[Tensor], prompts: Sequence[str], boxes: Tensor, flips: Tensor
+    ) -> Tensor:
+        """Scores `(images, views)`, float32; each distinct prompt is encoded once.
+
+        Preprocessing pads pictures to the largest: it takes them in runs of bounded memory, so
+        that a single huge picture does not make every other one huge.
+
+        Args:
+            pixels: For each image uint8 or float in [0, 1], `(3, H, W)`, of any sizes.
+            prompts: For each image its prompt.
+            boxes: `(images, views, 4)`, fractions of width and height, on the CPU.
+            flips: Bool `(images, views)`, on the CPU.
+        """
+        parts = [
+            self._inputs(pixels[run.start : run.stop], boxes[run.start : run.stop],
+                         flips[run.start : run.stop])
+            for run in padded_together(pixels)
+        ]  # fmt: skip
+        inputs = parts[0] if len(parts) == 1 else torch.cat(parts)
+        features = self.scorer.encode_inputs(inputs.flatten(0, 1))
+        row = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
+        rows = [row[prompt] for prompt in prompts for _ in range(boxes.shape[1])]
+        return self.scorer.match(features, self.scorer.encode_prompts(list(row))[rows]).view(
+            boxes.shape[:2]
+        )
+
+    def _inputs(self, pixels: Sequence[Tensor], boxes: Tensor, flips: Tensor) -> Tensor:
+        """Preprocessed views `(images, views, 3, S, S)`."""
+        device = self.scorer.device
+        pictures = [_as_float(picture.to(device, non_blocking=True)) for picture in pixels]
+        return self.scorer.preprocess(pictures, boxes, flips)
+
+
+def padded_together(pixels: Sequence[Tensor], most: int = TOGETHER) -> list[range]:
+    """Runs of consecutive pictures that take at most `most` pixels when padded to equal sides.
+
+    A picture that is larger by itself is a run of its own.
+    """
+    runs: list[range] = []
+    first = height = width = 0
+    for index, picture in enumerate(pixels):
+        height, width = max(height, picture.shape[1]), max(width, picture.shape[2])
+        if index > first and height * width * (index + 1 - first) > most:
+            runs.append(range(first, index))
+            first, (height, width) = index, picture.shape[1:]
+    return [*runs, range(first, len(pixels))]
+
+
+def _as_float(picture: Tensor) -> Tensor:
+    return picture if picture.is_floating_point() else picture.float().div_(255)

@@ -9,12 +9,31 @@ from stablepref.training.pairs import every_batch
 from stablepref.training.step import gathered_scores
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from accelerate import Accelerator
     from torch import nn
 
-    from stablepref.training.guards import Watch
-    from stablepref.training.leftout import LeftOut
+    from stablepref.data.groups import RankedGroup
+    from stablepref.training.guards import LeftOut, Watch
     from stablepref.training.loader import ShareReader
+
+
+def validation_groups(validation: Iterable[RankedGroup] | None) -> list[RankedGroup]:
+    """The groups to validate on; an empty list without a validation.
+
+    Raises:
+        ValueError: There is a validation without a single pair of different ranks.
+    """
+    if validation is None:
+        return []
+    groups = list(validation)
+    if not any(group.pairs() for group in groups):
+        raise ValueError(
+            f"the validation has {len(groups)} groups and no pair of images of different rank in "
+            "them; give groups with ranks that differ, or no validation"
+        )
+    return groups
 
 
 def validation_accuracy(
@@ -30,15 +49,15 @@ def validation_accuracy(
 ) -> float:
     """Share of the untied pairs whose better image scores higher; equal scores count one half.
 
-    As `evaluate` counts, but in the training's precision and over all its processes, each of which
-    must call it. Pairs with an image that cannot be read are left out.
+    `evaluate` counts in the same way; here it is in the training's precision and over all its
+    processes, each of which must call it. Pairs with an image that cannot be read are left out.
 
     Args:
         accelerator: The distributed engine.
         module: A prepared `ViewScores`.
-        reader: Of this process's shares of the validation groups.
-        watch: Of the validation groups.
-        left_out: Is told of the images that cannot be read.
+        reader: Reads this process's shares of the validation groups.
+        watch: Names the validation groups' images in errors.
+        left_out: Collects the images that cannot be read.
         step: Optimiser steps done, for messages.
         batch_size: Pairs whose images are encoded together.
         micro_batch_size: Images encoded at once; None encodes a share at once.
@@ -63,6 +82,5 @@ def validation_accuracy(
             right += float((margin > 0).sum() + 0.5 * (margin == 0).sum())
             total += len(margin)
     if not total:
-        msg = f"no untied pair of the validation can be read: {left_out.named(share)}"
-        raise ValueError(msg)
+        raise ValueError(f"no untied pair of the validation can be read: {left_out.named(share)}")
     return right / total

@@ -121,7 +121,7 @@ def test_sigterm_saves_and_the_exit_code_says_so(data: Path, model: Path, tmp_pa
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate()
     assert process.returncode == 143
-    assert (found := re.search(rb"stopped after step (\d+); resuming goes on there", stderr))
+    assert (found := re.search(rb"stopped after step (\d+); resume to continue from there", stderr))
     steps = {int(path.name[-8:]) for path in out.glob("checkpoints/step-*")}
     assert max(steps) == int(found[1]) == metrics(out)[-1]["step"]
 

@@ -9,8 +9,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from stablepref.output.durable import remove_leftovers
-from stablepref.training.checkpoints import newest_checkpoint, save_checkpoint
-from stablepref.training.resume import checkpoint_of
+from stablepref.training.resume import checkpoint_of, newest_checkpoint, save_checkpoint
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from stablepref.models.clip import CLIPScorer
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.recipes import recipe
 from stablepref.training.freezing import freeze, summary
-from stablepref.training.viewscores import ViewScores
+from stablepref.training.step import ViewScores
 
 # One block of open_clip 3's transformers.
 BLOCK = (

@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.progress import Progress
 
-from stablepref.objective import Objective, batch_objective
+from stablepref.losses import Objective, batch_objective
 from stablepref.training.log import TrainLog, batch_metrics, train_log, training_bar
 from stablepref.training.step import StepResult
 
@@ -97,7 +97,7 @@ def bar_and_log(folder: Path) -> tuple[Progress, TrainLog, SimpleNamespace]:
     clock = SimpleNamespace(now=0.0)
     bar = training_bar(hidden=False)
     bar.get_time = lambda: clock.now
-    task = bar.add_task("training", total=10, completed=4, told="")
+    task = bar.add_task("training", total=10, completed=4, shown="")
     engine: Any = Engine()
     return bar, TrainLog(engine, folder, bar, task), clock
 
@@ -115,6 +115,6 @@ def test_the_time_left_is_known_however_long_a_step_takes(tmp_path: Path, second
 def test_the_bar_tells_what_people_watch(tmp_path: Path) -> None:
     bar, log, _ = bar_and_log(tmp_path)
     log.show(batch_metrics(result([1.0, -2.0], [1.0, 1.0])) | {"images_per_second": 12.4})
-    assert bar.tasks[0].fields["told"] == (
+    assert bar.tasks[0].fields["shown"] == (
         "loss 0.500  pairs 50.0%  ΔS -0.50  effective pairs 2.0  12 images/s"
     )

@@ -17,13 +17,12 @@ from helpers.tiny import tiny_clip
 from torch.nn import functional
 
 from stablepref.augment.views import weak_view_boxes
+from stablepref.losses import Objective, batch_objective
 from stablepref.models.clip import CLIPScorer
-from stablepref.objective import Objective, batch_objective
 from stablepref.training.freezing import checkpoint_activations, freeze
 from stablepref.training.loader import Share, ShareReader
 from stablepref.training.pairs import Batch, PairBatches, collate
-from stablepref.training.step import backward, gathered_scores
-from stablepref.training.viewscores import ViewScores
+from stablepref.training.step import ViewScores, backward, gathered_scores
 
 GROUPS = ranked_groups()
 STEP = 3

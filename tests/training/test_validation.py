@@ -12,12 +12,10 @@ from helpers.tiny import tiny_clip
 
 from stablepref.data.groups import RankedGroup
 from stablepref.models.clip import CLIPScorer
-from stablepref.training.guards import Watch
-from stablepref.training.leftout import LeftOut
+from stablepref.training.guards import LeftOut, Watch
 from stablepref.training.loader import ShareReader
-from stablepref.training.resume import validation_groups
-from stablepref.training.validation import validation_accuracy
-from stablepref.training.viewscores import ViewScores
+from stablepref.training.step import ViewScores
+from stablepref.training.validation import validation_accuracy, validation_groups
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import torch
 from helpers.tiny import tiny_clip
 from torch import Tensor
 
-from stablepref.training import viewscores
-from stablepref.training.viewscores import ViewScores, padded_together
+from stablepref.training import step
+from stablepref.training.step import ViewScores, padded_together
 
 SIZES = [(40, 64), (64, 40), (300, 280), (50, 50), (90, 64), (64, 64)]
 
@@ -24,7 +24,7 @@ def views() -> tuple[Tensor, Tensor]:
 
 
 def test_scores_are_those_of_each_picture_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(viewscores.padded_together, "__defaults__", (3 * 90 * 64,))
+    monkeypatch.setattr(step.padded_together, "__defaults__", (3 * 90 * 64,))
     scorer = tiny_clip()
     module, prompts = ViewScores(scorer), [f"picture {i // 2}" for i in range(len(SIZES))]
     boxes, flips = views()

@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stablepref.objective import Objective
 from stablepref.training.log import batch_metrics
 from stablepref.training.optimizer import clamp_logit_scale, learning_rate_at
 from stablepref.training.pairs import PairBatches
-from stablepref.training.resume import model_to_train, objective_of, optimizer_of
-from stablepref.training.step import StepResult
+from stablepref.training.resume import model_to_train, optimizer_of
+from stablepref.training.step import StepResult, loss_and_gradient, objectives_of
 
 from .features import Cached, pool_choice
 from .measure import Data, disturbed_measures, tested_measures, validation_measures
@@ -121,12 +120,12 @@ def cached_backward(
     with mixed(model.device, config.mixed_precision):
         scores = batch_scores(model, cached, groups, rows, columns)
     better, worse, label = (part.to(model.device) for part in batch[1:])
-    found = objective_of(config, step)(scores, better, worse, label)
+    objective = objectives_of(config).at(step)
+    found, gradient = loss_and_gradient(objective, scores.detach(), better, worse, label)
     if found.loss.isfinite():
-        found.loss.backward()
+        scores.backward(gradient)
     usable = torch.ones(len(rows), dtype=torch.bool)
-    seen = Objective(*(part.detach() for part in found))
-    return StepResult(seen, scores.detach(), usable, len(better))
+    return StepResult(found, scores.detach(), usable, len(better))
 
 
 def view_columns(

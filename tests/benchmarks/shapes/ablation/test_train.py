@@ -28,9 +28,8 @@ from stablepref.recipes import TrainConfig
 from stablepref.trainer import train
 from stablepref.training.loader import ShareReader
 from stablepref.training.pairs import PairBatches
-from stablepref.training.resume import model_to_train, objective_of
-from stablepref.training.step import backward
-from stablepref.training.viewscores import ViewScores
+from stablepref.training.resume import model_to_train
+from stablepref.training.step import ViewScores, backward, objectives_of
 
 GROUPS = [
     replace(group, images=tuple(map(Image.fromarray, group.images)))
@@ -87,7 +86,7 @@ def test_a_step_has_the_librarys_loss_and_gradient(name: str, order: bool, tmp_p
     plain = model_to_train(tiny_clip(), config)
     accelerator = Accelerator(cpu=True)
     expected = backward(
-        accelerator, accelerator.prepare(ViewScores(plain)), share, objective_of(config, STEP)
+        accelerator, accelerator.prepare(ViewScores(plain)), share, objectives_of(config).at(STEP)
     )
     torch.testing.assert_close(found.scores, expected.scores, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(found.objective.loss, expected.objective.loss, rtol=1e-4, atol=1e-5)
