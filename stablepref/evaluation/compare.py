@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from stablepref.evaluation.correlations import Correlation
     from stablepref.evaluation.means import GroupMean, Interval
-    from stablepref.evaluation.report import EvaluationReport
+    from stablepref.evaluation.measures import EvaluationReport
 
 
 class ReportPair(NamedTuple):

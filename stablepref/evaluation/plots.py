@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from stablepref.evaluation.correlations import Correlation
     from stablepref.evaluation.means import Array, Interval
-    from stablepref.evaluation.report import EvaluationReport
+    from stablepref.evaluation.measures import EvaluationReport
 
 _LETTERS_PER_INCH = 13
 _GREY = "0.55"

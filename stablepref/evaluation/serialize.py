@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from stablepref.evaluation.compare import compare_reports
-from stablepref.evaluation.report import TIE_RULES
+from stablepref.evaluation.measures import TIE_RULES
 from stablepref.output.durable import replacing
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from stablepref.evaluation.calibration import Reliability
     from stablepref.evaluation.means import GroupMean, Interval
-    from stablepref.evaluation.report import Disturbed, EvaluationReport
+    from stablepref.evaluation.measures import Disturbed, EvaluationReport
 
 
 def report_dict(report: EvaluationReport, *, scores: bool) -> dict[str, object]:

@@ -9,14 +9,14 @@ from rich import box
 from rich.table import Table
 
 from stablepref.evaluation.compare import compare_reports
-from stablepref.evaluation.report import TIE_RULES
+from stablepref.evaluation.measures import TIE_RULES
 from stablepref.output.tables import table_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stablepref.evaluation.means import Interval
-    from stablepref.evaluation.report import EvaluationReport
+    from stablepref.evaluation.measures import EvaluationReport
 
 
 def report_tables(reports: Sequence[EvaluationReport]) -> list[Table]:
