@@ -56,8 +56,8 @@ stablepref.benchmarks.shapes.pipeline
 stablepref.benchmarks.shapes
 stablepref.benchmarks.shapes.preference
 stablepref.benchmarks.shapes.studies stablepref.benchmarks.shapes.ablation
-stablepref.benchmarks.bench.statistics
 stablepref.benchmarks.bench
+stablepref.benchmarks.bench.statistics
 stablepref.benchmarks.bench.report
 stablepref.benchmarks
 stablepref.benchmarks.paper stablepref.benchmarks.demo

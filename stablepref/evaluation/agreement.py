@@ -5,15 +5,18 @@ numbers as it has images. Higher scores are better, lower ranks are better. Resu
 ``.value`` is the number, ``.interval()`` its bootstrap interval over prompts.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from stablepref.evaluation.means import Array, GroupMean
 
 TieRule = Literal["half", "hpsv2", "imagereward", "pickscore"]
+TIE_RULES: tuple[TieRule, ...] = get_args(TieRule)
 
 Signs = NDArray[np.int8]
 """Orders of the pairs i < j of a group: 1 if i is better, -1 if j is, 0 for a tie."""
@@ -178,17 +181,20 @@ def pair_signs(values: ArrayLike, tie_margin: float = 0.0) -> Signs:
 
 def tau_b(first: ArrayLike, second: ArrayLike) -> float:
     """Kendall's tau-b of two lists of numbers; NaN if either has no two different numbers."""
-    x, y = pair_signs(first).astype(np.int64), pair_signs(second).astype(np.int64)
-    untied = np.count_nonzero(x) * np.count_nonzero(y)
-    return float((x * y).sum() / np.sqrt(untied)) if untied else float("nan")
+    return _correlation(stats.kendalltau, first, second)
 
 
 def spearman_rho(first: ArrayLike, second: ArrayLike) -> float:
-    """Spearman's rho of two lists of numbers, ties at their mean rank; NaN as for `tau_b`."""
-    x, y = _mean_ranks(first), _mean_ranks(second)
-    x, y = x - x.mean(), y - y.mean()
-    scale = np.sqrt((x * x).sum() * (y * y).sum())
-    return float((x * y).sum() / scale) if scale else float("nan")
+    """Spearman's rho of two lists of numbers, ties at their mean rank.
+
+    NaN if either has no two different numbers.
+    """
+    return _correlation(stats.spearmanr, first, second)
+
+
+def pearson_r(first: ArrayLike, second: ArrayLike) -> float:
+    """Pearson's r of two lists of numbers; NaN if either has no two different numbers."""
+    return _correlation(stats.pearsonr, first, second)
 
 
 def _half(truth: Signs, predicted: Signs) -> Array:
@@ -222,10 +228,13 @@ def _positions(scores: Array) -> Array:
     return positions
 
 
-def _mean_ranks(values: ArrayLike) -> Array:
-    values = np.asarray(values, dtype=np.float64)
-    _, place, equal = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(equal) - (equal - 1) / 2)[place], dtype=np.float64)
+def _correlation(
+    measure: Callable[[Array, Array], Any], first: ArrayLike, second: ArrayLike
+) -> float:
+    x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if not x.size or (x == x[0]).all() or (y == y[0]).all():
+        return math.nan
+    return float(measure(x, y).statistic)
 
 
 def _mean_correlation(

@@ -15,7 +15,6 @@ from stablepref.evaluation.means import Array, GroupMean
 
 Ties = Literal["half", "skip"]
 
-_TWO = 2
 _DECILES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -132,7 +131,7 @@ def accuracy_by_agreement(
     Raises:
         ValueError: If lengths differ, a number is not finite, or the edges do not ascend.
     """
-    if len(edges) < _TWO or list(edges) != sorted(set(edges)):
+    if len(edges) < 2 or list(edges) != sorted(set(edges)):
         raise ValueError(f"edges are {tuple(edges)}; expected two or more ascending numbers")
     if len(scores) != len(annotations):
         raise ValueError(f"{len(scores)} groups of scores, {len(annotations)} of annotations")
@@ -163,7 +162,7 @@ def _checked(annotations: Sequence[ArrayLike], ties: Ties) -> list[Array]:
     groups = []
     for index, rows in enumerate(annotations):
         ranks = np.asarray(rows, dtype=np.float64)
-        if ranks.ndim != _TWO or len(ranks) < _TWO:
+        if ranks.ndim != 2 or len(ranks) < 2:
             raise ValueError(
                 f"group {index}: annotations of shape {ranks.shape}; expected ranks of two or more "
                 "annotators, shape (annotators, images)"

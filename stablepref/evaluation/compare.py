@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from stablepref.evaluation.correlations import Correlation
     from stablepref.evaluation.means import GroupMean, Interval
-    from stablepref.evaluation.measures import EvaluationReport
+    from stablepref.evaluation.measures import Measures
+
+
+Report = TypeVar("Report", bound="Measures")
 
 
 class ReportPair(NamedTuple):
@@ -41,7 +44,7 @@ class ReportPair(NamedTuple):
     spearman: float
 
 
-def compare_reports(reports: Sequence[EvaluationReport]) -> list[ReportPair]:
+def compare_reports(reports: Sequence[Measures]) -> list[ReportPair]:
     """Each report after the first beside the first.
 
     Raises:
@@ -52,7 +55,7 @@ def compare_reports(reports: Sequence[EvaluationReport]) -> list[ReportPair]:
     return [_pair(report, aligned[0]) for report in aligned[1:]]
 
 
-def align_reports(reports: Sequence[EvaluationReport]) -> list[EvaluationReport]:
+def align_reports(reports: Sequence[Report]) -> list[Report]:
     """The reports on those images that all of them scored.
 
     Raises:
@@ -73,7 +76,7 @@ def align_reports(reports: Sequence[EvaluationReport]) -> list[EvaluationReport]
     ]
 
 
-def correlate_reports(reports: Sequence[EvaluationReport]) -> Correlation:
+def correlate_reports(reports: Sequence[Measures]) -> Correlation:
     """Correlation between two or more scorers over all images that all scored, within prompts.
 
     Raises:
@@ -90,7 +93,7 @@ def correlate_reports(reports: Sequence[EvaluationReport]) -> Correlation:
     )
 
 
-def _pair(report: EvaluationReport, first: EvaluationReport) -> ReportPair:
+def _pair(report: Measures, first: Measures) -> ReportPair:
     named = replace(report, model="own"), replace(first, model="other")
     found = correlate_reports(named)
     mine, theirs = ([group.scores[0] for group in r.groups] for r in (report, first))

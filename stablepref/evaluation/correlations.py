@@ -5,13 +5,15 @@ Needs no human ranks: scores of the same images are all.
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 import numpy as np
 
-from stablepref.evaluation.agreement import spearman_rho
+from stablepref.evaluation.agreement import pearson_r, spearman_rho
 
 if TYPE_CHECKING:
     import os
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
     from stablepref.evaluation.means import Array
 
-_TWO = 2
+_LETTERS_PER_INCH = 13
+_MOST_LABELLED = 30
 
 
 @final
@@ -64,10 +67,26 @@ class Correlation:
         Raises:
             ImportError: matplotlib is not installed; it is in the extra ``bench``.
         """
-        # Drawing is wanted more rarely than numbers, and matplotlib is slow to import.
-        from stablepref.evaluation.plots import save_scatter  # noqa: PLC0415
+        from stablepref.output.figures import Figure, save_figure  # noqa: PLC0415 (an extra)
 
-        save_scatter(self, Path(path), title=title)
+        others = range(1, len(self.scorers))
+        figure = Figure(figsize=(3.8 * len(others), 3.8), layout="constrained")
+        labels = self.labels if len(self.labels) <= _MOST_LABELLED else ()
+        for place in others:
+            axes = figure.add_subplot(1, len(others), place)
+            x, y = self.points[[place, 0]]
+            axes.scatter(x, y, s=16 if labels else 6, alpha=0.7, linewidths=0)
+            for label, *at in zip(labels, x, y, strict=False):
+                axes.annotate(label, (*at,), fontsize=6, xytext=(3, 3), textcoords="offset points")
+            axes.margins(x=0.15)  # room for the labels
+            axes.set_xlabel(self.scorers[place])
+            axes.set_ylabel(self.scorers[0])
+            r, rho = self.pearson[0, place], self.spearman[0, place]
+            axes.set_title(f"Pearson {r:.2f}, Spearman {rho:.2f}", fontsize="medium")
+        if title is not None:
+            letters = int(_LETTERS_PER_INCH * figure.get_figwidth())
+            figure.suptitle(textwrap.fill(title, letters), fontsize="medium")
+        save_figure(figure, Path(path))
 
 
 def correlation(
@@ -91,7 +110,7 @@ def correlation(
     Raises:
         ValueError: If there are fewer than two scorers, lengths differ, or a score is not finite.
     """
-    if len(scores) < _TWO:
+    if len(scores) < 2:
         raise ValueError(f"scores has {len(scores)} scorer(s); a correlation needs two")
     columns = {name: np.asarray(values, dtype=np.float64) for name, values in scores.items()}
     lengths = {name: column.shape for name, column in columns.items()}
@@ -109,20 +128,10 @@ def correlation(
         points, _, labels = _means(points, models, "models")
     size = len(points)
     pearson, rho = np.ones((size, size)), np.ones((size, size))
-    for i in range(size):
-        for j in range(size):
-            pearson[i, j] = pearson_r(points[i], points[j])
-            rho[i, j] = spearman_rho(points[i], points[j])
+    for i, j in combinations_with_replacement(range(size), 2):
+        pearson[i, j] = pearson[j, i] = pearson_r(points[i], points[j])
+        rho[i, j] = rho[j, i] = spearman_rho(points[i], points[j])
     return Correlation(tuple(columns), points, labels, pearson, rho)
-
-
-def pearson_r(first: ArrayLike, second: ArrayLike) -> float:
-    """Pearson's r of two lists of numbers; NaN if either has no two different numbers."""
-    x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if not x.size or (x == x[0]).all() or (y == y[0]).all():
-        return float("nan")
-    x, y = x - x.mean(), y - y.mean()
-    return float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()))
 
 
 def _means(

@@ -10,7 +10,7 @@ from stablepref.augment.perturbations import PERTURBATIONS, TABLE_1, Perturbatio
 from stablepref.data.groups import RankedGroup
 from stablepref.evaluation.agreement import pairwise_accuracy
 from stablepref.evaluation.groups import PendingGroup, identity
-from stablepref.evaluation.measures import EvaluationReport
+from stablepref.evaluation.report import EvaluationReport
 from stablepref.evaluation.scores import GroupScores
 from stablepref.output.partial import PartialFile
 from stablepref.output.progress import progress_bar

@@ -1,9 +1,13 @@
-"""Ranked groups with scores in place of their images."""
+"""Ranked groups with scores in place of their images, and what identifies an image."""
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
+import weakref
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -17,7 +21,38 @@ if TYPE_CHECKING:
 
     from stablepref.data.groups import RankedGroup, Ranks
     from stablepref.evaluation.means import Array
-    from stablepref.evaluation.repeats import ImageKeys, Key
+
+
+Key = str | bytes | int
+
+
+@final
+class ImageKeys:
+    """One key for one image: for equal paths or URLs, for equal bytes, for one and the same object.
+
+    Objects are known as long as they live, and are not kept alive.
+    """
+
+    def __init__(self) -> None:
+        self._objects: dict[int, tuple[weakref.ref[object], int]] = {}
+        self._numbers = itertools.count()
+
+    def __call__(self, image: object) -> Key:
+        """The image's key."""
+        if isinstance(image, str | os.PathLike):
+            return os.fsdecode(image)
+        if isinstance(image, bytes):
+            return blake2b(image, digest_size=16).digest()
+        place = id(image)
+        if place in self._objects:
+            return self._objects[place][1]
+        number = next(self._numbers)
+        try:
+            reference = weakref.ref(image, lambda _: self._objects.pop(place, None))
+        except TypeError:  # dictionaries, say, of which each counts as another image
+            return number
+        self._objects[place] = reference, number
+        return number
 
 
 @final

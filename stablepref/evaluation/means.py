@@ -4,15 +4,20 @@ Pairs of one prompt share images and annotators, so they say less than as many i
 would. The bootstrap here draws whole prompts.
 """
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import NamedTuple, TypedDict, Unpack, final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 Array = NDArray[np.float64]
+Places = NDArray[np.int64]
 
+CONFIDENCE = 0.95
+RESAMPLES = 2000
 _BLOCK = 2**22  # numbers drawn at once, so that memory stays at some 100 MB for any data set
 
 
@@ -22,6 +27,82 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+
+class BootstrapOptions(TypedDict, total=False):
+    """How an interval is drawn.
+
+    Attributes:
+        confidence: Share of resamples inside the interval, 0.95 by default.
+        resamples: How often as many groups are drawn with replacement, 2000 by default.
+        seed: Of the draws, 0 by default. Equal seeds and numbers of groups draw the same groups.
+    """
+
+    confidence: float
+    resamples: int
+    seed: int
+
+
+class Bootstrap(NamedTuple):
+    """Numbers of many resamples, and the interval that most of them lie in.
+
+    Attributes:
+        bounds: The lower and the upper bound, ``(2, ...)``; NaN where no resample has a number.
+        draws: The numbers of all resamples, ``(..., resamples)``.
+    """
+
+    bounds: Array
+    draws: Array
+
+
+def bootstrap(
+    statistic: Callable[[Places], Array],
+    groups: int,
+    *,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Bootstrap:
+    """Percentile bootstrap over groups (Efron, 1979), drawn by `scipy.stats.bootstrap`.
+
+    Args:
+        statistic: Numbers ``(..., draws)`` of the places of drawn groups, ``(draws, groups)``. NaN
+            stands for a resample that has no number; it is left out of the interval.
+        groups: How many there are.
+        confidence: Share of resamples inside the interval.
+        resamples: How often as many groups are drawn with replacement.
+        seed: Of the draws.
+
+    Returns:
+        The bounds and all resamples. Of a single group every resample is that group; of none there
+        is nothing.
+
+    Raises:
+        ValueError: If ``confidence`` is not strictly between 0 and 1.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; expected a number strictly from 0 to 1")
+    if groups < 2:  # which scipy refuses
+        draws = statistic(np.zeros((resamples, groups), dtype=np.int64))
+    else:
+        with warnings.catch_warnings():
+            # Its own interval has no number where a single resample has none.
+            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+            draws = stats.bootstrap(
+                (np.arange(groups),),
+                lambda places, axis: statistic(places),
+                method="percentile",
+                vectorized=True,
+                axis=-1,
+                confidence_level=confidence,
+                n_resamples=resamples,
+                batch=max(1, _BLOCK // groups),
+                rng=np.random.default_rng(seed),
+            ).bootstrap_distribution
+    tail = (1 - confidence) / 2
+    nothing = np.isnan(draws).all(axis=-1, keepdims=True)
+    bounds = np.nanquantile(np.where(nothing, 0.0, draws), [tail, 1 - tail], axis=-1)
+    return Bootstrap(np.where(nothing[..., 0], np.nan, bounds), draws)
 
 
 @final
@@ -58,40 +139,33 @@ class GroupMean:
         means = np.divide(self.sums, self.counts, out=np.zeros(len(self.sums)), where=counted)
         return GroupMean(means, counted.astype(np.float64))
 
-    def interval(
-        self, confidence: float = 0.95, *, resamples: int = 2000, seed: int = 0
-    ) -> Interval:
-        """Bootstrap confidence interval over groups, by the percentile method.
+    def interval(self, **options: Unpack[BootstrapOptions]) -> Interval:
+        """The mean with its bootstrap confidence interval over groups.
 
         Args:
-            confidence: Share of resamples inside, between 0 and 1.
-            resamples: How often as many groups are drawn with replacement.
-            seed: Of the draws. Equal seeds and numbers of groups draw the same groups.
+            options: See `BootstrapOptions`.
 
         Returns:
-            The value and its bounds; NaN bounds if nothing was counted.
+            The value and its bounds; NaN bounds if nothing was counted. With a single group, which
+            says nothing of others, all three are equal.
 
         Raises:
             ValueError: If ``confidence`` is not strictly between 0 and 1.
         """
-        draws = [_ratio(*pair) for pair in self._draws(resamples, seed)]
-        return Interval(self.value, *_bounds(np.concatenate(draws), confidence))
+        bounds = bootstrap(self._drawn, len(self.sums), **options).bounds
+        return Interval(self.value, *bounds.tolist())
 
-    def difference(
-        self, other: "GroupMean", confidence: float = 0.95, *, resamples: int = 2000, seed: int = 0
-    ) -> Interval:
+    def difference(self, other: "GroupMean", **options: Unpack[BootstrapOptions]) -> Interval:
         """This value less another's on the same groups, with a paired bootstrap interval.
 
         Both are computed on the same drawn groups, so what the groups have in common cancels.
 
         Args:
-            other: The same measure of another scorer, or on disturbed images.
-            confidence: As for `interval`.
-            resamples: As for `interval`.
-            seed: As for `interval`.
+            other: The same measure of another scorer, or on perturbed images.
+            options: See `BootstrapOptions`.
 
         Returns:
-            The difference and its bounds.
+            The difference and its bounds; NaN as for `interval`.
 
         Raises:
             ValueError: If the numbers of groups differ, or ``confidence`` is out of range.
@@ -100,31 +174,18 @@ class GroupMean:
             raise ValueError(
                 f"{len(self.sums)} and {len(other.sums)} groups; expected the same groups in both"
             )
-        pairs = zip(self._draws(resamples, seed), other._draws(resamples, seed), strict=True)
-        draws = np.concatenate([_ratio(*mine) - _ratio(*theirs) for mine, theirs in pairs])
-        return Interval(self.value - other.value, *_bounds(draws, confidence))
 
-    def _draws(self, resamples: int, seed: int) -> Iterator[tuple[Array, Array]]:
-        generator = np.random.default_rng(seed)
-        groups = len(self.sums)
-        block = max(1, _BLOCK // max(1, groups))
-        for start in range(0, resamples, block):
-            rows = min(block, resamples - start)
-            drawn = generator.integers(max(1, groups), size=(rows, groups))
-            yield self.sums[drawn].sum(axis=1), self.counts[drawn].sum(axis=1)
+        def drawn(places: Places) -> Array:
+            return self._drawn(places) - other._drawn(places)
+
+        bounds = bootstrap(drawn, len(self.sums), **options).bounds
+        return Interval(self.value - other.value, *bounds.tolist())
+
+    def _drawn(self, places: Places) -> Array:
+        """The means over groups drawn with replacement, ``(..., groups)`` to ``(...)``."""
+        return _ratio(self.sums[places].sum(axis=-1), self.counts[places].sum(axis=-1))
 
 
 def _ratio(sums: Array, counts: Array) -> Array:
     with np.errstate(invalid="ignore"):
         return np.asarray(np.divide(sums, counts), dtype=np.float64)
-
-
-def _bounds(draws: Array, confidence: float) -> tuple[float, float]:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; expected a number strictly from 0 to 1")
-    defined = draws[~np.isnan(draws)]
-    if not defined.size:
-        return float("nan"), float("nan")
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail])
-    return float(low), float(high)

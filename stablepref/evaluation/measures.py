@@ -1,13 +1,11 @@
-"""What an evaluation found: every measure of a scorer's agreement with people, from its scores."""
+"""Every measure of a scorer's agreement with people, and of its stability, from its scores."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, final
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,16 +24,11 @@ from stablepref.evaluation.annotators import accuracy_by_agreement, single_vs_re
 from stablepref.evaluation.calibration import reliability
 
 if TYPE_CHECKING:
-    import os
-
     from stablepref.evaluation.agreement import TieRule
     from stablepref.evaluation.annotators import AgreementBin
     from stablepref.evaluation.calibration import Reliability
     from stablepref.evaluation.groups import ScoredGroup
     from stablepref.evaluation.means import Array, GroupMean, Interval
-
-TIE_RULES: tuple[TieRule, ...] = ("half", "hpsv2", "imagereward", "pickscore")
-_TWO = 2
 
 
 class ExcludedImage(NamedTuple):
@@ -83,14 +76,13 @@ class Disturbed(NamedTuple):
         return self.accuracy.difference(self.before)
 
 
-@final
 @dataclass(frozen=True, eq=False)
-class EvaluationReport:
-    """A scorer's agreement with people, and how stable its choices are.
+class Measures:
+    """What `stablepref.evaluation.report.EvaluationReport` holds, and what follows from it.
 
     A measure is a `GroupMean`: its ``value``, and its ``interval()`` by a bootstrap that draws
-    whole prompts. Images that could not be scored count in none, nor do groups of which fewer than
-    two are left.
+    whole prompts. Images that could not be scored do not count, nor do groups of which fewer than
+    two images are left.
 
     Attributes:
         model: The scorer's name.
@@ -214,7 +206,7 @@ class EvaluationReport:
     @cached_property
     def by_agreement(self) -> list[AgreementBin]:
         """Accuracy against the annotators' majority, by its size; empty without annotations."""
-        annotated = [group for group in self.groups if len(group.annotations) >= _TWO]
+        annotated = [group for group in self.groups if len(group.annotations) >= 2]
         if not annotated:
             return []
         scores = [group.scores[0] for group in annotated]
@@ -223,7 +215,7 @@ class EvaluationReport:
     @cached_property
     def human(self) -> dict[str, GroupMean]:
         """How well people agree with each other on the same images; empty without annotations."""
-        annotations = [g.annotations for g in self.groups if len(g.annotations) >= _TWO]
+        annotations = [g.annotations for g in self.groups if len(g.annotations) >= 2]
         if not annotations:
             return {}
         return {
@@ -261,24 +253,6 @@ class EvaluationReport:
     @cached_property
     def _ranks(self) -> list[Array]:
         return [np.asarray(group.ranks, dtype=np.float64) for group in self.groups]
-
-    # The report in other forms.
-
-    def as_dict(self, *, scores: bool = False) -> dict[str, object]:
-        """All of it as plain values for JSON; with `scores` also every image's."""
-        return import_module("stablepref.evaluation.serialize").report_dict(self, scores=scores)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `as_dict` with the scores as JSON; the file appears whole or not at all."""
-        import_module("stablepref.evaluation.serialize").save_reports(Path(path), [self])
-
-    def lines(self) -> list[str]:
-        """The tables of `stablepref eval` as lines of text."""
-        return import_module("stablepref.evaluation.tables").report_lines([self])
-
-    def save_plots(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Draw what there is to draw into a folder; see `evaluation.plots.save_plots`."""
-        return import_module("stablepref.evaluation.plots").save_plots([self], Path(folder))
 
 
 def _sigmoid(x: Array) -> Array:

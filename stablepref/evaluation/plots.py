@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-try:
-    from matplotlib.figure import Figure
-except ImportError as error:
-    msg = "plots need matplotlib: pip install 'stablepref[bench]'"
-    raise ImportError(msg) from error
-
 from stablepref.evaluation.annotators import majority
-from stablepref.output.figures import save_figure
+from stablepref.output.figures import Figure, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from stablepref.evaluation.correlations import Correlation
     from stablepref.evaluation.means import Array, Interval
-    from stablepref.evaluation.measures import EvaluationReport
+    from stablepref.evaluation.measures import Measures
 
-_LETTERS_PER_INCH = 13
 _GREY = "0.55"
-_HALF = 0.5
-_MOST_LABELLED = 30
 
 
-def save_plots(
-    reports: Sequence[EvaluationReport], folder: Path, *, suffix: str = ".png"
-) -> list[Path]:
+def save_plots(reports: Sequence[Measures], folder: Path, *, suffix: str = ".png") -> list[Path]:
     """Draw what the reports hold, all scorers in the same pictures.
 
     Args:
@@ -58,29 +45,7 @@ def save_plots(
     return drawn
 
 
-def save_scatter(correlation: Correlation, path: Path, *, title: str | None = None) -> None:
-    """Draw the first scorer against each other one; see `Correlation.save_plot`."""
-    others = range(1, len(correlation.scorers))
-    figure = Figure(figsize=(3.8 * len(others), 3.8), layout="constrained")
-    for place in others:
-        axes = figure.add_subplot(1, len(others), place)
-        x, y = correlation.points[[place, 0]]
-        labelled = len(correlation.labels) <= _MOST_LABELLED
-        axes.scatter(x, y, s=16 if labelled and correlation.labels else 6, alpha=0.7, linewidths=0)
-        for label, *at in zip(correlation.labels if labelled else (), x, y, strict=False):
-            axes.annotate(label, (*at,), fontsize=6, xytext=(3, 3), textcoords="offset points")
-        axes.margins(x=0.15)  # room for the labels
-        axes.set_xlabel(correlation.scorers[place])
-        axes.set_ylabel(correlation.scorers[0])
-        r, rho = correlation.pearson[0, place], correlation.spearman[0, place]
-        axes.set_title(f"Pearson {r:.2f}, Spearman {rho:.2f}", fontsize="medium")
-    if title is not None:
-        letters = int(_LETTERS_PER_INCH * figure.get_figwidth())
-        figure.suptitle(textwrap.fill(title, letters), fontsize="medium")
-    save_figure(figure, path)
-
-
-def _reliability(reports: Sequence[EvaluationReport]) -> Figure:
+def _reliability(reports: Sequence[Measures]) -> Figure:
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.plot([50, 100], [50, 100], color=_GREY, linestyle="--", label="as stated")
@@ -99,7 +64,7 @@ def _reliability(reports: Sequence[EvaluationReport]) -> Figure:
     return figure
 
 
-def _perturbations(reports: Sequence[EvaluationReport]) -> Figure:
+def _perturbations(reports: Sequence[Measures]) -> Figure:
     names = list(dict.fromkeys(name for report in reports for name in report.perturbations))
     height = 1.4 + len(names) * (0.2 + 0.14 * len(reports))
     figure = Figure(figsize=(7.2, height), layout="constrained")
@@ -122,7 +87,7 @@ def _perturbations(reports: Sequence[EvaluationReport]) -> Figure:
     return figure
 
 
-def _agreement(reports: Sequence[EvaluationReport]) -> Figure:
+def _agreement(reports: Sequence[Measures]) -> Figure:
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot()
     bins = reports[0].by_agreement
@@ -134,7 +99,7 @@ def _agreement(reports: Sequence[EvaluationReport]) -> Figure:
         axes.errorbar(
             at + shift, value, error, fmt="o-", markersize=4, capsize=2, label=report.model
         )
-    axes.axhline(100 * _HALF, color=_GREY, linewidth=0.8, zorder=0)
+    axes.axhline(50, color=_GREY, linewidth=0.8, zorder=0)
     ticks = [f"up to {100 * b.up_to:g} %\n{b.accuracy.count} pairs" for b in bins]
     axes.set_xticks(at, ticks, fontsize="small")
     axes.set_xlabel("annotators in the majority")
@@ -143,7 +108,7 @@ def _agreement(reports: Sequence[EvaluationReport]) -> Figure:
     return figure
 
 
-def _own_shares(report: EvaluationReport) -> list[float]:
+def _own_shares(report: Measures) -> list[float]:
     """Per cent of the annotators who are in the majority themselves, for each bin."""
     sizes = []
     for group in report.groups:

@@ -7,7 +7,7 @@ prompt its features are matched again, as long as they are among the 256 MB of t
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, OrderedDict, deque
 from contextlib import closing
 from typing import TYPE_CHECKING, final
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from einops import rearrange, repeat
 
-from stablepref.evaluation.repeats import FeatureMemory, ImageKeys, Key
+from stablepref.evaluation.groups import ImageKeys
 from stablepref.images.sources import Source
 from stablepref.runtime.inference import inference
 from stablepref.scoring.batching import computed_rows
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from stablepref.augment.perturbations import Perturbation
     from stablepref.data.groups import RankedGroup
-    from stablepref.evaluation.groups import PendingGroup, ScoredGroup
+    from stablepref.evaluation.groups import Key, PendingGroup, ScoredGroup
     from stablepref.evaluation.means import Array
     from stablepref.scorer import Scorer
     from stablepref.scoring.batching import BatchLimit, Prepared
@@ -164,3 +164,42 @@ class GroupScores:
         place = int(np.flatnonzero(~np.isfinite(row))[0])
         under = f" under {list(self.perturbations)[place - 1]}" if place else ""
         return f"the model's score is {row[place]}{under}"
+
+
+@final
+class FeatureMemory:
+    """Features of the images met last, as many as fit, and those that are waited for.
+
+    Args:
+        room: Bytes, without the features that are waited for.
+    """
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self._rows: OrderedDict[Key, Tensor] = OrderedDict()
+        self._waiting: Counter[Key] = Counter()
+        self._bytes = 0
+
+    def holds(self, key: Key) -> bool:
+        """Whether these features are here."""
+        return key in self._rows
+
+    def put(self, key: Key, row: Tensor) -> None:
+        """Remember an image's features, and forget the oldest that nobody waits for."""
+        self._bytes += row.nbytes - (self._rows[key].nbytes if key in self._rows else 0)
+        self._rows[key] = row
+        for old in list(self._rows):
+            if self._bytes <= self.room:
+                break
+            if not self._waiting[old]:
+                self._bytes -= self._rows.pop(old).nbytes
+
+    def wait(self, key: Key) -> None:
+        """Keep these features, or those that will be put, until they are taken."""
+        self._waiting[key] += 1
+
+    def take(self, key: Key) -> Tensor:
+        """The features that were waited for."""
+        self._waiting[key] -= 1
+        self._rows.move_to_end(key)
+        return self._rows[key]

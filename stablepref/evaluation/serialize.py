@@ -6,8 +6,8 @@ import json
 import math
 from typing import TYPE_CHECKING
 
+from stablepref.evaluation.agreement import TIE_RULES
 from stablepref.evaluation.compare import compare_reports
-from stablepref.evaluation.measures import TIE_RULES
 from stablepref.output.durable import replacing
 
 if TYPE_CHECKING:
@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 
     from stablepref.evaluation.calibration import Reliability
     from stablepref.evaluation.means import GroupMean, Interval
-    from stablepref.evaluation.measures import Disturbed, EvaluationReport
+    from stablepref.evaluation.measures import Disturbed, Measures
 
 
-def report_dict(report: EvaluationReport, *, scores: bool) -> dict[str, object]:
-    """See `EvaluationReport.as_dict`; what is not a number, as a mean over nothing, is None."""
+def report_dict(report: Measures, *, scores: bool) -> dict[str, object]:
+    """A report as plain values for JSON; what is not a number, as a mean over nothing, is None.
+
+    Args:
+        report: The measures.
+        scores: Whether to add every image's scores, row by row.
+    """
     found: dict[str, object] = {
         "model": report.model,
         "unit": report.unit,
@@ -54,7 +59,7 @@ def report_dict(report: EvaluationReport, *, scores: bool) -> dict[str, object]:
     return found
 
 
-def reports_dict(reports: Sequence[EvaluationReport], *, scores: bool) -> dict[str, object]:
+def reports_dict(reports: Sequence[Measures], *, scores: bool) -> dict[str, object]:
     """Several scorers on the same data: all reports, and each scorer beside the first.
 
     Raises:
@@ -72,12 +77,12 @@ def reports_dict(reports: Sequence[EvaluationReport], *, scores: bool) -> dict[s
         for pair in compare_reports(reports)
     ]
     return {
-        "models": [report.as_dict(scores=scores) for report in reports],
+        "models": [report_dict(report, scores=scores) for report in reports],
         "compared": beside,
     }
 
 
-def save_reports(path: Path, reports: Sequence[EvaluationReport]) -> None:
+def save_reports(path: Path, reports: Sequence[Measures]) -> None:
     """Write reports with all scores as JSON; the file appears whole or not at all.
 
     Raises:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.table import Table
-
+from stablepref.evaluation.agreement import TIE_RULES
 from stablepref.evaluation.compare import compare_reports
-from stablepref.evaluation.measures import TIE_RULES
-from stablepref.output.tables import table_lines
+from stablepref.output.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stablepref.evaluation.means import Interval
-    from stablepref.evaluation.measures import EvaluationReport
+    from stablepref.evaluation.measures import Measures
 
 
-def report_tables(reports: Sequence[EvaluationReport]) -> list[Table]:
+def report_tables(reports: Sequence[Measures]) -> list[Table]:
     """All tables that the reports give; with several, each scorer is set beside the first.
 
     Raises:
@@ -35,121 +32,109 @@ def report_tables(reports: Sequence[EvaluationReport]) -> list[Table]:
     return tables
 
 
-def report_lines(reports: Sequence[EvaluationReport]) -> list[str]:
+def report_lines(reports: Sequence[Measures]) -> list[str]:
     """The tables as lines of text."""
     lines: list[str] = []
     for table in report_tables(reports):
-        lines += [*([""] if lines else []), *table_lines(table)]
+        lines += [*([""] if lines else []), *table.lines()]
     return lines
 
 
-def _agreement(reports: Sequence[EvaluationReport]) -> Table:
+def _agreement(reports: Sequence[Measures]) -> Table:
     first = reports[0]
     margin = f", scores within {first.tie_margin:g} tied" if first.tie_margin else ""
-    table = _table(
-        f"Agreement with people, per cent: {len(first.groups)} prompts, {first.pairs} pairs and "
-        f"{first.ties} ties; tie rule {first.tie_rule}{margin}",
-        "accuracy",
-        "95 % interval",
-        "top-1",
-        "Kendall's tau",
-        "Spearman's rho",
-        "calibration error",
-    )
+    rows: list[list[str]] = []
     for report in reports:
-        value, interval = _with_interval(report.pairwise.interval())
         calibration = report.calibration
-        table.add_row(
-            report.model,
-            value,
-            interval,
-            _percent(report.top1.value),
-            _number(report.kendall_tau.value),
-            _number(report.spearman.value),
-            "-" if calibration is None else _percent(calibration.error),
+        rows.append(
+            [
+                report.model,
+                *_with_interval(report.pairwise.interval()),
+                _percent(report.top1.value),
+                _number(report.kendall_tau.value),
+                _number(report.spearman.value),
+                "-" if calibration is None else _percent(calibration.error),
+            ]
         )
     for name, mean in first.human.items():
-        value, interval = _with_interval(mean.interval())
-        table.add_row(f"people: {name}", value, interval, *["-"] * 4)
-    return table
-
-
-def _rules(reports: Sequence[EvaluationReport]) -> Table:
-    table = _table("Accuracy by tie rule, per cent", *TIE_RULES)
-    for report in reports:
-        cells = [_percent(report.by_rule(rule).value) for rule in TIE_RULES]
-        table.add_row(report.model, *cells)
-    return table
-
-
-def _perturbations(reports: Sequence[EvaluationReport]) -> Table:
-    table = _table(
-        "Under disturbances, per cent: accuracy, its change, and pairs whose order flips",
-        "disturbance",
-        "accuracy",
-        "change",
-        "95 % interval",
-        "flipped",
-        "prompts left out",
+        rows.append([f"people: {name}", *_with_interval(mean.interval()), *["-"] * 4])
+    return _table(
+        f"Agreement with people, per cent: {len(first.groups)} prompts, {first.pairs} pairs and "
+        f"{first.ties} ties; tie rule {first.tie_rule}{margin}",
+        (
+            "accuracy",
+            "95 % interval",
+            "top-1",
+            "Kendall's tau",
+            "Spearman's rho",
+            "calibration error",
+        ),
+        rows,
     )
+
+
+def _rules(reports: Sequence[Measures]) -> Table:
+    rows = [
+        [report.model, *(_percent(report.by_rule(rule).value) for rule in TIE_RULES)]
+        for report in reports
+    ]
+    return _table("Accuracy by tie rule, per cent", TIE_RULES, rows)
+
+
+def _perturbations(reports: Sequence[Measures]) -> Table:
+    rows: list[list[str]] = []
     for report in reports:
-        table.add_row(report.model, "as it is", _percent(report.accuracy), *["-"] * 4)
+        rows.append([report.model, "as it is", _percent(report.accuracy), *["-"] * 4])
         for row in report.disturbed:
             change, interval = _with_interval(row.change, signed=True)
             accuracy, flips = _percent(row.accuracy.value), _percent(row.flips.value)
-            table.add_row("", row.name, accuracy, change, interval, flips, str(row.left_out))
-            if row.left_out:
-                table.caption = "changes are against the same prompts as they are\n"
-    return table
+            rows.append(["", row.name, accuracy, change, interval, flips, str(row.left_out)])
+    left_out = any(row.left_out for report in reports for row in report.disturbed)
+    return _table(
+        "Under perturbations, per cent: accuracy, its change, and pairs whose order flips",
+        ("perturbation", "accuracy", "change", "95 % interval", "flipped", "prompts left out"),
+        rows,
+        note="changes are against the same prompts as they are" if left_out else "",
+    )
 
 
-def _majorities(reports: Sequence[EvaluationReport]) -> Table:
+def _majorities(reports: Sequence[Measures]) -> Table:
     bins = reports[0].by_agreement
-    table = _table(
+    rows = [
+        [report.model, *(_percent(b.accuracy.value) for b in report.by_agreement)]
+        for report in reports
+    ]
+    rows.append(["pairs", *(str(b.accuracy.count) for b in bins)])
+    return _table(
         "Accuracy by the size of the annotators' majority, per cent",
-        *(f"up to {100 * b.up_to:g} %" for b in bins),
+        [f"up to {100 * b.up_to:g} %" for b in bins],
+        rows,
     )
-    for report in reports:
-        table.add_row(report.model, *(_percent(b.accuracy.value) for b in report.by_agreement))
-    table.add_row("pairs", *(str(b.accuracy.count) for b in bins))
-    return table
 
 
-def _beside(reports: Sequence[EvaluationReport]) -> Table:
-    table = _table(
-        f"Beside {reports[0].model}, on the images that both scored",
-        "accuracy difference",
-        "95 % interval",
-        "opposite choices",
-        "Pearson",
-        "Spearman",
-    )
-    for pair in compare_reports(reports):
-        difference, interval = _with_interval(pair.difference, signed=True)
-        opposite = _percent(pair.opposite.value)
-        table.add_row(
+def _beside(reports: Sequence[Measures]) -> Table:
+    rows = [
+        [
             pair.model,
-            difference,
-            interval,
-            opposite,
+            *_with_interval(pair.difference, signed=True),
+            _percent(pair.opposite.value),
             _number(pair.pearson),
             _number(pair.spearman),
-        )
-    return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
+        ]
+        for pair in compare_reports(reports)
+    ]
+    return _table(
+        f"Beside {reports[0].model}, on the images that both scored",
+        ("accuracy difference", "95 % interval", "opposite choices", "Pearson", "Spearman"),
+        rows,
     )
-    table.add_column("", overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+
+
+def _table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, note: str = ""
+) -> Table:
+    """A table whose first column names the scorer."""
+    return Table(title=title, columns=("", *columns), rows=rows, right=columns, note=note)
 
 
 def _with_interval(interval: Interval, *, signed: bool = False) -> tuple[str, str]:

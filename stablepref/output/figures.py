@@ -1,17 +1,21 @@
-"""How every figure gets onto the disk."""
+"""Figures of matplotlib, which is in the extra ``bench``, and how they get onto the disk."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
+try:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise ImportError("plots need matplotlib: pip install 'stablepref[bench]'") from error
 
 from stablepref.output.durable import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from matplotlib.figure import Figure
+__all__ = ["Figure", "save_figure"]
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> None:

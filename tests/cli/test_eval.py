@@ -17,8 +17,7 @@ from PIL import Image
 from stablepref.augment.perturbations import MIRRORING, PERTURBATIONS, TABLE_1, UNSEEN
 from stablepref.cli.cli_eval import TieRule
 from stablepref.cli.eval import SETS, perturbation_names
-from stablepref.evaluation.agreement import pairwise_accuracy
-from stablepref.evaluation.report import TIE_RULES
+from stablepref.evaluation.agreement import TIE_RULES, pairwise_accuracy
 
 
 @pytest.fixture

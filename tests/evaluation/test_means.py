@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from stablepref.evaluation.means import GroupMean
+from stablepref.evaluation.means import GroupMean, bootstrap
 
 
 def mean_of(sums: list[float], counts: list[float]) -> GroupMean:
@@ -28,7 +29,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
         chances = generator.beta(4, 2, size=100)  # mean 2/3
         pairs = generator.integers(3, 30, size=100)
         mean = GroupMean(generator.binomial(pairs, chances).astype(float), pairs.astype(float))
-        interval = mean.interval(0.9, resamples=400, seed=seed)
+        interval = mean.interval(confidence=0.9, resamples=400, seed=seed)
         covered += interval.low <= 2 / 3 <= interval.high
     # 0.9 of 200 is 180; four standard deviations of a binomial are 17.
     assert 163 <= covered <= 197
@@ -75,6 +76,35 @@ def test_one_group_has_no_spread() -> None:
     assert mean_of([3], [4]).interval() == (0.75, 0.75, 0.75)
 
 
+def test_resamples_with_nothing_counted_are_left_out() -> None:
+    """Of three groups only the first counts: every third resample or so has nothing."""
+    found = bootstrap(lambda places: np.where((places == 0).any(-1), 0.25, np.nan), 3)
+    assert np.isnan(found.draws).mean() == pytest.approx((2 / 3) ** 3, abs=0.05)
+    assert found.bounds.tolist() == [0.25, 0.25]
+    assert mean_of([1, 0, 0], [4, 0, 0]).interval() == (0.25, 0.25, 0.25)
+
+
+def test_several_numbers_are_computed_on_the_same_draws() -> None:
+    values = np.random.default_rng(4).random(20)
+
+    def two(places: np.ndarray) -> np.ndarray:
+        means = values[places].mean(axis=-1)
+        return np.stack([means, -means])
+
+    found = bootstrap(two, 20, resamples=300, seed=5)
+    assert found.draws.shape == (2, 300)
+    assert found.bounds[:, 0].tolist() == pytest.approx((-found.bounds[::-1, 1]).tolist())
+    # scipy's own interval of the same draws, as its documentation describes it.
+    theirs = scipy.stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=300,
+        method="percentile",
+        rng=np.random.default_rng(5),
+    ).confidence_interval
+    assert found.bounds[:, 0].tolist() == pytest.approx([theirs.low, theirs.high])
+
+
 def test_confidence_is_checked() -> None:
     with pytest.raises(ValueError, match="confidence is 95"):
-        mean_of([1], [1]).interval(95)
+        mean_of([1], [1]).interval(confidence=95)

@@ -60,6 +60,7 @@ def test_intervals_without_room_are_drawn_too(tmp_path: Path) -> None:
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "stablepref.evaluation.plots")
+    for name in ("stablepref.evaluation.plots", "stablepref.output.figures"):
+        monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ImportError, match=r"stablepref\[bench\]"):
         importlib.import_module("stablepref.evaluation.plots")

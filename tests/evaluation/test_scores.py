@@ -19,7 +19,7 @@ from PIL import Image
 from stablepref.augment.perturbations import PERTURBATIONS, Perturbation
 from stablepref.data.groups import RankedGroup
 from stablepref.evaluation.groups import PendingGroup, ScoredGroup
-from stablepref.evaluation.scores import GroupScores
+from stablepref.evaluation.scores import FeatureMemory, GroupScores
 from stablepref.images.decoding import decode
 from stablepref.images.sources import Source
 from stablepref.models.blip import BLIPScorer, ImageRewardScorer
@@ -210,3 +210,31 @@ def test_an_error_of_the_groups_comes_after_those_before() -> None:
     assert next(stream).prompt == "p"
     with pytest.raises(ValueError, match="line 2"):
         next(stream)
+
+
+def feature(value: float) -> torch.Tensor:
+    return torch.full((4,), value, dtype=torch.float32)  # 16 bytes
+
+
+def test_the_oldest_features_go_first() -> None:
+    memory = FeatureMemory(room=32)
+    for key in "abc":
+        memory.put(key, feature(ord(key)))
+    assert [memory.holds(key) for key in "abc"] == [False, True, True]
+    memory.put("b", feature(0))  # put anew, not twice
+    assert memory.holds("c")
+
+
+def test_features_that_are_waited_for_stay() -> None:
+    memory = FeatureMemory(room=16)
+    memory.wait("a")
+    memory.wait("a")
+    for key in "abc":
+        memory.put(key, feature(ord(key)))
+    assert [memory.holds(key) for key in "abc"] == [True, False, False]
+    assert memory.take("a").tolist() == feature(ord("a")).tolist()
+    memory.put("d", feature(0))
+    assert memory.holds("a")  # one still waits
+    memory.take("a")
+    memory.put("e", feature(0))
+    assert not memory.holds("a")

@@ -170,7 +170,7 @@ def _interval(
         # Draws in which a scorer sees no difference say nothing of agreement, either way.
         return np.array([both / scale if scale else 0.0])
 
-    low, high, _ = drawn_prompts(pearson, x.shape[1], resamples=resamples, seed=seed)
+    (low, high), _ = drawn_prompts(pearson, x.shape[1], resamples=resamples, seed=seed)
     return float(low[0]), float(high[0])
 
 

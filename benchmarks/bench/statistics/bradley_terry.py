@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 PRIOR: Final = 0.5
 RESAMPLES: Final = 500
 """Each is a fit of its own."""
-_TWO: Final = 2
 _SLOPE: Final = 1e-9
 _FAR: Final = 0.01
 """A search that ends further than this from the minimum has failed."""
@@ -78,7 +77,7 @@ def fit_bradley_terry(wins: Array, *, prior: float = PRIOR, start: Array | None 
             have won, directly or through others, over every other one (Ford, 1957).
         RuntimeError: The search did not converge.
     """
-    if wins.ndim != _TWO or wins.shape[0] != wins.shape[1] or len(wins) < _TWO:
+    if wins.ndim != 2 or wins.shape[0] != wins.shape[1] or len(wins) < 2:
         msg = f"wins has the shape {wins.shape}; expected (models, models) of two models or more"
         raise ValueError(msg)
     counts = wins + prior
@@ -132,7 +131,7 @@ def rank_models(
     Args:
         table: The scores.
         scorer: One of its scorers.
-        prior: As in `fit_bradley_terry`.
+        prior: Wins that are added for both sides of every pair, see `fit_bradley_terry`.
         tie_margin: Scores that differ by at most this are tied.
         confidence: Of the intervals.
         resamples: Of the bootstrap.
@@ -151,7 +150,7 @@ def rank_models(
                 contests[:, a, b] = np.nan_to_num(shares[:, 0] + shares[:, 1] / 2)
     met = np.flatnonzero((contests.sum(axis=(0, 1)) + contests.sum(axis=(0, 2))) > 0)
     contests = contests[:, met][:, :, met]
-    if len(met) < _TWO or prompts < _TWO:
+    if len(met) < 2 or prompts < 2:
         return ()
     best = fit_bradley_terry(contests.sum(axis=0), prior=prior)
 
@@ -159,7 +158,7 @@ def rank_models(
         wins = np.tensordot(weights, contests, axes=1)
         return fit_bradley_terry(wins, prior=prior, start=best)
 
-    low, high, drawn = drawn_prompts(
+    (low, high), drawn = drawn_prompts(
         fitted, prompts, confidence=confidence, resamples=resamples, seed=seed
     )
     ranks = rankdata(-drawn, method="min", axis=0)

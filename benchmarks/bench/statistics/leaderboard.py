@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Unpack, final
 
 import numpy as np
 
-from .resampling import RESAMPLES, mean_intervals
+from .resampling import mean_intervals
 
 if TYPE_CHECKING:
+    from stablepref.evaluation.means import BootstrapOptions
+
     from ..score_table import ScoreTable
 
 
@@ -45,15 +47,12 @@ class Standing:
     failed: int
 
 
-def standings(
-    table: ScoreTable, *, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[Standing, ...]:
+def standings(table: ScoreTable, **options: Unpack[BootstrapOptions]) -> tuple[Standing, ...]:
     """Every model's mean under every scorer over all prompts, the best first.
 
     Args:
         table: The scores.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap. Equal seeds draw the same prompts for all models.
+        options: Of the intervals, see `BootstrapOptions`. All models share the drawn prompts.
 
     Returns:
         Rows scorer by scorer in the table's order; in each, models by their means.
@@ -61,20 +60,19 @@ def standings(
     rows: list[Standing] = []
     everything = list(range(len(table.prompts)))
     for scorer in table.scorers:
-        found = _standings(table, scorer, ("", ""), everything, resamples, seed)
+        found = _standings(table, scorer, ("", ""), everything, options)
         rows += sorted(found, key=lambda row: -np.nan_to_num(row.mean, nan=-np.inf))
     return tuple(rows)
 
 
 def category_standings(
-    table: ScoreTable, *, resamples: int = RESAMPLES, seed: int = 0
+    table: ScoreTable, **options: Unpack[BootstrapOptions]
 ) -> tuple[Standing, ...]:
-    """The same over the prompts of each category, style or other label that the set has.
+    """Every model's mean over the prompts of each category, style or other label of the set.
 
     Args:
-        table: As in `standings`.
-        resamples: As in `standings`.
-        seed: As in `standings`.
+        table: The scores.
+        options: Of the intervals, see `BootstrapOptions`. All models share the drawn prompts.
 
     Returns:
         Rows scorer by scorer, label by label, value by value, in the order of the prompts, and then
@@ -84,7 +82,7 @@ def category_standings(
     for scorer in table.scorers:
         for label, values in table.labels().items():
             for value, places in values.items():
-                rows += _standings(table, scorer, (label, value), places, resamples, seed)
+                rows += _standings(table, scorer, (label, value), places, options)
     return tuple(rows)
 
 
@@ -93,17 +91,16 @@ def _standings(
     scorer: str,
     group: tuple[str, str],
     places: list[int],
-    resamples: int,
-    seed: int,
+    options: BootstrapOptions,
 ) -> list[Standing]:
-    """Each model's, over the prompts of these places."""
+    """Each model's standing over the prompts of these places."""
     means = table.means(scorer)[:, places]
     images = (~np.isnan(table.of(scorer)[:, places])).sum(axis=(1, 2))
     keys = {table.prompts[place].key for place in places}
     failed = Counter(
         one.model for one in table.failures if one.scorer == scorer and one.prompt in keys
     )
-    intervals = mean_intervals(means, resamples=resamples, seed=seed)
+    intervals = mean_intervals(means, **options)
     return [
         Standing(
             model=model,

@@ -9,7 +9,6 @@ from scipy.stats import norm
 
 SIGNIFICANCE: Final = 0.05
 POWER: Final = 0.8
-_HALF: Final = 0.5
 
 
 def needed_prompts(
@@ -46,7 +45,7 @@ def needed_prompts(
     if not (0 < significance < 1 and 0 < power < 1):
         msg = f"significance {significance} and power {power} must lie strictly between 0 and 1"
         raise ValueError(msg)
-    if win_share == _HALF:
+    if win_share == 0.5:
         return None
     reach = float(norm.ppf(1 - significance / 2) + norm.ppf(power))
-    return math.ceil(reach**2 / (4 * (win_share - _HALF) ** 2) / decided)
+    return math.ceil(reach**2 / (4 * (win_share - 0.5) ** 2) / decided)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Unpack, final
 
 import numpy as np
 from scipy.stats import binomtest
@@ -12,16 +12,14 @@ from scipy.stats import binomtest
 from stablepref.evaluation.means import Interval
 
 from .power import SIGNIFICANCE, needed_prompts
-from .resampling import CONFIDENCE, RESAMPLES, mean_intervals
+from .resampling import CONFIDENCE, mean_intervals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stablepref.evaluation.means import Array
+    from stablepref.evaluation.means import Array, BootstrapOptions
 
     from ..score_table import ScoreTable
-
-_TWO: Final = 2
 
 
 @final
@@ -80,8 +78,7 @@ def compare_models(
     scorer: str,
     *,
     tie_margin: float = 0.0,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    **options: Unpack[BootstrapOptions],
 ) -> tuple[PairComparison, ...]:
     """Every pair of models under one scorer; pairs without a shared prompt are left out.
 
@@ -89,8 +86,7 @@ def compare_models(
         table: The scores.
         scorer: One of its scorers.
         tie_margin: Scores that differ by at most this are tied.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
+        options: Of the intervals, see `BootstrapOptions`.
 
     Returns:
         The pairs in the order of the table's models.
@@ -113,8 +109,8 @@ def compare_models(
     for (a, b, shares), row, rate, gap, p, p_adjusted in zip(
         met,
         differences,
-        win_rate_intervals(rates, resamples=resamples, seed=seed),
-        mean_intervals(differences, resamples=resamples, seed=seed),
+        win_rate_intervals(rates, **options),
+        mean_intervals(differences, **options),
         p_values,
         holm(p_values),
         strict=True,
@@ -166,13 +162,7 @@ def prompt_shares(a: Array, b: Array, *, tie_margin: float = 0.0) -> Array:
     return np.divide(counts, met[:, None], out=nothing, where=met[:, None] > 0)
 
 
-def win_rate_intervals(
-    rates: Array,
-    *,
-    confidence: float = CONFIDENCE,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> list[Interval]:
+def win_rate_intervals(rates: Array, **options: Unpack[BootstrapOptions]) -> list[Interval]:
     """Win rates with bootstrap intervals over prompts.
 
     Where all prompts say the same, resampling would find no uncertainty at all. Then another
@@ -182,11 +172,10 @@ def win_rate_intervals(
     Args:
         rates: Wins plus half of the ties of each prompt, 0 to 1, a row for each pair of models,
             `(pairs, prompts)`; NaN is left out, and no row is all NaN.
-        confidence: As in `mean_intervals`, as are `resamples` and `seed`.
-        resamples: As above.
-        seed: As above.
+        options: Of the intervals, see `BootstrapOptions`.
     """
-    found = mean_intervals(rates, confidence=confidence, resamples=resamples, seed=seed)
+    found = mean_intervals(rates, **options)
+    confidence = options.get("confidence", CONFIDENCE)
     for row, own in enumerate(rates):
         there = own[~np.isnan(own)]
         if np.ptp(there) == 0:
@@ -199,7 +188,7 @@ def win_rate_intervals(
 def effect_size(differences: Array) -> float | None:
     """Cohen's d of paired differences `(prompts,)`, NaN left out; None if they do not vary."""
     there = differences[~np.isnan(differences)]
-    if len(there) < _TWO or np.ptp(there) == 0:
+    if len(there) < 2 or np.ptp(there) == 0:
         return None
     return float(there.mean() / there.std(ddof=1))
 

@@ -69,7 +69,7 @@ def test_the_settings_in_use_meet_their_targets(
 ) -> None:
     setting, terms = nine
     ranks = simulate(setting, terms, noise=setting.noise, grid=setting.grid, seed=11)
-    interval = agreement(ranks).interval(0.99)
+    interval = agreement(ranks).interval(confidence=0.99)
     assert interval.low < setting.target < interval.high
     assert tied_share(ranks) == pytest.approx(setting.tied, abs=0.006)
     result = measured(calibrate(setting, terms, seed=11), terms)
