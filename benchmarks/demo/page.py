@@ -11,7 +11,7 @@ from stablepref.scoring.page import SMALL, Thumbnail
 
 from . import words as demo_words
 from .demo_dots import stacked_dots
-from .stability import IN_WORDS
+from .stability import in_words
 from .words import number, signed, verdict
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _plot(demo: Demo) -> dict[str, object]:
 def _disturbed(demo: Demo, one: Disturbed) -> dict[str, object]:
     return {
         "name": one.name,
-        "words": IN_WORDS[one.name],
+        "words": in_words(one.name),
         "stays": one.stays,
         "tie": one.tie,
         "margin": signed(one.margin),

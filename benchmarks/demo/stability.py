@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
 
-from stablepref.augment.perturbations import MIRRORING, PERTURBATIONS
+from stablepref.augment.perturbations import PERTURBATIONS, find_perturbation
 from stablepref.augment.views import mentions_side
 from stablepref.evaluation.agreement import spearman_rho
 from stablepref.output.progress import progress_bar
 from stablepref.scoring.compare import TIE_VIEWS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from PIL import Image
 
@@ -26,28 +25,6 @@ if TYPE_CHECKING:
 
 WEAK_VIEWS: Final = "weak-views"
 """Name of the row in which each score is the mean over the picture and its weak views."""
-
-IN_WORDS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        WEAK_VIEWS: f"mean over {TIE_VIEWS} slight crops",
-        "hflip+crop-0.97": "mirrored, and 97 % of each side",
-        "hflip+crop-0.95": "mirrored, and 95 % of each side",
-        "hflip+crop-0.93": "mirrored, and 93 % of each side",
-        "hflip+crop-0.9": "mirrored, and 90 % of each side",
-        "crop-0.97": "the middle 97 % of each side",
-        "crop-0.95": "the middle 95 % of each side",
-        "crop-0.93": "the middle 93 % of each side",
-        "crop-0.9": "the middle 90 % of each side",
-        "hflip": "mirrored",
-        "jpeg-75": "JPEG of quality 75",
-        "jpeg-50": "JPEG of quality 50",
-        "blur-1": "slightly blurred",
-        "brightness-0.9": "10 % darker",
-        "brightness-1.1": "10 % brighter",
-        "resize-0.5": "shrunk to half and enlarged",
-    }
-)
-"""What each row does to the pictures."""
 
 
 @final
@@ -84,10 +61,17 @@ class Disturbed:
         return abs(self.margin) <= self.spread
 
 
+def in_words(name: str) -> str:
+    """What a row does to the pictures."""
+    if name == WEAK_VIEWS:
+        return f"mean over {TIE_VIEWS} slight crops"
+    return find_perturbation(name).words
+
+
 def disturbances(prompt: str) -> list[str]:
     """Names of the perturbations that leave a prompt as true as it was, in their order."""
     sided = mentions_side(prompt)
-    return [name for name in PERTURBATIONS if not (sided and name in MIRRORING)]
+    return [name for name in PERTURBATIONS if not (sided and find_perturbation(name).mirrors)]
 
 
 def stability(
@@ -118,8 +102,10 @@ def stability(
     with progress_bar("disturbing", total=total, show=progress) as advance:
 
         def scored(name: str, views: int) -> Iterator[Scored]:
-            disturb = PERTURBATIONS.get(name, lambda image: image)
-            pictures = (disturb(picture(index)) for index in indices)
+            changed = None if name == WEAK_VIEWS else find_perturbation(name)
+            pictures = (
+                picture(index) if changed is None else changed(picture(index)) for index in indices
+            )
             for one in scorer.stream(
                 pictures, prompt, views=views, on_error="raise", progress=False
             ):

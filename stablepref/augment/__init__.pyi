@@ -1,6 +1,9 @@
 from .perturbations import MIRRORING as MIRRORING
+from .perturbations import PERTURBATIONS as PERTURBATIONS
+from .perturbations import TABLE_1 as TABLE_1
 from .perturbations import UNSEEN as UNSEEN
 from .perturbations import Perturbation as Perturbation
+from .perturbations import register_perturbation as register_perturbation
 from .views import crop_views as crop_views
 from .views import mentions_side as mentions_side
 from .views import weak_view_boxes as weak_view_boxes

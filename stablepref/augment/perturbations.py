@@ -1,22 +1,59 @@
-"""Slight disturbances of a picture by name, to measure how stable a scorer's choices are.
+"""Slight changes of a picture by name, to measure how stable a scorer's choices are.
 
 Each takes an 8-bit RGB PIL image and returns one, so that any scorer, official code included, can
 be evaluated under them, and each is deterministic. ``hflip+crop-0.97`` to ``hflip+crop-0.9`` are
 those of Table 1 of *Stable Preference*: mirrored, then cut to a central box whose sides have that
-ratio to the picture's. The others are disturbances that training never saw.
+ratio to the picture's. The others are perturbations that training never saw.
+
+A package adds its own through the entry points ``stablepref.perturbations``, each a `Perturbation`
+under its own name, and a program by `register_perturbation`.
 """
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
+from typing import Final, final
 
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-Perturbation = Callable[[Image.Image], Image.Image]
+from stablepref.runtime.registry import Registry
 
-_SIDE_RATIOS = (0.97, 0.95, 0.93, 0.9)
 _BLUR_REFERENCE_SIDE = 512
+
+
+@final
+@dataclass(frozen=True)
+class Perturbation:
+    """One perturbation; calling it changes a picture.
+
+    Attributes:
+        name: In options, tables and files.
+        function: Takes an 8-bit RGB PIL image and returns one, of any size; the same for the same
+            picture. It is called by several threads at once.
+        words: What it does to a picture, such as "10 % darker".
+        mirrors: Whether left becomes right, so that a prompt that names a side may no longer fit.
+    """
+
+    name: str
+    function: Callable[[Image.Image], Image.Image]
+    words: str = ""
+    mirrors: bool = False
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """The changed picture.
+
+        Raises:
+            ValueError: The picture is not RGB.
+            TypeError: `function` returned something else than an RGB PIL image.
+        """
+        changed = self.function(image)
+        if not isinstance(changed, Image.Image) or changed.mode != "RGB":
+            kind = getattr(changed, "mode", type(changed).__name__)
+            raise TypeError(
+                f"the perturbation {self.name!r} returned {kind}; expected an RGB PIL image"
+            )
+        return changed
 
 
 def hflip(image: Image.Image) -> Image.Image:
@@ -72,28 +109,82 @@ def _require_rgb(image: Image.Image) -> Image.Image:
     return image
 
 
-# The rows of Table 1, in its order.
-TABLE_1 = tuple(f"hflip+crop-{ratio:g}" for ratio in _SIDE_RATIOS)
+_SIDE_RATIOS = (0.97, 0.95, 0.93, 0.9)
 
-# Disturbances that training with weak views, which mirror and crop, never saw.
-UNSEEN = ("jpeg-75", "jpeg-50", "blur-1", "brightness-0.9", "brightness-1.1", "resize-0.5")
-
-# Rows that mirror: not for prompts that name a side.
-MIRRORING = frozenset({"hflip", *TABLE_1})
-
-PERTURBATIONS: Mapping[str, Perturbation] = MappingProxyType(
-    {
-        **{
-            name: partial(hflip_and_centre_crop, side_ratio=ratio)
-            for name, ratio in zip(TABLE_1, _SIDE_RATIOS, strict=True)
-        },
-        **{f"crop-{ratio:g}": partial(centre_crop, side_ratio=ratio) for ratio in _SIDE_RATIOS},
-        "hflip": hflip,
-        "jpeg-75": partial(jpeg, quality=75),
-        "jpeg-50": partial(jpeg, quality=50),
-        "blur-1": partial(blur, radius=1.0),
-        "brightness-0.9": partial(brightness, factor=0.9),
-        "brightness-1.1": partial(brightness, factor=1.1),
-        "resize-0.5": partial(resize_round_trip, ratio=0.5),
-    }
+_ROWS = (
+    *(
+        Perturbation(
+            f"hflip+crop-{ratio:g}",
+            partial(hflip_and_centre_crop, side_ratio=ratio),
+            f"mirrored, and {ratio:.0%} of each side".replace("%", " %"),
+            mirrors=True,
+        )
+        for ratio in _SIDE_RATIOS
+    ),
+    *(
+        Perturbation(
+            f"crop-{ratio:g}",
+            partial(centre_crop, side_ratio=ratio),
+            f"the middle {ratio:.0%} of each side".replace("%", " %"),
+        )
+        for ratio in _SIDE_RATIOS
+    ),
+    Perturbation("hflip", hflip, "mirrored", mirrors=True),
+    Perturbation("jpeg-75", partial(jpeg, quality=75), "JPEG of quality 75"),
+    Perturbation("jpeg-50", partial(jpeg, quality=50), "JPEG of quality 50"),
+    Perturbation("blur-1", partial(blur, radius=1.0), "slightly blurred"),
+    Perturbation("brightness-0.9", partial(brightness, factor=0.9), "10 % darker"),
+    Perturbation("brightness-1.1", partial(brightness, factor=1.1), "10 % brighter"),
+    Perturbation(
+        "resize-0.5", partial(resize_round_trip, ratio=0.5), "shrunk to half and enlarged"
+    ),
 )
+
+PERTURBATIONS: Final = Registry[Perturbation](
+    "perturbation", "stablepref.perturbations", {row.name: row for row in _ROWS}
+)
+"""All perturbations by name: those above, then those that others add."""
+
+TABLE_1: Final = tuple(f"hflip+crop-{ratio:g}" for ratio in _SIDE_RATIOS)
+"""The rows of Table 1, in its order."""
+
+UNSEEN: Final = ("jpeg-75", "jpeg-50", "blur-1", "brightness-0.9", "brightness-1.1", "resize-0.5")
+"""Perturbations that training with weak views, which mirror and crop, never saw."""
+
+MIRRORING: Final = frozenset(row.name for row in _ROWS if row.mirrors)
+"""Those above that mirror; of others `Perturbation.mirrors` says so."""
+
+
+def find_perturbation(name: str) -> Perturbation:
+    """The perturbation of this name.
+
+    Raises:
+        ValueError: There is none; the message lists the known ones.
+        ImportError: It belongs to an installed package and cannot be loaded.
+        TypeError: An installed package gives something else under this name.
+    """
+    if name not in PERTURBATIONS:
+        known = ", ".join(PERTURBATIONS)
+        raise ValueError(f"unknown perturbation {name!r}; expected one of: {known}")
+    found: object = PERTURBATIONS[name]
+    if not isinstance(found, Perturbation) or found.name != name:
+        given = f"one named {found.name!r}" if isinstance(found, Perturbation) else repr(found)
+        raise TypeError(
+            f"the entry point {name!r} of {PERTURBATIONS.group} is {given}; expected a "
+            f"stablepref.augment.Perturbation named {name!r}"
+        )
+    return found
+
+
+def register_perturbation(perturbation: Perturbation) -> None:
+    """Make a perturbation known by its name in this process, as for `stablepref.evaluate`.
+
+    Raises:
+        TypeError: It is not a `Perturbation`.
+        ValueError: Its name is empty or belongs to another one.
+    """
+    if not isinstance(perturbation, Perturbation):
+        raise TypeError(
+            f"got {perturbation!r}; expected a stablepref.augment.Perturbation(name, function)"
+        )
+    PERTURBATIONS.register(perturbation.name, perturbation)

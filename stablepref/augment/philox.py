@@ -6,6 +6,8 @@ and so on batching, workers and processes. A counter-based one is a keyed hash: 
 
 From Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), whose
 Random123 library publishes the test vectors; cuRAND and torch use the same generator on GPUs.
+numpy's own Philox is the variant of 64-bit words, 4x64-10, which gives other numbers, and as an
+object for each counter it could not hash a whole array of them.
 """
 
 import numpy as np
@@ -15,7 +17,7 @@ _ROUNDS = 10
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _KEY_STEPS = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
 _LOW = np.uint64(0xFFFFFFFF)
-_HALF = np.uint64(32)
+_WORD = np.uint64(32)
 
 
 def philox(counters: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
@@ -30,13 +32,13 @@ def philox(counters: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
     """
     a, b, c, d = (counters[..., i] & _LOW for i in range(4))
     key %= 1 << 64
-    low, high = np.uint64(key) & _LOW, np.uint64(key) >> _HALF
+    low, high = np.uint64(key) & _LOW, np.uint64(key) >> _WORD
     for _ in range(_ROUNDS):
         first, second = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]
         a, b, c, d = (
-            (second >> _HALF) ^ b ^ low,
+            (second >> _WORD) ^ b ^ low,
             second & _LOW,
-            (first >> _HALF) ^ d ^ high,
+            (first >> _WORD) ^ d ^ high,
             first & _LOW,
         )
         low, high = (low + _KEY_STEPS[0]) & _LOW, (high + _KEY_STEPS[1]) & _LOW

@@ -3,7 +3,7 @@
 They are what the anti-interference loss of *Stable Preference* (section 3.2) compares a picture
 with; the paper crops an area of [0.85, 1] and mirrors half of the views. The parameters are a pure
 function of (seed, step, item, view), so that any batching, any number of processes and any restart
-gives the same views. Disturbances for evaluation are in `stablepref.augment.perturbations`.
+gives the same views. Perturbations for evaluation are in `stablepref.augment.perturbations`.
 """
 
 import math
@@ -15,24 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stablepref.augment.perturbations import PERTURBATIONS, TABLE_1
 from stablepref.augment.philox import uniform
 from stablepref.preprocess.resample import Axis, apply_weights, weight_matrices
 
-__all__ = [
-    "PERTURBATIONS",
-    "TABLE_1",
-    "crop_views",
-    "mentions_side",
-    "weak_view_boxes",
-    "weak_views",
-]
-
 _RATIO_TRIES = 10  # as torchvision's RandomResizedCrop
-_MIRRORED_SHARE = 0.5
 _MAX_VIEWS = 1 << 16
 _MAX_STEP = 1 << 32
-_IMAGE_RANK = 4
 _SIDE_WORDS = re.compile(
     r"\b(left|right)([ -]?(most|wards?|hand|handed|hander|side|sided))?\b", re.IGNORECASE
 )
@@ -93,7 +81,7 @@ def weak_view_boxes(
         across, down = np.where(central, 0.5, across), np.where(central, 0.5, down)
     left, top = across * (1 - width), down * (1 - height)
     boxes = np.stack([left, top, left + width, top + height], axis=-1).clip(0, 1)
-    flips = (mirror < _MIRRORED_SHARE) & hflip
+    flips = (mirror < 0.5) & hflip
     return torch.from_numpy(boxes), torch.from_numpy(flips)
 
 
@@ -242,7 +230,7 @@ def crop_views(pixels: Tensor, boxes: Tensor, flips: Tensor) -> Tensor:
 
 
 def _require_batch(pixels: Tensor) -> None:
-    if pixels.ndim != _IMAGE_RANK or not pixels.is_floating_point() or not pixels.numel():
+    if pixels.ndim != 4 or not pixels.is_floating_point() or not pixels.numel():
         raise ValueError(
             f"got pixels {pixels.dtype} {tuple(pixels.shape)}; expected float (batch, 3, H, W) in "
             "[0, 1]"

@@ -57,8 +57,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 (the arguments of a command are its opti
     perturbations: Annotated[
         str,
         typer.Option(
-            help="Disturbances to measure under, separated by commas: table1 (mirror and crop, as "
-            "in the paper), unseen (JPEG, blur, ...), all, none, or names of single ones."
+            help="Perturbations to measure under, separated by commas: table1 (mirror and crop, as "
+            "in the paper), unseen (JPEG, blur, ...), all, none, or names of single ones, also of "
+            "those that installed packages add."
         ),
     ] = "table1",
     tie_rule: Annotated[

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from stablepref.evaluation.report import EvaluationReport
     from stablepref.output.partial import PartialFile
 
-SETS = {"none": (), "table1": TABLE_1, "unseen": UNSEEN, "all": tuple(PERTURBATIONS)}
+SETS = {"none": (), "table1": TABLE_1, "unseen": UNSEEN}
 
 
 @final
@@ -83,7 +83,7 @@ def evaluate(
     Args:
         data: The groups.
         models: At least one.
-        perturbations: Names of perturbations or of `SETS`, separated by commas.
+        perturbations: Names of perturbations or of `SETS`, or "all", separated by commas.
         tie_rule: As in `stablepref.evaluate`.
         tie_margin: As in `stablepref.evaluate`.
         mirror_sided: As in `stablepref.evaluate`.
@@ -146,18 +146,19 @@ def evaluate(
 
 
 def perturbation_names(text: str) -> tuple[str, ...]:
-    """Names of perturbations out of a list with commas, in which names of `SETS` stand for many.
+    """Names out of a list with commas, in which "all" and names of `SETS` stand for several.
 
     Raises:
         ValueError: One is unknown; it names the known ones.
     """
     names: list[str] = []
+    sets = SETS | {"all": tuple(PERTURBATIONS)}
     for part in (part.strip() for part in text.split(",")):
-        if part not in SETS and part not in PERTURBATIONS:
-            known = ", ".join((*SETS, *PERTURBATIONS))
+        if part not in sets and part not in PERTURBATIONS:
+            known = ", ".join((*sets, *PERTURBATIONS))
             msg = f"--perturbations has {part!r}; expected some of: {known}"
             raise ValueError(msg)
-        names += SETS.get(part, (part,))
+        names += sets.get(part, (part,))
     return tuple(dict.fromkeys(names))
 
 

@@ -1,14 +1,17 @@
-"""How well a scorer agrees with people, and how easily a harmless disturbance changes its mind."""
+"""How well a scorer agrees with people, and how easily a harmless perturbation changes its mind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from stablepref.augment.perturbations import PERTURBATIONS, TABLE_1, Perturbation
+from PIL.Image import Image
+
+from stablepref.augment.perturbations import MIRRORING, TABLE_1, Perturbation, find_perturbation
 from stablepref.data.groups import RankedGroup
-from stablepref.evaluation.agreement import pairwise_accuracy
+from stablepref.evaluation.agreement import TieRule, pairwise_accuracy
 from stablepref.evaluation.groups import PendingGroup, identity
 from stablepref.evaluation.report import EvaluationReport
 from stablepref.evaluation.scores import GroupScores
@@ -21,22 +24,44 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from stablepref.evaluation.agreement import TieRule
     from stablepref.evaluation.groups import ScoredGroup
     from stablepref.scorer import Scorer
+
+
+Perturbations = Iterable[str | Perturbation] | Mapping[str, Callable[[Image], Image]]
+
+
+class EvaluationOptions(TypedDict, total=False):
+    """What is measured, and how.
+
+    Attributes:
+        perturbations: Names of `stablepref.augment.PERTURBATIONS`, which packages and
+            `stablepref.augment.register_perturbation` add to; `Perturbation` objects; or a mapping
+            of names to functions of your own. The rows of Table 1 of *Stable Preference* by
+            default; without any, images are encoded once.
+        tie_rule: What ties do in `EvaluationReport.accuracy`: "half" (the default), "hpsv2",
+            "imagereward" or "pickscore"; see `stablepref.evaluation.agreement.pairwise_accuracy`.
+        tie_margin: Scores that differ by at most this are tied; 0 by default.
+        mirror_sided: Count perturbations that mirror for prompts that name a side too, as the paper
+            does; by default such groups are left out of those rows.
+        batch_size: Images encoded at once; None, the default, chooses. Halved when memory runs out.
+        progress: Show a progress bar; None, the default, shows one on a terminal.
+    """
+
+    perturbations: Perturbations
+    tie_rule: TieRule
+    tie_margin: float
+    mirror_sided: bool
+    batch_size: int | None
+    progress: bool | None
 
 
 def evaluate(
     scorer: Scorer,
     groups: Iterable[RankedGroup],
     *,
-    perturbations: Iterable[str] | Mapping[str, Perturbation] = TABLE_1,
-    tie_rule: TieRule = "half",
-    tie_margin: float = 0.0,
-    mirror_sided: bool = False,
-    batch_size: int | None = None,
     out: str | os.PathLike[str] | None = None,
-    progress: bool | None = None,
+    **options: Unpack[EvaluationOptions],
 ) -> EvaluationReport:
     """Measure a scorer's agreement with people, and how stable its choices are.
 
@@ -47,26 +72,19 @@ def evaluate(
     Args:
         scorer: The model.
         groups: Ranked groups, as from `stablepref.read_groups`; read once, lazily.
-        perturbations: Names of `stablepref.augment.perturbations.PERTURBATIONS`, or functions
-            of one's own by name. Table 1 of *Stable Preference* by default; with none, images
-            are encoded once.
-        tie_rule: What ties do in `EvaluationReport.accuracy`: "half", "hpsv2", "imagereward" or
-            "pickscore"; see `stablepref.evaluation.agreement.pairwise_accuracy`.
-        tie_margin: Scores that differ by at most this are tied.
-        mirror_sided: Count perturbations that mirror for prompts that name a side too, as the paper
-            does; by default such groups are left out of those rows.
-        batch_size: Images encoded at once; None chooses. Halved when memory runs out.
-        out: Write the report with all scores to this JSON file. Until then scores are in
-            `out`.partial as soon as they are there, and after a kill the same call goes on there.
-        progress: Show a progress bar; None shows one on a terminal.
+        out: Write the report with all scores to this JSON file. Until then each score is kept in
+            `out`.partial, and after a kill the same call resumes from there.
+        options: ``perturbations``, ``tie_rule``, ``tie_margin``, ``mirror_sided``, ``batch_size``
+            and ``progress``; see `EvaluationOptions`.
 
     Returns:
         The report. Images that cannot be scored are listed in it, left out and never replaced.
 
     Raises:
-        ValueError: If an argument is out of range, there is no group, or none is left of which two
-            images could be scored.
-        TypeError: If `groups` holds anything else than ranked groups.
+        ValueError: If an argument is out of range, there is no group, or in no group two images
+            could be scored.
+        TypeError: If `groups` holds anything else than ranked groups, or `perturbations` anything
+            else than perturbations.
         DataError: As the reader of the groups.
         ResumeError: If `out`.partial is of another model, other perturbations or other data.
     """
@@ -74,17 +92,7 @@ def evaluate(
     if path is not None and not path.parent.is_dir():
         raise ValueError(f"out is {path}: there is no folder {path.parent}")
     partial = None if path is None else partial_file(path)
-    report = evaluate_through(
-        partial,
-        scorer,
-        groups,
-        perturbations=perturbations,
-        tie_rule=tie_rule,
-        tie_margin=tie_margin,
-        mirror_sided=mirror_sided,
-        batch_size=batch_size,
-        progress=progress,
-    )
+    report = evaluate_through(partial, scorer, groups, **options)
     if path is not None and partial is not None:
         report.save(path)
         partial.remove()
@@ -96,17 +104,32 @@ def evaluate_through(
     scorer: Scorer,
     groups: Iterable[RankedGroup],
     *,
-    perturbations: Iterable[str] | Mapping[str, Perturbation] = TABLE_1,
+    perturbations: Perturbations = TABLE_1,
     tie_rule: TieRule = "half",
     tie_margin: float = 0.0,
     mirror_sided: bool = False,
     batch_size: int | None = None,
     progress: bool | None = None,
 ) -> EvaluationReport:
-    """As `evaluate`, with scores in a partial file that stays when the report is there."""
-    disturb = _chosen(perturbations)
+    """Evaluate, with scores in a partial file that is still there when the report is returned.
+
+    The options are those of `EvaluationOptions`, and errors those of `evaluate`.
+
+    Args:
+        partial: Where scores are kept, and from which an interrupted run is resumed; None keeps
+            none.
+        scorer: The model.
+        groups: Ranked groups.
+        perturbations: What images are changed by.
+        tie_rule: What ties do.
+        tie_margin: Scores that differ by at most this are tied.
+        mirror_sided: Whether perturbations that mirror count for prompts that name a side.
+        batch_size: Images encoded at once.
+        progress: Whether to show a progress bar.
+    """
+    chosen = _chosen(perturbations)
     pairwise_accuracy([], [], tie_rule, tie_margin=tie_margin)  # refuses what is out of range
-    scores = GroupScores(scorer, disturb, BatchLimit.of(scorer, batch_size))
+    scores = GroupScores(scorer, chosen, BatchLimit.of(scorer, batch_size))
     total = sum(len(g.images) for g in _checked(groups)) if isinstance(groups, Sequence) else None
     scored: list[ScoredGroup] = []
     with progress_bar("evaluating", total=total, show=progress) as advance:
@@ -117,11 +140,12 @@ def evaluate_through(
         model=scorer.name,
         unit=scorer.unit,
         preference_scale=scorer.preference_scale,
-        perturbations=tuple(disturb),
+        perturbations=tuple(chosen),
         scored=tuple(scored),
         tie_rule=tie_rule,
         tie_margin=tie_margin,
         mirror_sided=mirror_sided,
+        mirroring=frozenset(name for name, one in chosen.items() if one.mirrors),
     )
     if not report.groups:
         bad = f"; the first that could not be: {report.excluded[0]}" if report.excluded else ""
@@ -130,7 +154,7 @@ def evaluate_through(
 
 
 def partial_file(out: Path, number: int = 0) -> PartialFile:
-    """Where scores on their way to `out` are kept; `number` counts the scorers from 0."""
+    """Where the scores for `out` are kept until it is written; `number` counts scorers from 0."""
     between = f".{number + 1}" if number else ""
     return PartialFile(out.with_name(f"{out.name}{between}.partial"))
 
@@ -165,7 +189,7 @@ def _scored(
 
 
 def _settings(scores: GroupScores) -> dict[str, object]:
-    """What scores depend on, as far as it can be told quickly; plain JSON values."""
+    """What scores depend on, as far as can be found out quickly; plain JSON values."""
     scorer = scores.scorer
     return {
         "model": scorer.name,
@@ -175,19 +199,30 @@ def _settings(scores: GroupScores) -> dict[str, object]:
     }
 
 
-def _chosen(
-    perturbations: Iterable[str] | Mapping[str, Perturbation],
-) -> dict[str, Perturbation]:
+def _chosen(perturbations: Perturbations) -> dict[str, Perturbation]:
     if isinstance(perturbations, str):
         raise ValueError(f"perturbations is a string, {perturbations!r}; expected several names")
     if isinstance(perturbations, Mapping):
-        return dict(perturbations)
-    names = list(dict.fromkeys(perturbations))
-    unknown = [name for name in names if name not in PERTURBATIONS]
-    if unknown:
-        known = ", ".join(PERTURBATIONS)
-        raise ValueError(f"unknown perturbations {unknown}; expected some of: {known}")
-    return {name: PERTURBATIONS[name] for name in names}
+        rows = [_named(name, value) for name, value in perturbations.items()]
+    else:
+        rows = [
+            one if isinstance(one, Perturbation) else find_perturbation(one)
+            for one in perturbations
+        ]
+    chosen: dict[str, Perturbation] = {}
+    for row in rows:
+        if chosen.setdefault(row.name, row) != row:
+            raise ValueError(f"two of the perturbations are named {row.name!r}")
+    return chosen
+
+
+def _named(name: str, value: Callable[[Image], Image]) -> Perturbation:
+    """A user's own function as a perturbation; the name of one that mirrors says that it does."""
+    if not callable(value):
+        raise TypeError(f"the perturbation {name!r} is {value!r}; expected a function of an image")
+    if isinstance(value, Perturbation):
+        return replace(value, name=name)
+    return Perturbation(name, value, mirrors=name in MIRRORING)
 
 
 def _checked(groups: Iterable[RankedGroup]) -> Iterator[RankedGroup]:

@@ -56,7 +56,7 @@ class Disturbed(NamedTuple):
 
     Attributes:
         name: The perturbation.
-        accuracy: Pairwise accuracy on the disturbed images.
+        accuracy: Pairwise accuracy on the perturbed images.
         before: On the images as they are, of the same groups.
         flips: Share of the pairs that people do not tie whose order changes; a pair that becomes
             tied, or stops being tied, counts one half.
@@ -87,12 +87,14 @@ class Measures:
     Attributes:
         model: The scorer's name.
         unit: The unit of its scores.
-        preference_scale: As in `Scorer`: what makes a log-odds of a margin, or None.
+        preference_scale: What a difference of scores is multiplied with to be the log-odds of a
+            preference; None for a scorer that was not trained on preferences.
         perturbations: Names of the perturbations, in the order of the rows of scores.
         scored: All groups with their scores.
         tie_rule: Of `accuracy`; see `stablepref.evaluation.agreement.pairwise_accuracy`.
         tie_margin: Scores that differ by at most this are tied.
         mirror_sided: Whether mirroring perturbations count for prompts that name a side too.
+        mirroring: Names of the perturbations that mirror.
     """
 
     model: str
@@ -103,6 +105,7 @@ class Measures:
     tie_rule: TieRule = "half"
     tie_margin: float = 0.0
     mirror_sided: bool = False
+    mirroring: frozenset[str] = MIRRORING
 
     # What is counted.
 
@@ -231,7 +234,7 @@ class Measures:
         return [self._disturbed(place, name) for place, name in enumerate(self.perturbations, 1)]
 
     def _disturbed(self, place: int, name: str) -> Disturbed:
-        mirrors = name in MIRRORING and not self.mirror_sided
+        mirrors = name in self.mirroring and not self.mirror_sided
         out = [mirrors and mentions_side(group.prompt) for group in self.groups]
         # Groups stay in their places, empty, so that differences are paired.
         before, after, ranks = (

@@ -5,6 +5,8 @@ import pytest
 
 from stablepref.augment.philox import philox, uniform
 
+LOW = np.uint64(2**32 - 1)
+
 
 @pytest.mark.parametrize(
     ("counter", "key", "expected"),
@@ -21,6 +23,15 @@ from stablepref.augment.philox import philox, uniform
 def test_published_vectors(counter: list[int], key: int, expected: list[int]) -> None:
     counters = np.array([counter, [1, 2, 3, 4]], dtype=np.uint64)
     assert philox(counters, key)[0].tolist() == expected
+
+
+def test_numpys_generator_of_this_name_gives_other_numbers() -> None:
+    """It is the variant of 64-bit words, whatever of its first blocks one looks at."""
+    words = set(philox(np.array([[0, 0, 0, 0], [1, 0, 0, 0]], dtype=np.uint64), 0).ravel().tolist())
+    theirs = np.random.Philox(counter=0, key=0).random_raw(4096)
+    halves = {int(half) for word in theirs for half in (word >> np.uint64(32), word & LOW)}
+    assert len(halves) > 8000
+    assert not words & halves
 
 
 def test_key_counts_modulo_two_to_the_64() -> None:

@@ -15,7 +15,7 @@ from helpers.tiny import tiny_clip
 from PIL import Image
 
 import stablepref
-from stablepref.augment.perturbations import PERTURBATIONS, TABLE_1
+from stablepref.augment.perturbations import PERTURBATIONS, TABLE_1, Perturbation
 from stablepref.data.groups import RankedGroup
 from stablepref.data.read import read_groups
 from stablepref.evaluation.evaluate import evaluate
@@ -270,7 +270,14 @@ def test_the_dictionary_is_json_and_agrees(tmp_path: Path) -> None:
 def test_wrong_arguments_are_refused_before_anything_is_scored(tmp_path: Path) -> None:
     scorer = ShadeScorer()
     for arguments, says in (
-        ({"perturbations": ("hflip", "rotate")}, r"unknown perturbations \['rotate'\]"),
+        (
+            {"perturbations": ("hflip", "rotate")},
+            r"unknown perturbation 'rotate'; expected one of: hflip\+crop-0.97, ",
+        ),
+        (
+            {"perturbations": (Perturbation("hflip", PERTURBATIONS["crop-0.9"]), "hflip")},
+            "two of the perturbations are named 'hflip'",
+        ),
         ({"perturbations": "hflip"}, "perturbations is a string"),
         ({"tie_rule": "best"}, "rule is 'best'"),
         ({"tie_margin": -1.0}, "tie_margin is -1"),
@@ -280,6 +287,10 @@ def test_wrong_arguments_are_refused_before_anything_is_scored(tmp_path: Path) -
     ):
         with pytest.raises(ValueError, match=says):
             evaluate(scorer, HAND, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="tie_rul"):
+        evaluate(scorer, HAND, tie_rul="half")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="'mine' is 3; expected a function"):
+        evaluate(scorer, HAND, perturbations={"mine": 3})  # type: ignore[dict-item]
     for groups in ("data.jsonl", {"prompt": "p"}, ["data.jsonl"], 3):
         with pytest.raises(TypeError, match="groups"):
             evaluate(scorer, groups)  # type: ignore[arg-type]
