@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, cast
 
 from stablepref.integrations.best_of_n.candidates import check_pipeline
-from stablepref.integrations.cli.select import load_pipeline
+from stablepref.integrations.diffusion.load import load_pipeline
 from stablepref.weights.fingerprint import part_digests, scheduler_digest
 
 if TYPE_CHECKING:

@@ -1,58 +1,75 @@
-"""What `stablepref demo` does, once the command line is parsed."""
+"""`stablepref demo`: what a reward is good for, on one page."""
 
-from __future__ import annotations
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from typing import TYPE_CHECKING
+import typer
 
-from stablepref.integrations.cli.select import load_pipeline
-
-from ..demo.run import demo
-from ..demo.words import number, signed
+from stablepref.cli.options import ScorerOptions
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from ..demo.result import Demo
 
-    from stablepref.cli.score import Options
+# The laboratory's own, as in `stablepref.benchmarks.shapes.pipeline.parts`, which needs torch.
+STEPS = 25
+GUIDANCE = 4.0
 
-    from ..demo.run import Demo
 
-
-def demo_command(
-    pipeline: str,
-    prompt: str,
-    options: Options,
-    *,
-    n: int,
-    steps: int,
-    guidance: float,
-    seed: int,
-    finetune: bool,
-    out: Path,
+def demo(
+    pipeline: Annotated[
+        str,
+        typer.Option(
+            help="A diffusers pipeline: shapes (bundled), a folder, or the name of a hub "
+            "repository."
+        ),
+    ] = "shapes",
+    prompt: Annotated[
+        str,
+        typer.Option(
+            "--prompt",
+            "-p",
+            help="What to make. If the prompt is one of the laboratory's, it is also known which "
+            "images are correct.",
+        ),
+    ] = "a red circle left of a blue star",
+    n: Annotated[int, typer.Option("--n", "-n", min=2, help="Number of candidates.")] = 100,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = STEPS,
+    guidance: Annotated[
+        float, typer.Option(min=0, help="Scale of classifier-free guidance.")
+    ] = GUIDANCE,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the first candidate; the others count up from it.")
+    ] = 0,
+    finetune: Annotated[
+        bool,
+        typer.Option(
+            "--finetune", help="Also fine-tune briefly, and show the same seeds before and after."
+        ),
+    ] = False,
+    scorer: Annotated[str, typer.Option(help="What --model is for `score`.")] = "shapes",
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for the page, the picture and all candidates; if interrupted, run the "
+            "same command again to resume.",
+        ),
+    ] = Path("demo"),
 ) -> None:
-    """Load everything, make the demonstration, and print what matters and where to look.
+    """Make many images of a prompt, pick the best, and show on a page how good the pick is."""
+    options = ScorerOptions(scorer)
 
-    Args:
-        pipeline: Folder or hub repository of a diffusers pipeline.
-        prompt: As in `demo`, as are the others.
-        options: The scorer.
-        n: As above.
-        steps: As above.
-        guidance: As above.
-        seed: As above.
-        finetune: As above.
-        out: As above.
+    from stablepref.integrations.diffusion.load import load_pipeline
 
-    Raises:
-        ValueError: An argument is wrong, see `demo`.
-        OSError: The pipeline or the scorer cannot be loaded, or `out` not be written.
-        ImportError: diffusers, matplotlib, scipy or peft is not installed.
-    """
-    scorer = options.load()
-    pipe = load_pipeline(pipeline, dtype=None, device=scorer.device)
-    shown = demo(
+    from ..demo.run import demo as make
+
+    loaded = options.load()
+    pipe = load_pipeline(pipeline, dtype=None, device=loaded.device)
+    shown = make(
         pipe,
         prompt,
-        scorer,
+        loaded,
         out=out,
         n=n,
         steps=steps,
@@ -63,7 +80,9 @@ def demo_command(
     _print(shown)
 
 
-def _print(shown: Demo) -> None:
+def _print(shown: "Demo") -> None:
+    from ..demo.words import number, signed
+
     chosen, order = shown.selection, shown.order
     print(f"{chosen.prompt}: the best of {len(chosen.candidates)} is seed {chosen.seed}")
     print(
@@ -76,11 +95,13 @@ def _print(shown: Demo) -> None:
     else:
         which = "correct" if shown.truth.correct[order[0].index] else "not correct"
         print(f"  truth      the best is {which}; of all, {right} of {len(order)} are")
-    print(f"  stability  stays the best under {shown.stays} of {len(shown.stability)} disturbances")
+    print(
+        f"  stability  stays the best under {shown.stays} of {len(shown.stability)} perturbations"
+    )
     if shown.tuned is not None:
         before, after = shown.tuned.rewards
-        told = f"reward {number(before)} -> {number(after)}"
+        change = f"reward {number(before)} -> {number(after)}"
         if shown.tuned.correct is not None:
-            told += ", correct {} -> {}".format(*shown.tuned.correct)
-        print(f"  fine-tuned {told}, over {len(shown.tuned.pairs)} pictures of the same seeds")
+            change += ", correct {} -> {}".format(*shown.tuned.correct)
+        print(f"  fine-tuned {change}, over {len(shown.tuned.pairs)} images of the same seeds")
     print(f"look at {shown.page} and {shown.picture}")

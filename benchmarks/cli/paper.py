@@ -1,70 +1,138 @@
-"""What `stablepref bench paper` does, once the command line is parsed."""
-
-from __future__ import annotations
+"""`stablepref bench paper`: the tables and figures of the paper, its numbers beside ours."""
 
 import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
-from stablepref.cli.score import Tally, log
-from stablepref.output.durable import replacing
-from stablepref.output.tables import print_table
+import typer
 
-from ..bench.judges import ORACLE, load_judges
-from ..bench.score_table import joined, read_table
-from ..paper.data import (
-    Place,
-    Split,
-    hub_split,
-    lab_split,
-    official_split,
-    where,
-)
-from ..paper.drawn import RUN, drawn_run
+from stablepref.cli.ends import Tally, finish, say
+from stablepref.cli.options import AsJson, AsMarkdown, BatchSize, Device, Dtype, chosen
+
 from ..paper.layouts import LAYOUTS
 from ..paper.numbers import HPDV2, IMAGEREWARD
-from ..paper.request import SHOWN, SIZE
-from ..paper.sources import Sources, needs
-from ..shapes.people.generators import GENERATORS
+from ..paper.request import SHOWN, SIZE, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from ..bench.score_table import ScoreTable
-    from ..paper.request import Request
+    from ..paper.data import Split
     from ..paper.table import PaperTable
 
-BUNDLED: Final = "shapes"
+LAB_SCORERS: Final = ("shapes", "oracle")
+"""Scorers of the laboratory's runs, the bundled model first."""
 CANDIDATES: Final = 100
 """Images of each prompt of Figure 6."""
 GENERATOR: Final = "level-6"
 """Whose images the laboratory's Figure 6 chooses among: good and bad ones."""
 
 
-def paper(request: Request) -> Tally:
-    """Make a table or figure of the paper, print it, and write it into the request's folder.
-
-    Args:
-        request: Which, and of what.
-
-    Raises:
-        ValueError: What was given is not what it should be.
-        ResumeError: The folder has scores of something else.
-        OSError: A file cannot be read, written or downloaded.
-        ImportError: A figure needs matplotlib, or a data set `datasets`.
-    """
-    if request.out is not None:
-        request.out.mkdir(parents=True, exist_ok=True)
+def paper(
+    item: Annotated[
+        str, typer.Argument(help="table1 to table6, figure4, figure5 or figure6.", metavar="ITEM")
+    ],
+    hpdv2: Annotated[
+        Path | None,
+        typer.Option(help="Tables 1 to 5: HPD v2's test.json, or the folder with it."),
+    ] = None,
+    hpdv2_images: Annotated[
+        Path | None,
+        typer.Option(help="Folder that its image paths start from; by default the file's own."),
+    ] = None,
+    imagereward: Annotated[
+        Path | None,
+        typer.Option(help="Tables 1 to 5: ImageReward's test.json, or the folder with it."),
+    ] = None,
+    imagereward_images: Annotated[
+        Path | None,
+        typer.Option(help="Folder that its image paths start from; by default the file's own."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="ROW=PATH, once for each row: the weights of a row of Tables 1 to 5, such as "
+            "sp-clip-h=run/best; for Table 6 ROW=NAME, the model's name in the runs.",
+        ),
+    ] = None,
+    ablations: Annotated[
+        Path | None,
+        typer.Option(help="Tables 1 to 5 in the laboratory: a finished run of its ablations."),
+    ] = None,
+    download: Annotated[
+        bool,
+        typer.Option("--download", help="Tables 1 to 5: download missing data and weights."),
+    ] = False,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run",
+            help="Table 6, Figures 5 and 6: the folder of a run of `stablepref bench`; may be "
+            "given several times.",
+        ),
+    ] = None,
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scorer",
+            "-s",
+            help="Which scorer of the runs, or, without --run, what to score the laboratory's "
+            "images with; may be given several times.",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Groups or prompts of the laboratory (by default 100); prompts in Figure 6 (4).",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for the files; if interrupted, run the same command again to resume.",
+        ),
+    ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    batch_size: BatchSize = None,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """Make a table or figure of Stable Preference, on real data or in the laboratory."""
+    request = Request(
+        name=item,
+        out=out,
+        style=chosen(json=as_json, markdown=as_markdown) or "table",
+        hpdv2=hpdv2,
+        hpdv2_images=hpdv2_images,
+        imagereward=imagereward,
+        imagereward_images=imagereward_images,
+        model=tuple(model or ()),
+        ablations=ablations,
+        download=download,
+        run=tuple(run or ()),
+        scorer=tuple(scorer or ()),
+        size=size,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+    )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     table = _made(request)
-    if request.out is not None:
-        _write(request.out, table)
+    if out is not None:
+        _write(out, table)
     _show(table, request.style)
-    return Tally(scored=table.scored, failed=table.failed)
+    finish(Tally(scored=table.scored, failed=table.failed))
 
 
-def _made(request: Request) -> PaperTable:
+def _made(request: Request) -> "PaperTable":
     if request.name in LAYOUTS:
         return _agreement(request)
     if request.name == "table6":
@@ -77,11 +145,11 @@ def _made(request: Request) -> PaperTable:
     return _figure5(request, picture) if request.name == "figure5" else _figure6(request, picture)
 
 
-def _agreement(request: Request) -> PaperTable:
+def _agreement(request: Request) -> "PaperTable":
     """Tables 1 to 5."""
-    # These bring what only they need.
     from ..paper.ablations import Ablations
     from ..paper.agreement import agreement_table
+    from ..paper.sources import Sources, needs
 
     layout = LAYOUTS[request.name]
     ablations = None if request.ablations is None else Ablations(request.ablations)
@@ -95,17 +163,19 @@ def _agreement(request: Request) -> PaperTable:
         batch_size=request.batch_size,
         scores=None if request.out is None else request.out / "scores",
     )
-    _tell(request.name, needs(layout, sources))
+    _say_needs(request.name, needs(layout, sources))
     try:
         return agreement_table(layout, sources)
     except KeyboardInterrupt:
         if sources.scores is not None:
-            log.print(f"scores are kept in {sources.scores}: the same command goes on there")
+            say(f"scores are kept in {sources.scores}: run the same command again to resume")
         raise
 
 
-def _split(request: Request, dataset: str) -> Split | str:
+def _split(request: Request, dataset: str) -> "Split | str":
     """A test split of what was given, or what to give for it; the laboratory's without any."""
+    from ..paper.data import Place, hub_split, lab_split, official_split, where
+
     given = {
         HPDV2: (request.hpdv2, request.hpdv2_images),
         IMAGEREWARD: (request.imagereward, request.imagereward_images),
@@ -120,10 +190,11 @@ def _split(request: Request, dataset: str) -> Split | str:
     return lab_split(dataset, groups=request.size or SIZE, ablations=request.ablations)
 
 
-def _table6(request: Request) -> PaperTable:
+def _table6(request: Request) -> "PaperTable":
+    from ..bench.score_table import read_table
     from ..paper.table6 import NEEDS, table6
 
-    _tell(request.name, NEEDS)
+    _say_needs(request.name, NEEDS)
     scorer = request.scorer[0] if request.scorer else None
     if len(request.scorer) > 1:
         msg = f"table6 is by one scorer, got {', '.join(request.scorer)}"
@@ -131,25 +202,27 @@ def _table6(request: Request) -> PaperTable:
     if request.run:
         tables = [read_table(folder) for folder in request.run]
         return table6(tables, scorer=scorer, names=request.given)
-    with _drawn(request, [scorer or BUNDLED]) as (table, _):
+    with _drawn(request, [scorer or LAB_SCORERS[0]]) as (table, _):
         return table6([table])
 
 
-def _figure5(request: Request, picture: Path) -> PaperTable:
+def _figure5(request: Request, picture: Path) -> "PaperTable":
+    from ..bench.score_table import joined, read_table
     from ..paper.figure5 import NEEDS, figure5
 
-    _tell(request.name, NEEDS)
+    _say_needs(request.name, NEEDS)
     if request.run:
         table = joined([read_table(folder) for folder in request.run])
         return figure5(table, scorers=request.scorer, picture=picture)
-    with _drawn(request, request.scorer or (BUNDLED, ORACLE)) as (table, _):
+    with _drawn(request, request.scorer or LAB_SCORERS) as (table, _):
         return figure5(table, picture=picture)
 
 
-def _figure6(request: Request, picture: Path) -> PaperTable:
+def _figure6(request: Request, picture: Path) -> "PaperTable":
+    from ..bench.score_table import read_table
     from ..paper.figure6 import NEEDS, figure6
 
-    _tell(request.name, NEEDS)
+    _say_needs(request.name, NEEDS)
     shown = request.size or SHOWN
     if len(request.run) > 1:
         msg = f"figure6 is of one run, got {len(request.run)}"
@@ -158,7 +231,7 @@ def _figure6(request: Request, picture: Path) -> PaperTable:
         table = read_table(folder)
         return figure6(table, folder, scorers=request.scorer, prompts=shown, picture=picture)
     with _drawn(
-        request, request.scorer or (BUNDLED, ORACLE),
+        request, request.scorer or LAB_SCORERS,
         generators=[GENERATOR], prompts=shown, images=CANDIDATES,
     ) as (table, folder):  # fmt: skip
         return figure6(table, folder, prompts=shown, picture=picture)
@@ -172,10 +245,14 @@ def _drawn(
     generators: Iterable[str] | None = None,
     prompts: int | None = None,
     images: int = 1,
-) -> Iterator[tuple[ScoreTable, Path]]:
-    """The laboratory's run and its folder, which stays where one was named."""
+) -> Iterator["tuple[ScoreTable, Path]"]:
+    """The laboratory's run and its folder, which is kept if --out names one."""
+    from ..bench.judges import load_judges
+    from ..paper.drawn import RUN, drawn_run
+    from ..shapes.people.generators import GENERATORS
+
     judges = load_judges(list(scorers), device=request.device, dtype=request.dtype)
-    log.print("no --run: the laboratory stands in")
+    say("no --run is given: using a run in the laboratory instead")
     with TemporaryDirectory() as nowhere:
         folder = Path(nowhere) if request.out is None else request.out / f"{request.name}-lab"
         table = drawn_run(
@@ -188,14 +265,16 @@ def _drawn(
         yield table, folder / RUN
 
 
-def _tell(name: str, told: Iterable[str]) -> None:
-    log.print(f"{name} needs")
-    for need in told:
-        log.print(f"  {need}")
+def _say_needs(name: str, needed: Iterable[str]) -> None:
+    say(f"{name} needs")
+    for need in needed:
+        say(f"  {need}")
 
 
-def _write(folder: Path, table: PaperTable) -> None:
+def _write(folder: Path, table: "PaperTable") -> None:
     """Each file appears whole or not at all, the JSON file last."""
+    from stablepref.output.durable import replacing
+
     texts = {
         f"{table.name}.csv": table.sheet().csv(),
         f"{table.name}.md": table.markdown(),
@@ -204,10 +283,12 @@ def _write(folder: Path, table: PaperTable) -> None:
     for name, text in texts.items():
         with replacing(folder / name) as staging:
             staging.write_text(text, encoding="utf-8")
-    log.print(f"wrote {', '.join((*table.figures, *texts))} in {folder}")
+    say(f"wrote {', '.join((*table.figures, *texts))} in {folder}")
 
 
-def _show(table: PaperTable, style: str) -> None:
+def _show(table: "PaperTable", style: str) -> None:
+    from stablepref.output.tables import print_table
+
     if style == "json":
         print(json.dumps(table.as_dict(), indent=1))
     elif style == "markdown":

@@ -10,7 +10,7 @@ from stablepref.output.pages import write_template
 from stablepref.scoring.page import SMALL, Thumbnail
 
 from . import words as demo_words
-from .demo_dots import stacked_dots
+from .picture import stacked_dots
 from .stability import in_words
 from .words import number, signed, verdict
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stablepref.integrations.best_of_n.folder import Candidate
 
     from .finetune import Tuned
-    from .run import Demo
+    from .result import Demo
     from .stability import Disturbed
 
 ROW: Final = 6
@@ -51,6 +51,7 @@ def write_demo_page(path: Path, demo: Demo) -> None:
     write_template(
         path,
         "demo.html.j2",
+        package="stablepref.benchmarks.demo",
         prompt=chosen.prompt,
         model=chosen.model,
         unit=chosen.unit,

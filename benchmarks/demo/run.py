@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-import statistics
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final
 
 from stablepref.integrations.best_of_n.choose import best_of_n
 from stablepref.integrations.best_of_n.selection import in_order
@@ -20,107 +17,20 @@ from ..shapes.pipeline.parts import GUIDANCE, STEPS
 from .finetune import check_finetuning, short_config, tune
 from .page import write_demo_page
 from .picture import draw_card
+from .result import Demo
 from .stability import stability
 from .truth import judged, load_oracle
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
 
-    from stablepref.integrations.best_of_n.folder import Candidate
-    from stablepref.integrations.best_of_n.selection import Selection
     from stablepref.scorer import Scorer
-
-    from .finetune import Tuned
-    from .stability import Disturbed
-    from .truth import Truth
 
 PAGE: Final = "index.html"
 PICTURE: Final = "demo.png"
 NUMBERS: Final = "demo.json"
 FEWEST: Final = 2
 """Candidates that have a best and an average."""
-
-
-@final
-@dataclass(frozen=True)
-class Demo:
-    """What a demonstration shows.
-
-    Attributes:
-        selection: The candidates, their scores, and the best one.
-        order: Those with a score, best first.
-        stability: The choice under each disturbance.
-        truth: What the laboratory's oracle says of them.
-        tuned: The fine-tuning; None without one.
-        call: Arguments of the pipeline's call.
-        page: The page about it all.
-        picture: The picture to post.
-    """
-
-    selection: Selection
-    order: Sequence[Candidate]
-    stability: Sequence[Disturbed]
-    truth: Truth
-    tuned: Tuned | None
-    call: Mapping[str, float]
-    page: Path
-    picture: Path
-
-    @property
-    def best(self) -> float:
-        """The highest score."""
-        return self.scores[0]
-
-    @property
-    def scores(self) -> list[float]:
-        """Of the candidates that have one, best first."""
-        return [candidate.score for candidate in self.order if candidate.score is not None]
-
-    @property
-    def average(self) -> float:
-        """Mean of the scores."""
-        return statistics.fmean(self.scores)
-
-    @property
-    def gain(self) -> float:
-        """Best minus average."""
-        return self.best - self.average
-
-    @property
-    def deviations(self) -> float:
-        """The gain in standard deviations of the scores; 0 if they are equal."""
-        deviation = statistics.pstdev(self.scores)
-        return self.gain / deviation if deviation else 0.0
-
-    @property
-    def stays(self) -> int:
-        """Under how many disturbances the best candidate stays the best."""
-        return sum(one.stays for one in self.stability)
-
-    def row(self) -> dict[str, object]:
-        """All numbers, plain JSON values; what is not a number is None."""
-        tuned = self.tuned
-        return {
-            **self.selection.row(),
-            "call": dict(self.call),
-            "best": self.best,
-            "average": self.average,
-            "deviations": self.deviations,
-            "correct": {str(index): known for index, known in self.truth.correct.items()},
-            "correct_unknown": self.truth.unknown,
-            "stability": [_row(one) for one in self.stability],
-            "finetuning": None
-            if tuned is None
-            else {
-                "steps": tuned.steps,
-                "lora": str(tuned.lora),
-                "rewards": tuned.rewards,
-                "pairs": [[vars(first), vars(last)] for first, last in tuned.pairs],
-                "correct": {str(index): known for index, known in tuned.truth.correct.items()},
-                "signs": list(tuned.signs),
-            },
-        }
 
 
 def demo(
@@ -207,8 +117,3 @@ def demo(
         staging.write_text(json.dumps(shown.row(), indent=1) + "\n", encoding="utf-8")
     write_demo_page(shown.page, shown)
     return shown
-
-
-def _row(one: Disturbed) -> dict[str, object]:
-    known = None if math.isnan(one.correlation) else one.correlation
-    return asdict(one) | {"correlation": known}

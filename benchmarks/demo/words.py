@@ -9,7 +9,7 @@ from ..bench.judges import knows_shapes_only
 
 if TYPE_CHECKING:
     from .finetune import Tuned
-    from .run import Demo
+    from .result import Demo
     from .stability import Disturbed
 
 TOP: Final = 10

@@ -28,7 +28,7 @@ from .table import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stablepref.cli.score import Options
+    from stablepref.cli.options import ScorerOptions
     from stablepref.evaluation.report import EvaluationReport
     from stablepref.scorer import Scorer
 
@@ -120,7 +120,7 @@ class _Measuring:
         zoo.load.cache_clear()  # the next model takes this one's place
 
     def _evaluated(
-        self, line: Line, method: Method, chosen: Options, split: Split
+        self, line: Line, method: Method, chosen: ScorerOptions, split: Split
     ) -> EvaluationReport | str:
         try:
             scorer = chosen.load()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
-from stablepref.cli.score import Options
+from stablepref.cli.options import ScorerOptions
 
 from .layouts import LAYOUTS
 from .methods import METHODS, parse_models
@@ -103,23 +103,21 @@ class Request:
             self.models()
         for name in self.scorer if not self.run else ():
             if name != "oracle":  # as in judges, which brings torch
-                Options(name, None, self.device, self.dtype, 0)
+                ScorerOptions(name, None, self.device, self.dtype)
 
     @property
     def real(self) -> bool:
         """Whether real test splits are given."""
         return self.hpdv2 is not None or self.imagereward is not None or self.download
 
-    def models(self) -> dict[str, Options]:
+    def models(self) -> dict[str, ScorerOptions]:
         """What `model` gives for rows of Tables 1 to 5.
 
         Raises:
             ValueError: One is neither a path nor a name of the zoo.
         """
         return {
-            key: Options(
-                path, _like(key, path), self.device, self.dtype, 0, batch_size=self.batch_size
-            )
+            key: ScorerOptions(path, _like(key, path), self.device, self.dtype)
             for key, path in self.given.items()
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
-from stablepref.cli.score import Options
+from stablepref.cli.options import ScorerOptions
 from stablepref.models.catalog import BY_NAME
 from stablepref.weights.hub import is_cached
 
@@ -45,7 +45,7 @@ class Sources:
     """
 
     splits: Mapping[str, Split | str]
-    models: Mapping[str, Options] = field(default_factory=dict)
+    models: Mapping[str, ScorerOptions] = field(default_factory=dict)
     ablations: Ablations | None = None
     download: bool = False
     device: str | None = None
@@ -58,17 +58,17 @@ class Sources:
         """Whether the laboratory's data stand in; it is all of them or none."""
         return any(isinstance(one, Split) and one.laboratory for one in self.splits.values())
 
-    def weights(self, method: Method) -> Options | str:
+    def weights(self, method: Method) -> ScorerOptions | str:
         """What to load for a row, or why there is nothing."""
         if method.key in self.models:
             return self.models[method.key]
         if not self.laboratory:
             if method.published and (self.download or is_cached(BY_NAME[method.base])):
-                return Options(method.base, None, self.device, self.dtype, 0, self.batch_size)
+                return ScorerOptions(method.base, None, self.device, self.dtype)
             return _absent(method)
         if method.key in _BUNDLED and self.ablations is None:
             name = _BUNDLED[method.key]
-            return Options(name, None, self.device, self.dtype, 0, self.batch_size)
+            return ScorerOptions(name, None, self.device, self.dtype)
         if method.standin is None:
             return "the laboratory has no such model"
         return f"give --ablations FOLDER (a finished run), or --model {method.key}=PATH"

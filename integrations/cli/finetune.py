@@ -1,118 +1,122 @@
-"""What `stablepref finetune` does, once the command line is parsed."""
-
-from __future__ import annotations
+"""`stablepref finetune`: LoRA weights that raise a diffusers pipeline's reward."""
 
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, final
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
-from accelerate import PartialState
+import typer
 
-from stablepref.cli.options import read_setting
-from stablepref.cli.score import Options
+from stablepref.cli.options import (
+    AsJson,
+    Device,
+    Dtype,
+    PipelineDtype,
+    PipelineName,
+    ScorerOptions,
+    read_setting,
+    with_settings,
+)
 
-from ..ensemble import Ensemble
 from ..finetune.config import FinetuneConfig
-from ..finetune.run import finetune
-from ..reward import DifferentiableReward
-from .select import load_pipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from stablepref.scorer import Scorer
 
     from ..finetune.run import Finetuned
 
 
-@final
-@dataclass(frozen=True)
-class RewardOptions:
-    """The reward, as typed.
-
-    Attributes:
-        models: Scorers; none for the default, several for the mean of their log-odds.
-        views: Weak views beside each picture.
-        reduce: Over a picture and its views.
-        held_out: A second scorer.
-        device: Where all of them run, and the pipeline.
-        dtype: Number type of the scorers.
-    """
-
-    models: Sequence[str]
-    views: int
-    reduce: Literal["mean", "min"]
-    held_out: str | None
-    device: str | None
-    dtype: str | None
-
-    def load(self) -> tuple[Scorer, Scorer | None]:
-        """The scorer, and the held-out one if there is one.
-
-        Raises:
-            ValueError: A model, device or number type is unknown, or a model of several was not
-                trained on preferences.
-            OSError: A model cannot be loaded.
-        """
-        names: Sequence[str | None] = self.models or [None]
-        loaded = [self._options(name).load() for name in names]
-        scorer = loaded[0] if len(loaded) == 1 else Ensemble(loaded, normalise="log-odds")
-        return scorer, None if self.held_out is None else self._options(self.held_out).load()
-
-    def _options(self, name: str | None) -> Options:
-        """Those of a model; where a launcher has started several processes, on its own device."""
-        device, found = self.device, torch.accelerator.current_accelerator()
-        rank = os.environ.get("LOCAL_RANK")
-        if device is None and rank is not None and found is not None:
-            device = f"{found.type}:{rank}"
-        return Options(name, None, device, self.dtype, 0)
-
-
-def finetune_command(
-    pipeline: str,
-    settings: Mapping[str, str],
-    options: RewardOptions,
+@with_settings(FinetuneConfig, panel="Settings (none leaves a setting out)")
+def finetune(
+    pipeline: PipelineName,
     *,
-    prompts: Sequence[str],
-    prompt_file: Path | None,
-    sample_file: Path | None,
-    pipeline_dtype: str | None,
-    out: Path,
-    as_json: bool,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for checkpoints, metrics, sheets of samples and the LoRA weights; if "
+            "interrupted, run the same command again to resume.",
+        ),
+    ],
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", "-p", help="A prompt to train on; may be given several times."),
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A text file of prompts to train on, one in each line.")
+    ] = None,
+    sample_prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="A text file of prompts to draw samples of; by default the first ones trained on."
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="The scorer, as for `score`; several are averaged by their log-odds.",
+            show_default="$STABLEPREF_MODEL, else hps-v2.1",
+        ),
+    ] = None,
+    views: Annotated[
+        int,
+        typer.Option(min=0, help="Robust reward: over this many weak views of each image too."),
+    ] = 0,
+    worst: Annotated[
+        bool,
+        typer.Option("--worst", help="With --views: the lowest of their rewards, not the mean."),
+    ] = False,
+    held_out: Annotated[
+        str | None,
+        typer.Option(help="A second scorer, which is not optimised, to check the samples with."),
+    ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    pipeline_dtype: PipelineDtype = None,
+    as_json: AsJson = False,
+    **settings: str | None,
 ) -> None:
-    """Load everything, fine-tune, and print what came of it.
-
-    Raises:
-        ValueError: A setting, a prompt, the pipeline or the folder cannot be used.
-        FloatingPointError: The loss is not finite.
-        OSError: A file cannot be read or written.
-        ImportError: diffusers or peft is not installed.
-    """
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    """Fine-tune a diffusers pipeline on a reward, on one process or under torchrun."""
     config = FinetuneConfig(
-        **{name: read_setting(FinetuneConfig, name, text) for name, text in settings.items()}  # type: ignore[arg-type] # checked there
+        **{
+            name: read_setting(FinetuneConfig, name, text)
+            for name, text in settings.items()
+            if text is not None
+        }  # type: ignore[arg-type] # checked there
     )
-    trained_on = [*prompts, *(read_prompts(prompt_file) if prompt_file else ())]
+    trained_on = [*(prompt or ()), *(read_prompts(prompts) if prompts else ())]
     if not trained_on:
         msg = "there is no prompt to train on; expected --prompt, or --prompts with a text file"
         raise ValueError(msg)
-    watched = read_prompts(sample_file) if sample_file else None
-    scorer, held_out = options.load()
+    sampled = read_prompts(sample_prompts) if sample_prompts else None
+    scorers = [ScorerOptions(name, None, device, dtype) for name in (model or [None])]
+    second = None if held_out is None else ScorerOptions(held_out, None, device, dtype)
+
+    from accelerate import PartialState
+
+    from ..diffusion.load import load_pipeline
+    from ..finetune.run import finetune as run
+    from ..reward import DifferentiableReward
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    scorer = _scorer(scorers)
+    judge = None if second is None else _on_own_device(second).load()
     pipe: Any = load_pipeline(pipeline, dtype=pipeline_dtype, device=scorer.device)
     reward = DifferentiableReward(
         scorer,
-        views=options.views,
-        reduce=options.reduce,
+        views=views,
+        reduce="min" if worst else "mean",
         checkpointing=config.gradient_checkpointing,
         vae=pipe.components.get("vae"),
     )
-    result = finetune(
-        pipe, trained_on, reward, config, out=out, sample_prompts=watched, held_out=held_out
-    )
+    result = run(pipe, trained_on, reward, config, out=out, sample_prompts=sampled, held_out=judge)
     if PartialState().is_main_process:
         _print(result, as_json=as_json)
 
@@ -127,7 +131,7 @@ def read_prompts(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        msg = f"{path} is no text in UTF-8: {error}"
+        msg = f"{path} is not text in UTF-8: {error}"
         raise ValueError(msg) from error
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
@@ -136,15 +140,33 @@ def read_prompts(path: Path) -> list[str]:
     return prompts
 
 
-def _print(result: Finetuned, *, as_json: bool) -> None:
+def _scorer(given: "Sequence[ScorerOptions]") -> "Scorer":
+    """The one scorer, or the mean of several by their log-odds."""
+    from ..ensemble import Ensemble
+
+    loaded = [_on_own_device(options).load() for options in given]
+    return loaded[0] if len(loaded) == 1 else Ensemble(loaded, normalise="log-odds")
+
+
+def _on_own_device(options: ScorerOptions) -> ScorerOptions:
+    """Where a launcher has started several processes, each has an accelerator of its own."""
+    import torch
+
+    rank, found = os.environ.get("LOCAL_RANK"), torch.accelerator.current_accelerator()
+    if options.device is not None or rank is None or found is None:
+        return options
+    return ScorerOptions(options.model, None, f"{found.type}:{rank}", options.dtype)
+
+
+def _print(result: "Finetuned", *, as_json: bool) -> None:
     if as_json:
-        told = {
+        shown = {
             "lora": str(result.lora),
             "first": asdict(result.first),
             "last": asdict(result.last),
             "signs": list(result.signs),
         }
-        print(json.dumps(told, indent=1))
+        print(json.dumps(shown, indent=1))
         return
     for name, before in result.first.scalars().items():
         print(f"{name:14} {before:10.4f} -> {result.last.scalars()[name]:10.4f}")

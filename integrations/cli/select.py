@@ -1,78 +1,87 @@
-"""What `stablepref select` does, once the command line is parsed."""
-
-from __future__ import annotations
+"""`stablepref select`: the best of many candidates that a diffusers pipeline makes."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
+import typer
 
-from stablepref.assets import PIPELINES
-
-from ..best_of_n.choose import best_of_n
+from stablepref.cli.options import (
+    AsJson,
+    PipelineCall,
+    PipelineDtype,
+    PipelineName,
+    ScorerOptions,
+    with_options,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from stablepref.cli.score import Options
-
-    from ..best_of_n.candidates import Pipeline
     from ..best_of_n.selection import Selection
 
 
+@with_options
 def select(
-    pipeline: str,
-    prompts: Sequence[str],
-    options: Options,
     *,
-    out: Path,
-    n: int,
-    keep: int,
-    seed: int,
-    batch_size: int | None,
-    pipeline_dtype: str | None,
-    prune: Mapping[float, float] | None,
-    call: Mapping[str, object],
-    as_json: bool,
+    pipeline: PipelineName,
+    prompt: Annotated[
+        list[str],
+        typer.Option(
+            "--prompt",
+            "-p",
+            help="What to make; may be given several times, for a selection of each.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for all candidates, the best ones, and a sheet and a page that show them; "
+            "if interrupted, run the same command again to resume.",
+        ),
+    ],
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Candidates for each prompt.")] = 100,
+    keep: Annotated[int, typer.Option(min=1, help="Best candidates to keep.")] = 1,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the first candidate; the others count up from it.")
+    ] = 0,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Candidates generated at once; chosen automatically by default."),
+    ] = None,
+    call: PipelineCall,
+    pipeline_dtype: PipelineDtype = None,
+    scorer: ScorerOptions,
+    prune: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="AT:KEEP, such as 0.4:0.5: after 40 % of the steps continue only with the half of "
+            "each batch whose predicted images score higher; may be given several times."
+        ),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Make and score candidates, write them to `out`, and print the best.
-
-    Args:
-        pipeline: Folder or hub repository of a diffusers pipeline.
-        prompts: One or more; several get folders of their own in `out`.
-        options: The scorer and how it runs.
-        out: Folder for the candidates.
-        n: As in `best_of_n`, as are keep, seed and batch_size.
-        keep: As above.
-        seed: As above.
-        batch_size: As above.
-        pipeline_dtype: Name of the pipeline's number type; None for float32.
-        prune: As in `best_of_n`.
-        call: For the pipeline's call.
-        as_json: Print JSON in place of lines.
-
-    Raises:
-        ValueError: An argument is wrong, see `best_of_n`, or no number type.
-        OSError: The pipeline or the scorer cannot be loaded, or `out` not be written.
-        ImportError: diffusers is not installed.
-    """
-    scorer = options.load()
-    pipe = load_pipeline(pipeline, dtype=pipeline_dtype, device=scorer.device)
-    several = len(prompts) > 1
+    """Generate many candidates for a prompt with a diffusers pipeline and keep the best."""
     arguments: dict[str, Any] = {
         "keep": keep,
         "batch_size": batch_size,
         "seed": seed,
-        "views": options.views,
-        "prune": prune,
+        "views": scorer.views,
+        "prune": _shares(prune),
         "out": out,
-        **call,
+        **call.arguments(),
     }
+
+    from ..best_of_n.choose import best_of_n
+    from ..diffusion.load import load_pipeline
+
+    loaded = scorer.load()
+    pipe = load_pipeline(pipeline, dtype=pipeline_dtype, device=loaded.device)
+    several = len(prompt) > 1
     if several:
-        made = best_of_n(pipe, list(prompts), scorer, n, **arguments)
+        made = best_of_n(pipe, list(prompt), loaded, n, **arguments)
     else:
-        made = [best_of_n(pipe, prompts[0], scorer, n, **arguments)]
+        made = [best_of_n(pipe, prompt[0], loaded, n, **arguments)]
     folders = [out / f"{i:03d}" if several else out for i in range(len(made))]
     if as_json:
         rows = [s.row() | {"folder": str(f)} for s, f in zip(made, folders, strict=True)]
@@ -82,35 +91,21 @@ def select(
         _print(selection, folder)
 
 
-def load_pipeline(name: str, *, dtype: str | None, device: torch.device) -> Pipeline:
-    """A diffusers pipeline: bundled, or of a folder or the hub; safetensors only, on the device.
-
-    Args:
-        name: One of `stablepref.assets.PIPELINES`, a folder, or a hub repository.
-        dtype: Number type; None for float32.
-        device: Where to.
+def _shares(given: list[str] | None) -> dict[float, float] | None:
+    """`AT:KEEP` as numbers, in the order of the steps.
 
     Raises:
-        ImportError: diffusers is not installed.
-        OSError: There is no such pipeline, or it cannot be downloaded.
-        ValueError: `dtype` is no number type.
+        ValueError: One is not two numbers.
     """
     try:
-        from diffusers import DiffusionPipeline
-    except ImportError as error:
-        msg = f"this needs diffusers: pip install 'stablepref[diffusers]' ({error})"
-        raise ImportError(msg) from error
-    chosen = torch.float32 if dtype is None else getattr(torch, dtype, None)
-    if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
-        msg = f"--pipeline-dtype {dtype}: expected float32, bfloat16 or float16"
-        raise ValueError(msg)
-    where = PIPELINES.get(name, name)
-    pipe = DiffusionPipeline.from_pretrained(where, torch_dtype=chosen, use_safetensors=True)
-    loaded: Pipeline = pipe.to(device)
-    return loaded
+        pairs = [tuple(map(float, one.split(":"))) for one in given or ()]
+        return dict(sorted((at, keep) for at, keep in pairs)) or None
+    except ValueError as error:
+        msg = f"--prune {' '.join(given or ())} is not AT:KEEP, such as 0.4:0.5"
+        raise ValueError(msg) from error
 
 
-def _print(selection: Selection, folder: Path) -> None:
+def _print(selection: "Selection", folder: Path) -> None:
     print(f"{selection.prompt}: best of {len(selection.candidates)}")
     for place, index in enumerate(selection.kept, start=1):
         candidate = selection.candidates[index]

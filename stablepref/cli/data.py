@@ -1,73 +1,69 @@
-"""What `stablepref data` does, once the command line is parsed."""
-
-from __future__ import annotations
+"""`stablepref data`: preference data, checked before training or evaluation."""
 
 import json
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-from rich.console import Console
+import typer
 
-from stablepref.data.check import check_data
-from stablepref.output.results import check_input, check_place
+from stablepref.cli.ends import NOTHING_DONE, SOME_FAILED, say
+from stablepref.cli.options import GROUPS, AsJson, Format, ImageFolder
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-log = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+app = typer.Typer(no_args_is_help=True, help="Check preference data before training or evaluation.")
 
 
+@app.callback()
+def _root() -> None:
+    """Make `check` a command of its own although it is the only one."""
+
+
+@app.command()
 def check(
-    paths: Sequence[str],
-    splits: Sequence[str],
-    *,
-    data_format: str,
-    images: Path | None,
-    examples: int,
-    workers: int,
-    as_json: bool,
-    html: Path | None,
-) -> tuple[bool, bool]:
-    """Check data and print what was found.
+    paths: Annotated[
+        list[str],
+        typer.Argument(help=f"{GROUPS} Several are taken as splits of one data set."),
+    ],
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="A split of a source that holds several; may be given several times."),
+    ] = None,
+    data_format: Format = "auto",
+    images: ImageFolder = None,
+    examples: Annotated[int, typer.Option(min=0, help="Groups shown of each split.")] = 3,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 8,
+    as_json: AsJson = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page with the images of the examples.")
+    ] = None,
+) -> None:
+    """Decode every image, count groups, pairs and ties, and find faults and leaks."""
+    from stablepref.data.check import check_data
+    from stablepref.output.results import check_input, check_place
 
-    Args:
-        paths: One source for each split, or a single one that holds `splits`.
-        splits: Names of splits in the one source.
-        data_format: As in `stablepref.read_groups`.
-        images: As in `stablepref.read_groups`.
-        examples: Groups of each split that are shown.
-        workers: Threads that decode.
-        as_json: Print JSON in place of text.
-        html: Write a page of the examples' pictures too.
-
-    Returns:
-        Whether nothing is wrong, and whether there is any group that can be used.
-
-    Raises:
-        ValueError: As `check_data`, or splits are named for several sources.
-        OSError: As `check_data`.
-    """
-    if splits and len(paths) > 1:
-        msg = f"--split takes its splits from one source, and there are {len(paths)}"
+    if split and len(paths) > 1:
+        msg = f"--split names splits of one source, and there are {len(paths)}"
         raise ValueError(msg)
     if html is not None:
         check_place("--html", html)
         check_input("--html", html, paths)
-    sources = dict.fromkeys(splits, paths[0]) if splits else _named(paths)
     report = check_data(
-        sources,
+        dict.fromkeys(split, paths[0]) if split else _named(paths),
         data_format,
         images=images,
-        select=bool(splits),
+        select=bool(split),
         examples=examples,
         workers=workers,
     )
     print(json.dumps(report.as_dict(), indent=1) if as_json else "\n".join(report.lines()))
     if html is not None:
-        import_module("stablepref.data.report").write_examples(html, report)
-        log.print(f"wrote {html}")
-    return report.clean, any(split.usable_groups for split in report.splits)
+        from stablepref.data.report import write_examples
+
+        write_examples(html, report)
+        say(f"wrote {html}")
+    if not report.clean:
+        usable = any(split.usable_groups for split in report.splits)
+        raise typer.Exit(SOME_FAILED if usable else NOTHING_DONE)
 
 
 def _named(paths: Sequence[str]) -> dict[str, str]:
@@ -76,6 +72,6 @@ def _named(paths: Sequence[str]) -> dict[str, str]:
     if len(set(names)) < len(names):
         names = list(paths)
     if len(set(names)) < len(names):
-        msg = f"a source is named twice: {', '.join(paths)}"
+        msg = f"a source is given twice: {', '.join(paths)}"
         raise ValueError(msg)
     return dict(zip(names, paths, strict=True))

@@ -7,21 +7,20 @@ import os
 import sys
 import traceback
 import warnings
-from typing import TYPE_CHECKING, ParamSpec
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ParamSpec, final
 
 import typer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stablepref.cli.score import Tally
-
 SOME_FAILED = 1
 NOTHING_DONE = 2
 INTERRUPTED = 130  # as shells report SIGINT
 PIPE_CLOSED = 141  # as shells report SIGPIPE
 
-ENDED = (
+EXPECTED = (
     ValueError,
     TypeError,
     OSError,  # UnavailableError among them
@@ -30,13 +29,22 @@ ENDED = (
     RuntimeError,  # torch's own: a device that cannot compute this, or that has no memory left
     MemoryError,
 )
-"""Errors whose message tells a user enough; others are faults of this program, with a traceback."""
+"""Errors whose message is enough for a user; others are bugs of this program: with a traceback."""
 
 P = ParamSpec("P")
 
 
-def reported(command: Callable[P, None]) -> Callable[P, None]:
-    """The command with its ends told to people and scripts: one line, one exit code."""
+@final
+@dataclass
+class Tally:
+    """How many items were scored and how many could not be."""
+
+    scored: int = 0
+    failed: int = 0
+
+
+def report_ends(command: Callable[P, None]) -> Callable[P, None]:
+    """Make a command end with one line on standard error and one exit code, whatever happens."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -48,14 +56,14 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
         except typer.Exit:
             raise
         except KeyboardInterrupt:
-            tell("interrupted")
+            say("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # The interpreter flushes once more at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(PIPE_CLOSED) from None
-        except ENDED as error:
-            tell(f"error: {str(error) or type(error).__name__}")
+        except EXPECTED as error:
+            say(f"error: {str(error) or type(error).__name__}")
             raise typer.Exit(NOTHING_DONE) from None
         except Exception:
             traceback.print_exc()
@@ -65,16 +73,16 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def finish(tally: Tally) -> None:
-    """Say how many items could not be scored, and end with the code for it."""
+    """Say how many items could not be scored, and end with the exit code for it."""
     if tally.failed:
-        tell(f"{tally.failed} of {tally.scored + tally.failed} could not be scored")
+        say(f"{tally.failed} of {tally.scored + tally.failed} could not be scored")
         raise typer.Exit(SOME_FAILED if tally.scored else NOTHING_DONE)
 
 
-def tell(text: str) -> None:
-    """One line on standard error."""
-    typer.echo(" ".join(text.splitlines()), err=True)
+def say(text: str) -> None:
+    """Print one line on standard error."""
+    print(" ".join(text.splitlines()), file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    tell(f"warning: {message}")
+    say(f"warning: {message}")

@@ -1,36 +1,42 @@
-"""What `stablepref eval` does, once the command line is parsed."""
-
-from __future__ import annotations
+"""`stablepref eval`: how well models agree with people, and how stable their choices are."""
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import import_module
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Annotated, final
 
-from stablepref.augment.perturbations import PERTURBATIONS, TABLE_1, UNSEEN
-from stablepref.cli.score import Tally, log
-from stablepref.data.groups import Exclusions
-from stablepref.data.read import read_groups
-from stablepref.evaluation.agreement import pairwise_accuracy
-from stablepref.evaluation.evaluate import evaluate_through, partial_file
-from stablepref.evaluation.serialize import reports_dict, save_reports
-from stablepref.evaluation.tables import report_tables
-from stablepref.output.results import check_input, check_place
-from stablepref.output.tables import print_table
+import typer
+
+from stablepref.cli.ends import Tally, finish, say
+from stablepref.cli.options import (
+    GROUPS,
+    AsJson,
+    BatchSize,
+    Device,
+    Dtype,
+    Format,
+    ImageFolder,
+    Like,
+    ScorerOptions,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from stablepref.cli.score import Options
-    from stablepref.data.groups import RankedGroup
-    from stablepref.evaluation.agreement import TieRule
+    from stablepref.data.groups import Exclusions, RankedGroup
     from stablepref.evaluation.report import EvaluationReport
     from stablepref.output.partial import PartialFile
 
-SETS = {"none": (), "table1": TABLE_1, "unseen": UNSEEN}
+
+class TieRule(StrEnum):
+    """The rules of `stablepref.evaluation.agreement.pairwise_accuracy`."""
+
+    HALF = "half"
+    HPSV2 = "hpsv2"
+    IMAGEREWARD = "imagereward"
+    PICKSCORE = "pickscore"
 
 
 @final
@@ -43,13 +49,15 @@ class Data:
     images: Path | None
     split: str | None
 
-    def read(self, left_out: Exclusions) -> Iterable[RankedGroup]:
-        """The groups; a list if their images are files, so that what is wrong shows at once.
+    def read(self, left_out: "Exclusions") -> "Iterable[RankedGroup]":
+        """The groups; a list if their images are files, so that faults show at once.
 
         Raises:
             ValueError: As `read_groups`, or there is no group.
             OSError: As `read_groups`.
         """
+        from stablepref.data.read import read_groups
+
         groups = read_groups(
             self.source,
             self.format,
@@ -67,54 +75,86 @@ class Data:
 
 
 def evaluate(
-    data: Data,
-    models: Sequence[Options],
-    *,
-    perturbations: str,
-    tie_rule: TieRule,
-    tie_margin: float,
-    mirror_sided: bool,
-    as_json: bool,
-    out: Path | None,
-    plots: Path | None,
-) -> Tally:
-    """Evaluate one model after the other on the same groups, print tables or JSON, and draw.
+    data: Annotated[str, typer.Argument(help=GROUPS)],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="The scorer, as for `score`; if given several times, each is compared with the "
+            "first.",
+            show_default="$STABLEPREF_MODEL, else hps-v2.1",
+        ),
+    ] = None,
+    like: Like = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    batch_size: BatchSize = None,
+    data_format: Format = "auto",
+    images: ImageFolder = None,
+    split: Annotated[
+        str | None, typer.Option(help="The split to evaluate on, if the data has several.")
+    ] = None,
+    perturbations: Annotated[
+        str,
+        typer.Option(
+            help="Perturbations to measure stability under, separated by commas: table1 (mirrored "
+            "and cropped, as in the paper), unseen (JPEG, blur, ...), all, none, or single names; "
+            "installed packages can add more."
+        ),
+    ] = "table1",
+    tie_rule: Annotated[
+        TieRule,
+        typer.Option(help="How ties count; the last three are the rules of official codes."),
+    ] = TieRule.HALF,
+    tie_margin: Annotated[
+        float, typer.Option(min=0, help="Scores that differ by at most this much are tied.")
+    ] = 0.0,
+    mirror_sided: Annotated[
+        bool,
+        typer.Option(
+            "--mirror-sided",
+            help="Also mirror images whose prompt names left or right, as the paper does.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write everything, with every score, to a .json file; if interrupted, run "
+            "the same command again to resume."
+        ),
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="Also draw plots into this folder.")] = None,
+) -> None:
+    """Measure how well models agree with people, and how stable their choices are."""
+    from stablepref.evaluation.agreement import pairwise_accuracy
 
-    Args:
-        data: The groups.
-        models: At least one.
-        perturbations: Names of perturbations or of `SETS`, or "all", separated by commas.
-        tie_rule: As in `stablepref.evaluate`.
-        tie_margin: As in `stablepref.evaluate`.
-        mirror_sided: As in `stablepref.evaluate`.
-        as_json: Print JSON in place of tables.
-        out: Write a JSON file with every score too; scores are kept beside it on the way.
-        plots: Draw plots into this folder too.
-
-    Raises:
-        ValueError: What was typed is wrong, or as `stablepref.evaluate`.
-        ImportError: `plots` needs a library that is not installed.
-    """
+    scorers = [ScorerOptions(name, like, device, dtype) for name in (model or [None])]
+    where = Data(data, data_format, images, split)
     names = perturbation_names(perturbations)
-    pairwise_accuracy([], [], tie_rule, tie_margin=tie_margin)
+    pairwise_accuracy([], [], tie_rule.value, tie_margin=tie_margin)  # refuses what is out of range
     if out is not None:
-        if out.suffix.lower() != ".json":
-            msg = f"--out {out}: expected a name that ends in .json"
-            raise ValueError(msg)
-        check_place("--out", out)
-        check_input("--out", out, [data.source])
+        _check_out(out, data)
     if plots is not None and plots.exists() and not plots.is_dir():
         msg = f"--plots {plots}: expected a folder"
         raise ValueError(msg)
-    draw = None if plots is None else import_module("stablepref.evaluation.plots").save_plots
+
+    from stablepref.data.groups import Exclusions
+    from stablepref.evaluation.evaluate import evaluate_through, partial_file
+    from stablepref.evaluation.serialize import save_reports
+
+    if plots is not None:  # before hours of work, as it may be missing
+        from stablepref.evaluation.plots import save_plots
+
     left_out = Exclusions()
-    groups = data.read(left_out)
+    groups = where.read(left_out)
     reports: list[EvaluationReport] = []
     tally = Tally()
-    for place, options in enumerate(models):
+    for place, options in enumerate(scorers):
         if place and not isinstance(groups, list):
             left_out = Exclusions()
-            groups = data.read(left_out)
+            groups = where.read(left_out)
         partial = None if out is None else partial_file(out, place)
         with _kept(partial):
             report = evaluate_through(
@@ -122,37 +162,48 @@ def evaluate(
                 options.load(),
                 groups,
                 perturbations=names,
-                tie_rule=tie_rule,
+                tie_rule=tie_rule.value,
                 tie_margin=tie_margin,
                 mirror_sided=mirror_sided,
-                batch_size=options.batch_size,
+                batch_size=batch_size,
             )
-        if any(other.model == report.model for other in reports):
-            report = replace(report, model=f"{report.model} ({options.model})")
         _count(report, tally)
         reports.append(report)
+    reports = told_apart(reports, [options.model for options in scorers])
     for reason, count in left_out.counts.items():
-        log.print(f"{data.source}: left out {count} times: {reason}")
+        say(f"{data}: left out {count} times: {reason}")
     if out is not None:
         save_reports(out, reports)
-        for number in range(len(models)):
+        for number in range(len(scorers)):
             partial_file(out, number).remove()
-        log.print(f"wrote {out}")
+        say(f"wrote {out}")
     _show(reports, as_json=as_json)
-    if draw is not None:
-        for path in draw(reports, plots):
-            log.print(f"wrote {path}")
-    return tally
+    if plots is not None:
+        for path in save_plots(reports, plots):
+            say(f"wrote {path}")
+    finish(tally)
+
+
+def perturbation_sets() -> dict[str, Iterable[str]]:
+    """Names that stand for many perturbations, and for which."""
+    from stablepref.augment.perturbations import PERTURBATIONS, TABLE_1, UNSEEN
+
+    return {"none": (), "table1": TABLE_1, "unseen": UNSEEN, "all": PERTURBATIONS}
 
 
 def perturbation_names(text: str) -> tuple[str, ...]:
-    """Names out of a list with commas, in which "all" and names of `SETS` stand for several.
+    """Names of perturbations from a list with commas, in which a set's name stands for many.
+
+    Args:
+        text: As typed; also names of `perturbation_sets`.
 
     Raises:
-        ValueError: One is unknown; it names the known ones.
+        ValueError: One is unknown; the message lists those that are known.
     """
+    from stablepref.augment.perturbations import PERTURBATIONS
+
+    sets = perturbation_sets()
     names: list[str] = []
-    sets = SETS | {"all": tuple(PERTURBATIONS)}
     for part in (part.strip() for part in text.split(",")):
         if part not in sets and part not in PERTURBATIONS:
             known = ", ".join((*sets, *PERTURBATIONS))
@@ -162,29 +213,56 @@ def perturbation_names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def told_apart(
+    reports: "Sequence[EvaluationReport]", typed: Sequence[str | None]
+) -> "list[EvaluationReport]":
+    """The reports; models that bear one name get what was typed for each of them beside it."""
+    names = [report.model for report in reports]
+    return [
+        replace(report, model=f"{report.model} ({name})")
+        if name is not None and names.count(report.model) > 1
+        else report
+        for report, name in zip(reports, typed, strict=True)
+    ]
+
+
+def _check_out(out: Path, source: str) -> None:
+    from stablepref.output.results import check_input, check_place
+
+    if out.suffix.lower() != ".json":
+        msg = f"--out {out}: expected a name that ends in .json"
+        raise ValueError(msg)
+    check_place("--out", out)
+    check_input("--out", out, [source])
+
+
 @contextmanager
-def _kept(partial: PartialFile | None) -> Iterator[None]:
+def _kept(partial: "PartialFile | None") -> Iterator[None]:
     """Say what an interruption leaves."""
     try:
         yield
     except KeyboardInterrupt:
         if partial is not None:
-            log.print(
+            say(
                 f"{partial.kept()} groups are kept in {partial.path}: "
-                "the same command goes on there"
+                "run the same command again to resume"
             )
         raise
 
 
-def _count(report: EvaluationReport, tally: Tally) -> None:
+def _count(report: "EvaluationReport", tally: Tally) -> None:
     """Name what could not be scored, and count it."""
     for image in report.excluded:
-        log.print(str(image))
+        say(str(image))
     tally.failed += len(report.excluded)
     tally.scored += sum(len(group.images) for group in report.scored) - len(report.excluded)
 
 
-def _show(reports: Sequence[EvaluationReport], *, as_json: bool) -> None:
+def _show(reports: "Sequence[EvaluationReport]", *, as_json: bool) -> None:
+    from stablepref.evaluation.serialize import reports_dict
+    from stablepref.evaluation.tables import report_tables
+    from stablepref.output.tables import print_table
+
     if as_json:
         print(json.dumps(reports_dict(reports, scores=False), indent=1))
         return

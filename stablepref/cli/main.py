@@ -1,57 +1,121 @@
-"""The command line: it parses, calls and tells the end. Needs no torch until a command runs."""
+"""The command line: one table of commands, each imported only when it is called.
+
+A command is a function (or a `typer.Typer` with several) in a file of a `cli` folder, and one line
+in `COMMANDS`. Packages from outside add theirs through the entry points `stablepref.commands`.
+"""
+
+from __future__ import annotations
 
 import io
 import sys
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final, final
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
 
-from stablepref.benchmarks.cli import bench as cli_bench
-from stablepref.benchmarks.cli import cli_demo
-from stablepref.cli import cli_data, cli_eval, cli_train
-from stablepref.cli.cli_options import AsJson, BatchSize, Device, Dtype, Like
-from stablepref.cli.ends import finish, reported
-from stablepref.integrations.cli import cli_finetune, cli_select
+from stablepref.cli.ends import NOTHING_DONE, report_ends, say
 from stablepref.output.text import ANY_TEXT
+from stablepref.runtime.registry import Registry
+
+
+@final
+@dataclass(frozen=True)
+class Command:
+    """A line of the table.
+
+    Attributes:
+        place: ``module:attribute`` of the function or the `typer.Typer`.
+        help: What `stablepref --help` says of it, which is the first line of its own help.
+    """
+
+    place: str
+    help: str
+
+
+COMMANDS: Final[Registry[object]] = Registry(
+    "command",
+    "stablepref.commands",
+    {
+        "score": Command(
+            "stablepref.cli.score:score",
+            "Score images against a prompt, or each row of a manifest against its own.",
+        ),
+        "rank": Command(
+            "stablepref.cli.rank:rank",
+            "Order images from best to worst for a prompt, or for each prompt of a manifest.",
+        ),
+        "compare": Command(
+            "stablepref.cli.compare:compare",
+            "Say which of two images people would prefer, or that it is a tie.",
+        ),
+        "models": Command(
+            "stablepref.cli.models:models", "List the models that can be loaded by name."
+        ),
+        "demo": Command(
+            "stablepref.benchmarks.cli.demo:demo",
+            "Make many images of a prompt, pick the best, and show on a page how good the pick is.",
+        ),
+        "select": Command(
+            "stablepref.integrations.cli.select:select",
+            "Generate many candidates for a prompt with a diffusers pipeline and keep the best.",
+        ),
+        "data": Command(
+            "stablepref.cli.data:app", "Check preference data before training or evaluation."
+        ),
+        "eval": Command(
+            "stablepref.cli.eval:evaluate",
+            "Measure how well models agree with people, and how stable their choices are.",
+        ),
+        "train": Command(
+            "stablepref.cli.train:train",
+            "Train a preference model, on one process or under torchrun or accelerate launch.",
+        ),
+        "finetune": Command(
+            "stablepref.integrations.cli.finetune:finetune",
+            "Fine-tune a diffusers pipeline on a reward, on one process or under torchrun.",
+        ),
+        "bench": Command(
+            "stablepref.benchmarks.cli.bench:app",
+            "Benchmark text-to-image models: `stablepref bench drawbench --model A --model B`.",
+        ),
+    },
+)
+
+
+@final
+class Commands(TyperGroup):
+    """The commands of the table: listed by their lines, imported when one is resolved."""
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 (typer's own)
+        super().__init__(**settings)
+        for name in COMMANDS:
+            self.add_command(TyperCommand(name, help=_line(name)))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 (typer's own)
+        """The command itself in place of its line."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        if name is None or listed is None:
+            return name, listed, rest
+        try:
+            return name, load(name), rest
+        except (ImportError, TypeError) as error:
+            say(f"error: {error}")
+            raise typer.Exit(NOTHING_DONE) from None
+
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Score text-to-image generations the way people would.",
-    epilog="Exit codes: 0 all went well, 1 something could not be scored or is wrong in the data, "
-    "2 wrong use or nothing done.",
+    epilog="Exit codes: 0 success; 1 some items could not be scored, or the data has faults; "
+    "2 wrong use, or nothing was done.",
 )
-
-Images = Annotated[
-    list[str],
-    typer.Argument(
-        help="Files, folders, globs, URLs, or one manifest (.jsonl, .csv, .parquet) with an image "
-        "and its prompt in each row.",
-    ),
-]
-Prompt = Annotated[str | None, typer.Option("--prompt", "-p", help="The prompt of all images.")]
-PairPrompt = Annotated[str, typer.Option("--prompt", "-p", help="The prompt of both.")]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="A name of `stablepref models`, a folder, an official file, or hf-hub:user/repo. "
-        "Default: $STABLEPREF_MODEL or hps-v2.1.",
-    ),
-]
-Views = Annotated[
-    int, typer.Option(min=0, help="Average over so many weak views, and tell their spread.")
-]
-AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
-Out = Annotated[
-    Path | None,
-    typer.Option(help="Write a .jsonl, .json or .csv file; after a kill the same command goes on."),
-]
 
 
 def main() -> None:
@@ -59,6 +123,51 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors=ANY_TEXT)
     app(prog_name="stablepref")
+
+
+def load(name: str) -> Any:  # noqa: ANN401 (a command of click or of typer's copy of it)
+    """A command of the table, imported, with its ends reported as `stablepref.cli.ends` does.
+
+    Raises:
+        KeyError: There is no such command.
+        ImportError: It cannot be imported.
+        TypeError: A package brings something that is neither a function nor a `typer.Typer`.
+    """
+    value = COMMANDS[name]
+    if isinstance(value, Command):
+        module, _, attribute = value.place.partition(":")
+        value = getattr(import_module(module), attribute)
+    holder = typer.Typer(add_completion=False)
+    if isinstance(value, typer.Typer):
+        holder.add_typer(value, name=name)
+    elif callable(value):
+        holder.command(name)(value)
+    else:
+        msg = f"the command {name!r} is {value!r}; expected a function or a typer.Typer"
+        raise TypeError(msg)
+    found = get_group(holder).commands[name]
+    _finish(found)
+    return found
+
+
+def _finish(command: Any) -> None:  # noqa: ANN401 (as above)
+    """Report how a command, or each one of a group, ends; show its switches without a type."""
+    for parameter in command.params:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    for each in getattr(command, "commands", {}).values():
+        _finish(each)
+    if command.callback is not None:
+        command.callback = report_ends(command.callback)
+
+
+def _line(name: str) -> str:
+    """What `stablepref --help` says of a command; one from outside is not imported for it."""
+    value = COMMANDS.builtin.get(name)
+    if isinstance(value, Command):
+        return value.help
+    package = COMMANDS.package(name)
+    return "Added by this program." if package is None else f"From the package {package}."
 
 
 def _version(wanted: bool) -> None:
@@ -70,102 +179,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version.", metavar=""
+        ),
     ] = False,
 ) -> None:
     del show_version  # its callback has done all
-
-
-@app.command()
-@reported
-def score(
-    images: Images,
-    prompt: Prompt = None,
-    model: Model = None,
-    like: Like = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    batch_size: BatchSize = None,
-    views: Views = 0,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-    out: Out = None,
-) -> None:
-    """Score images against a prompt, or each row of a manifest against its own."""
-    if out is not None and (as_json or as_csv):
-        msg = "--out takes the format from the file's name: leave --json and --csv out"
-        raise ValueError(msg)
-    style = _style(as_json=as_json, as_csv=as_csv)
-    commands = import_module("stablepref.cli.score")
-    options = commands.Options(model, like, device, dtype, views, batch_size)
-    finish(commands.score(images, prompt, options, style=style, out=out))
-
-
-@app.command()
-@reported
-def rank(
-    images: Images,
-    prompt: Prompt = None,
-    model: Model = None,
-    like: Like = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    batch_size: BatchSize = None,
-    views: Views = 0,
-    top: Annotated[
-        int | None, typer.Option(min=1, help="Show only so many of the best for each prompt.")
-    ] = None,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-    html: Annotated[
-        Path | None, typer.Option(help="Write a page with the pictures in order too.")
-    ] = None,
-) -> None:
-    """Order images from best to worst for a prompt, or for each prompt of a manifest."""
-    style = _style(as_json=as_json, as_csv=as_csv)
-    commands = import_module("stablepref.cli.score")
-    options = commands.Options(model, like, device, dtype, views, batch_size)
-    finish(commands.rank(images, prompt, options, style=style, top=top, html=html))
-
-
-@app.command()
-@reported
-def compare(
-    a: Annotated[str, typer.Argument(help="One image.")],
-    b: Annotated[str, typer.Argument(help="The other.")],
-    prompt: PairPrompt,
-    model: Model = None,
-    like: Like = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    views: Views = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Say which of two images people would prefer, or that it is a tie."""
-    commands = import_module("stablepref.cli.score")
-    options = commands.Options(model, like, device, dtype, views)
-    commands.compare(a, b, prompt, options, as_json=as_json)
-
-
-@app.command()
-@reported
-def models(as_json: AsJson = False) -> None:
-    """List the models that can be loaded by name."""
-    import_module("stablepref.cli.score").models(as_json=as_json)
-
-
-def _style(*, as_json: bool, as_csv: bool) -> str:
-    if as_json and as_csv:
-        msg = "--json or --csv, not both"
-        raise ValueError(msg)
-    return ".json" if as_json else ".csv" if as_csv else "table"
-
-
-# Commands in modules of their own, which import as little as this one.
-app.command("demo")(cli_demo.demo)
-app.command("eval")(cli_eval.evaluate)
-app.command("finetune")(cli_finetune.finetune)
-app.command("select")(cli_select.select)
-app.command("train")(cli_train.train)
-app.add_typer(cli_bench.app, name="bench")
-app.add_typer(cli_data.app, name="data")

@@ -1,12 +1,184 @@
-"""Options of a command for the fields of a configuration, and their values."""
+"""Options that several commands share, each declared once; needs no torch."""
 
+import functools
 import inspect
 import json
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Annotated, Any, get_args, get_type_hints
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, final, get_args, get_type_hints
 
 import typer
+
+from stablepref.models.modelnames import check_dtype, check_model, model_name
+
+if TYPE_CHECKING:
+    from stablepref.scorer import Scorer
+
+GROUPS: Final = (
+    "Ranked groups: a .jsonl, .json, .parquet or .tar file, a folder of such files or of "
+    "PROMPT/RANK.png, or hf:user/repository."
+)
+"""Help of an option that takes preference data."""
+
+Images = Annotated[
+    list[str],
+    typer.Argument(
+        help="Files, folders, globs, URLs, or one manifest (.jsonl, .csv, .parquet) with an image "
+        "and its prompt in each row.",
+    ),
+]
+Prompt = Annotated[str | None, typer.Option("--prompt", "-p", help="The prompt of all images.")]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="The data set's format: imagereward, hpdv2-test, ...; auto recognises it by its keys.",
+    ),
+]
+ImageFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--images", help="Folder that relative image paths start from; by default it is searched."
+    ),
+]
+Like = Annotated[
+    str | None,
+    typer.Option(
+        help="For a checkpoint file whose name does not say what it is: the name, in `stablepref "
+        "models`, of a model with the same architecture."
+    ),
+]
+Device = Annotated[
+    str | None, typer.Option(help="cuda, cpu, ...; by default the accelerator if there is one.")
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help="Number type of the scorer: float32 (exact), bfloat16, ...; by default bfloat16 on "
+        "devices with hardware for it, else float32."
+    ),
+]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Images per batch; chosen automatically by default.")
+]
+PipelineName = Annotated[
+    str,
+    typer.Argument(
+        help="A diffusers pipeline: shapes (bundled), a folder, or the name of a hub repository."
+    ),
+]
+PipelineDtype = Annotated[
+    str | None,
+    typer.Option(help="Number type of the pipeline: float32 (the default), bfloat16 or float16."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
+
+
+@final
+@dataclass(frozen=True)
+class ScorerOptions:
+    """Which scorer, and how it runs, as typed.
+
+    Raises:
+        ValueError: The model or the number type is unknown; found without torch.
+    """
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="The scorer: a name from `stablepref models`, a folder, an official file, or "
+            "hf-hub:user/repo.",
+            show_default="$STABLEPREF_MODEL, else hps-v2.1",
+        ),
+    ] = None
+    like: Like = None
+    device: Device = None
+    dtype: Dtype = None
+    views: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Average each score over this many weak views too, and report their spread."
+        ),
+    ] = 0
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without torch."""
+        check_model(model_name(self.model), self.like)
+        if self.dtype not in (None, "auto"):
+            check_dtype(self.dtype)
+
+    def load(self) -> "Scorer":
+        """The scorer, on the device that was asked for.
+
+        Raises:
+            ValueError: There is no such device, or as `stablepref.load`.
+            UnavailableError: As `stablepref.load`.
+        """
+        from stablepref.zoo import load
+
+        try:
+            return load(self.model, device=self.device, dtype=self.dtype, like=self.like)
+        except (RuntimeError, AssertionError) as error:  # what torch raises for a device
+            if self.device is None:
+                raise
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            msg = f"--device {self.device} cannot be used here: {reason}"
+            raise ValueError(msg) from error
+
+
+@final
+@dataclass(frozen=True)
+class PipelineCall:
+    """Arguments of a pipeline's call, as typed; None is the pipeline's own default."""
+
+    num_inference_steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Denoising steps.")
+    ] = None
+    guidance_scale: Annotated[
+        float | None, typer.Option("--guidance", help="Scale of classifier-free guidance.")
+    ] = None
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What the images should not show.")
+    ] = None
+    height: Annotated[int | None, typer.Option(min=1, help="Height of the images in pixels.")] = (
+        None
+    )
+    width: Annotated[int | None, typer.Option(min=1, help="Width of the images in pixels.")] = None
+
+    def arguments(self) -> dict[str, object]:
+        """Those that were given."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each field of a parameter that is a dataclass of options.
+
+    The fields' annotations are those that typer takes; the command is called with the dataclass.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    together = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name in together:
+            kind = together[parameter.name]
+            parameters += _options(kind, get_type_hints(kind, include_extras=True))
+        else:
+            hint = hints[parameter.name]
+            parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hint))
+
+    @functools.wraps(command)
+    def run(**values: object) -> None:
+        for name, kind in together.items():
+            values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+        command(**values)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # what inspect looks for
+    return run
 
 
 def with_settings(
@@ -14,10 +186,25 @@ def with_settings(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for every field of a configuration, with its annotation as help.
 
+    The command gets them as text or None, in keyword arguments; `read_setting` reads the text.
+
     Args:
         config: A dataclass whose fields are annotated with what they mean.
         panel: Heading of these options in the command's help.
     """
+    hints = get_type_hints(config, include_extras=True)
+    settings = {
+        field.name: Annotated[
+            str | None,
+            typer.Option(
+                help=get_args(hints[field.name])[1],
+                rich_help_panel=panel,
+                show_default=False,
+                metavar="VALUE",
+            ),
+        ]
+        for field in fields(config)
+    }
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [
@@ -25,25 +212,11 @@ def with_settings(
             for parameter in inspect.signature(command).parameters.values()
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
-        hints = get_type_hints(config, include_extras=True)
-        settings = [
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=Annotated[
-                    str | None,
-                    typer.Option(
-                        help=get_args(hints[field.name])[1],
-                        rich_help_panel=panel,
-                        show_default=False,
-                        metavar="VALUE",
-                    ),
-                ],
-            )
-            for field in fields(config)
+        parameters = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+            for name, hint in settings.items()
         ]
-        command.__signature__ = inspect.Signature([*own, *settings])  # type: ignore[attr-defined] # what inspect looks for
+        command.__signature__ = inspect.Signature([*own, *parameters])  # type: ignore[attr-defined] # what inspect looks for
         return command
 
     return decorate
@@ -65,3 +238,28 @@ def read_setting(config: type[Any], name: str, text: str) -> object:
     except ValueError:
         return text
     return value
+
+
+def chosen(**wanted: bool) -> str | None:
+    """The one output format that was asked for, such as `json=True`; None without any.
+
+    Raises:
+        ValueError: There are several.
+    """
+    names = [name for name, is_wanted in wanted.items() if is_wanted]
+    if len(names) > 1:
+        msg = f"expected one of {', '.join(f'--{name}' for name in names)}, not several"
+        raise ValueError(msg)
+    return names[0] if names else None
+
+
+def _options(kind: type[Any], hints: dict[str, Any]) -> list[inspect.Parameter]:
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(kind)
+    ]

@@ -1,67 +1,74 @@
-"""What `stablepref train` does once its arguments are parsed."""
-
-from __future__ import annotations
+"""`stablepref train`: a preference model from ranked or paired images."""
 
 import logging
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from accelerate import PartialState
-from rich.console import Console
+import typer
 
-from stablepref.cli.options import read_setting
-from stablepref.data.groups import Exclusions
-from stablepref.data.read import read_groups
-from stablepref.recipes import TrainConfig
+from stablepref.cli.ends import say
+from stablepref.cli.options import GROUPS, Format, ImageFolder, read_setting, with_settings
+from stablepref.recipes import RECIPES, TrainConfig
 from stablepref.recipes import recipe as named
-from stablepref.trainer import train as run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from stablepref.data.groups import RankedGroup
 
-log = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
-
+@with_settings(TrainConfig, panel="Settings; the recipe's by default (none leaves a setting out)")
 def train(
-    recipe: str,
-    settings: Mapping[str, str],
     *,
-    data: str,
-    validation: str | None,
-    split: str | None,
-    validation_split: str | None,
-    data_format: str,
-    images: Path | None,
-    out: Path,
-    resume: bool,
+    data: Annotated[str, typer.Option(help=GROUPS)],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for checkpoints, metrics, and the models `best` and `last`."),
+    ],
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "sp-clip-h",
+    validation: Annotated[
+        str | None,
+        typer.Option(help="Ranked groups, as for --data, by which the best model is chosen."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The split to train on, if --data has several.")
+    ] = None,
+    validation_split: Annotated[
+        str | None, typer.Option(help="The split to validate on, if --validation has several.")
+    ] = None,
+    data_format: Format = "auto",
+    images: ImageFolder = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the training in --out.")] = False,
+    **settings: str | None,
 ) -> None:
-    """Read the data, train, and say where the models are.
+    """Train a preference model, on one process or under torchrun or accelerate launch."""
+    given = {
+        name: read_setting(TrainConfig, name, text)
+        for name, text in settings.items()
+        if text is not None
+    }
+    config = named(recipe, **given)
 
-    Raises:
-        ValueError: A setting, the data or the folder cannot be used.
-        FloatingPointError: The loss is not finite.
-        OSError: A file cannot be read or written.
-    """
+    from accelerate import PartialState
+
+    from stablepref.trainer import train as run
+
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    config = named(
-        recipe, **{k: read_setting(TrainConfig, k, text) for k, text in settings.items()}
-    )
     groups = _groups(data, split, data_format, images)
     held_out = _groups(validation, validation_split, data_format, images) if validation else None
     run(groups, config, out=out, validation=held_out, resume=resume)
     if PartialState().is_main_process:
         names = ["last", "best"] if held_out else ["last"]
-        log.print(f"trained: {', '.join(str(out / name) for name in names)}")
+        say(f"trained: {', '.join(str(out / name) for name in names)}")
 
 
 def _groups(
     source: str, split: str | None, data_format: str, images: Path | None
-) -> list[RankedGroup]:
+) -> "list[RankedGroup]":
     """All usable groups; what is left out is counted on standard error."""
+    from stablepref.data.groups import Exclusions
+    from stablepref.data.read import read_groups
+
     left_out = Exclusions()
     groups = list(read_groups(source, data_format, images=images, split=split, exclusions=left_out))
     for reason, count in left_out.counts.items():
-        log.print(f"{source}: left out {count}: {reason}")
+        say(f"{source}: left out {count} times: {reason}")
     return groups

@@ -13,20 +13,21 @@ if TYPE_CHECKING:
 
 
 def write_template(
-    path: Path, template: str, *, package: str = "stablepref", **values: object
+    path: Path, template: str, *, package: str = "stablepref.output", **values: object
 ) -> None:
     """Fill a template; the file appears whole or not at all.
 
     Args:
         path: The page; written under a temporary name first.
         template: Its name in the folder `templates` of the package.
-        package: The package. Its templates can include those of stablepref, such as its colours.
+        package: The package. Its templates can include those of `stablepref.output`, such as its
+            colours.
         values: For the template; text in them is escaped.
 
     Raises:
         OSError: The page cannot be written.
     """
-    homes = dict.fromkeys((package, "stablepref"))
+    homes = dict.fromkeys((package, "stablepref.output"))
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(home) for home in homes]),
         autoescape=True,

@@ -80,5 +80,12 @@ class Registry(Generic[T]):
                 raise ImportError(msg) from error
         return self._loaded[entry]
 
+    def package(self, name: str) -> str | None:
+        """The installed package that brings a name; None for what is built in or registered."""
+        if name in self.builtin or name in self._registered:
+            return None
+        entry = self._installed().get(name)
+        return None if entry is None or entry.dist is None else entry.dist.name
+
     def _installed(self) -> dict[str, EntryPoint]:
         return {entry.name: entry for entry in entry_points(group=self.group)}

@@ -15,8 +15,7 @@ from helpers.tiny import tiny_clip
 from PIL import Image
 
 from stablepref.augment.perturbations import MIRRORING, PERTURBATIONS, TABLE_1, UNSEEN
-from stablepref.cli.cli_eval import TieRule
-from stablepref.cli.eval import SETS, perturbation_names
+from stablepref.cli.eval import TieRule, perturbation_names, perturbation_sets
 from stablepref.evaluation.agreement import TIE_RULES, pairwise_accuracy
 
 
@@ -202,7 +201,7 @@ def test_help_needs_no_torch(command: str) -> None:
         check=True,
     )
     loaded = set(done.stderr.split())
-    assert "stablepref.cli.cli_eval" in loaded
+    assert "stablepref.cli.eval" in loaded
     assert not loaded & {"torch", "numpy", "matplotlib", "PIL", "datasets"}
 
 
@@ -294,4 +293,4 @@ def test_names_of_sets_and_of_single_perturbations() -> None:
     assert perturbation_names("unseen, hflip,blur-1") == (*UNSEEN, "hflip")
     assert set(perturbation_names("all")) == set(PERTURBATIONS)
     assert not set(UNSEEN) & (MIRRORING | {name for name in PERTURBATIONS if "crop" in name})
-    assert not {*SETS, "all"} & set(PERTURBATIONS)
+    assert not set(perturbation_sets()) & set(PERTURBATIONS)

@@ -1,11 +1,10 @@
-"""The command line as a user meets it: what it prints and writes."""
+"""`stablepref score` as a user meets it: what it prints and writes."""
 
 import csv
 import io
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ from helpers.commandline import run, write_manifest
 from helpers.tiny import tiny_clip
 from PIL import Image
 
-from stablepref.models.catalog import ENTRIES
-from stablepref.scoring.items import Outcome
 from stablepref.scoring.stream import score as score_images
 
 
@@ -87,129 +84,6 @@ def test_half_a_character_in_a_prompt_spoils_only_its_row(
     assert "a cat" in text
 
 
-def test_rank_lets_go_of_images_inside_a_manifest(
-    model: Path, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
-    rows = [{"image": path.read_bytes(), "prompt": "a cat"} for path in pictures]
-    path = tmp_path / "rows.parquet"
-    parquet.write_table(pytest.importorskip("pyarrow").Table.from_pylist(rows), path)
-    kept: list[object] = []
-    row = Outcome.row
-
-    def watched(self: Outcome, *, views: bool) -> dict[str, object]:
-        kept.append(self.item.image)
-        return row(self, views=views)
-
-    monkeypatch.setattr(Outcome, "row", watched)
-    done = run("rank", path, "-m", model, "--json")
-    assert [r["rank"] for r in json.loads(done.stdout)] == [1, 2, 3, 4, 5, 6]
-    assert kept == [None] * 6
-    page = tmp_path / "out.html"
-    assert run("rank", path, "-m", model, "--json", "--html", page).returncode == 0
-    assert page.read_text().count("<img") == 6
-
-
-def test_a_page_takes_the_place_of_an_older_one(
-    model: Path, pictures: list[Path], tmp_path: Path
-) -> None:
-    page = tmp_path / "out.html"
-    page.write_text("old")
-    assert run("rank", tmp_path, "-p", "x", "-m", model, "--html", page).returncode == 0
-    assert page.read_text().count("<img") == 6
-    assert not list(tmp_path.glob("*.tmp"))
-
-
-def test_rank_orders_and_reports_what_failed(
-    model: Path, pictures: list[Path], tmp_path: Path
-) -> None:
-    bad = tmp_path / "bad.png"
-    bad.write_bytes(b"no image")
-    page = tmp_path / "out.html"
-    done = run("rank", bad, *pictures, "-p", "a cat", "-m", model, "--json", "--html", page)
-    assert done.returncode == 1
-    assert f"{bad}: it is not an image" in done.stderr
-    assert "1 of 7 could not be scored" in done.stderr
-    rows = json.loads(done.stdout)
-    assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5, 6, None]
-    scores = [row["score"] for row in rows[:-1]]
-    assert scores == sorted(scores, reverse=True)
-    assert rows[-1]["score"] is None
-    assert rows[-1]["image"] == str(bad)
-    assert rows[-1]["error"].startswith("it is not an image")
-    assert page.read_text().count("<img") == 6
-    top = run(
-        *("rank", *pictures, bad, "-p", "a cat", "-m", model, "--top", 2, "--csv", "--html", page)
-    )
-    assert top.returncode == 1
-    best = list(csv.DictReader(io.StringIO(top.stdout)))
-    assert [row["image"] for row in best] == [row["image"] for row in rows[:2]]
-    assert page.read_text().count("<img") == 2
-    assert "bad.png" in page.read_text()
-
-
-def test_rank_takes_each_prompt_of_a_manifest(
-    model: Path, pictures: list[Path], tmp_path: Path
-) -> None:
-    pairs = [(path, prompt) for path in pictures for prompt in ("a cat", "a dog")]
-    rows = [{"image": path.name, "prompt": prompt} for path, prompt in pairs]
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = run("rank", path, "-m", model, "--json", "--top", 3, "--dtype", "float32")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert [(r["prompt"], r["rank"]) for r in found] == [
-        (prompt, place) for prompt in ("a cat", "a dog") for place in (1, 2, 3)
-    ]
-    for prompt, group in (("a cat", found[:3]), ("a dog", found[3:])):
-        scores = score_images(tiny_clip(), pictures, prompt)
-        best = scores.argsort(descending=True)[:3].tolist()
-        assert [row["image"] for row in group] == [str(pictures[i]) for i in best]
-
-
-def test_compare(model: Path, pictures: list[Path]) -> None:
-    a, b = pictures[:2]
-    done = run("compare", a, b, "-p", "a cat", "-m", model, "--json", "--dtype", "float32")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    expected = tiny_clip().compare(a, b, "a cat")
-    assert found["preferred"] == expected.preferred
-    assert found["probability"] == pytest.approx(expected.probability, abs=1e-4)
-    assert (found["a"], found["b"]) == (str(a), str(b))
-    same = run("compare", a, a, "-p", "a cat", "-m", model)
-    assert same.stdout.startswith("tie")
-    assert "is preferred: 0.500" in same.stdout
-
-
-def test_compare_says_why_there_is_no_probability(tmp_path: Path, pictures: list[Path]) -> None:
-    tiny_clip(preference_scale=None).save_pretrained(tmp_path / "zero-shot")
-    done = run("compare", *pictures[:2], "-p", "a cat", "-m", tmp_path / "zero-shot")
-    assert "no probability: tiny was not trained on preferences" in done.stdout
-
-
-def test_models_lists_all() -> None:
-    done = run("models")
-    assert done.returncode == 0, done.stderr
-    listed = json.loads(run("models", "--json").stdout)
-    assert [{k: v for k, v in e.items() if k != "here"} for e in listed] == [
-        json.loads(json.dumps(asdict(entry))) for entry in ENTRIES
-    ]
-    for entry in ENTRIES:
-        facts = (entry.name, entry.backbone, entry.unit, entry.protocol, entry.licence)
-        for fact in (*facts, *map(str, entry.published.values())):
-            assert fact in done.stdout
-    assert {e["name"]: e["here"] for e in listed}["shapes"]
-
-
-@pytest.mark.parametrize("width", [80, 100])
-def test_models_fit_a_terminal(width: int) -> None:
-    done = run("models", FORCE_COLOR="1", COLUMNS=str(width), TERM="dumb")
-    assert max(map(len, done.stdout.splitlines())) <= width
-    for entry in ENTRIES:
-        for fact in (entry.name, entry.licence, *map(str, entry.published.values())):
-            assert fact in done.stdout
-
-
 def test_a_manifest_with_bad_rows(model: Path, pictures: list[Path], tmp_path: Path) -> None:
     path = write_manifest(tmp_path, pictures, 1)
     done = run("score", path, "-m", model, "--json", "--dtype", "float32")
@@ -240,9 +114,3 @@ def test_a_row_that_names_a_folder_does_not_shift_the_others(
     assert "folder or pattern of several" in rows[1]["error"]
     expected = score_images(tiny_clip(), [pictures[1], pictures[0]], ["an owl", "a fox"]).tolist()
     assert [row["score"] for row in rows[2:]] == pytest.approx(expected, abs=1e-4)
-
-
-def test_version() -> None:
-    done = run("--version")
-    assert done.returncode == 0
-    assert done.stdout.startswith("stablepref 0.")

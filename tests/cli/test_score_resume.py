@@ -237,7 +237,7 @@ def test_a_finished_file_is_not_scored_again(
     decoded.clear()
     done = run(*arguments)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: --out {out} is there already, and whole: delete it")
+    assert done.stderr.startswith(f"error: --out {out} exists already and is complete: delete it")
     assert decoded == []
     assert out.read_bytes() == before
 

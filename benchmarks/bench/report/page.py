@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from markupsafe import Markup
 
-from stablepref.cli.score import log
 from stablepref.output.pages import write_template
 
-from ...cli.commands import MARKDOWN_FILE, SUMMARY_FILE, write_summary
 from ..score_table import CONFIG_FILE, joined, read_table, unshared
 from ..statistics import bradley_terry, resampling
 from ..statistics.summary import summarise
 from .boards import boards, category_bars, duels, number
 from .correlation import scorer_pairs
+from .files import MARKDOWN_FILE, SUMMARY_FILE, write_summary
 from .gallery import gallery_data
 from .pictures import page_addresses, run_pictures
 from .sheets import sheets
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
 
 REPORT_FOLDER: Final = "report"
 PAGE_FILE: Final = "index.html"
-_SCRIPTS: Final = ("bench_tables.js", "bench_gallery.js")
+_SCRIPTS: Final = ("tables.js", "gallery.js")
+_PACKAGE: Final = "stablepref.benchmarks.bench.report"
 
 
 def write_report(
@@ -82,43 +82,27 @@ def write_report(
     addresses = page_addresses(pictures, table.prompts, folder, copy=copy, progress=progress)
     summary = summarise(table, resamples=resamples, fits=fits)
     notes = [
-        f"{run.resolve().name} has not come to its end: these are the scores so far"
+        f"{run.resolve().name} is not finished: these are the scores so far"
         for run in runs
         if not (run / SUMMARY_FILE).is_file()
     ]
     notes += [
-        f"{name} is left out: it is a scorer of some of the runs only" for name in unshared(tables)
+        f"{name} is left out: only some of the runs have this scorer" for name in unshared(tables)
     ]
     values = _values(table, summary, notes, resamples=resamples)
     gallery = _json(gallery_data(table, addresses))
     write_summary(folder, table, summary)
-    write_template(folder / PAGE_FILE, "bench_report.html.j2", gallery=gallery, **values)
+    write_template(
+        folder / PAGE_FILE, "report.html.j2", package=_PACKAGE, gallery=gallery, **values
+    )
     return folder / PAGE_FILE
-
-
-def report(runs: Sequence[Path], *, out: Path | None, copy: bool) -> None:
-    """What `stablepref bench report` does: write the report and say where it is.
-
-    Args:
-        runs: As in `write_report`.
-        out: As in `write_report`.
-        copy: As in `write_report`.
-
-    Raises:
-        ValueError: As `write_report`.
-        ImportError: As `write_report`.
-        OSError: As `write_report`.
-    """
-    page = write_report(runs, out=out, copy=copy)
-    log.print(f"wrote {MARKDOWN_FILE}, {SUMMARY_FILE} and a .csv file for each table beside it")
-    print(page)
 
 
 def _values(
     table: ScoreTable, summary: Summary, notes: Sequence[str], *, resamples: int
 ) -> dict[str, object]:
     """What the template shows, but for the gallery."""
-    templates = files("stablepref") / "templates"
+    templates = files(_PACKAGE) / "templates"
     texts = [(templates / name).read_text(encoding="utf-8") for name in _SCRIPTS]
     tables = sheets(summary)
     return {

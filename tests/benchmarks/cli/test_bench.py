@@ -97,7 +97,7 @@ def test_leaderboards_of_several_runs(prompts: Path, tmp_path: Path) -> None:
     assert {(one["a"], one["b"]) for one in json.loads(both.stdout)["pairs"]} == {("a", "b")}
     (tmp_path / "run-a" / "leaderboard.json").unlink()
     early = run("bench", "leaderboard", tmp_path / "run-a")
-    assert "run-a has not come to its end" in early.stderr
+    assert "run-a is not finished: these" in early.stderr
     twice = run("bench", "leaderboard", tmp_path / "run-a", tmp_path / "run-a")
     assert twice.returncode == 2
     assert "a is in two of the runs" in twice.stderr

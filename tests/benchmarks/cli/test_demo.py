@@ -12,7 +12,7 @@ from helpers.docs import NOT_RUN, python_blocks
 from helpers.places import DOCS
 from helpers.tiny_pipelines import build
 
-from stablepref.benchmarks.cli import cli_demo
+from stablepref.benchmarks.cli.demo import demo
 from stablepref.benchmarks.shapes.pipeline.parts import GUIDANCE, STEPS
 from stablepref.integrations.finetune.config import FinetuneConfig
 
@@ -39,7 +39,7 @@ def test_the_page_runs(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[0].startswith("two green stars: the best of 6 is seed ")
     assert f"{max(scores):.3f} against an average of {sum(scores) / 6:.3f}" in lines[1]
     assert "of 6 are" in lines[2]
-    assert re.search(r"under \d+ of 16 disturbances", lines[3])
+    assert re.search(r"under \d+ of 16 perturbations", lines[3])
     assert lines[-1] == "look at small/index.html and small/demo.png"
     assert "nothing of human taste" in (work / "small" / "index.html").read_text()
     assert (work / "small" / "demo.png").is_file()
@@ -72,9 +72,7 @@ def test_wrong_use_is_told(
 
 
 def test_defaults_are_the_laboratorys_and_the_pages() -> None:
-    defaults = {
-        name: one.default for name, one in inspect.signature(cli_demo.demo).parameters.items()
-    }
+    defaults = {name: one.default for name, one in inspect.signature(demo).parameters.items()}
     assert (defaults["steps"], defaults["guidance"]) == (STEPS, GUIDANCE) == (25, 4.0)
     assert defaults["n"] == 100
     assert f'"{defaults["prompt"]}"' in PAGE

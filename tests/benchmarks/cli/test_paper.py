@@ -143,7 +143,7 @@ def test_figure_4_beside_its_formula(tmp_path: Path) -> None:
     ("arguments", "says"),
     [
         (["table7"], "no table or figure here; there are: table1, table2"),
-        (["table4", "--json", "--markdown"], "one of --json, --markdown, not both"),
+        (["table4", "--json", "--markdown"], "one of --json, --markdown, not several"),
         (["table4", "--run", "x"], "table4 does not use --run; it takes: --hpdv2"),
         (["figure4", "--out", "o", "--scorer", "x"], "it takes: none of them"),
         (["table6", "--hpdv2", "."], "table6 does not use --hpdv2"),

@@ -12,7 +12,8 @@ from helpers.tiny_finetune import noisy_pipeline, pipeline
 from PIL import Image
 
 from stablepref.benchmarks.demo import finetune as demo_finetune
-from stablepref.benchmarks.demo.run import Demo, demo
+from stablepref.benchmarks.demo.result import Demo
+from stablepref.benchmarks.demo.run import demo
 from stablepref.benchmarks.demo.words import about_finetuning
 
 PROMPT = "a red circle"

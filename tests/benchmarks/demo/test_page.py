@@ -16,7 +16,8 @@ from helpers.html_outline import Outline
 from PIL import Image
 
 from stablepref.augment.perturbations import PERTURBATIONS
-from stablepref.benchmarks.demo.run import Demo, demo
+from stablepref.benchmarks.demo.result import Demo
+from stablepref.benchmarks.demo.run import demo
 
 PROMPT = "a red circle and two blue stars"
 COUNT = 14

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from stablepref.benchmarks.demo.demo_dots import stacked_dots
+from stablepref.benchmarks.demo.picture import stacked_dots
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 100, 1000])

@@ -9,7 +9,8 @@ from helpers.brightness import Brightness
 from helpers.demo_case import DrawingPipeline
 from PIL import Image
 
-from stablepref.benchmarks.demo.run import Demo, demo
+from stablepref.benchmarks.demo.result import Demo
+from stablepref.benchmarks.demo.run import demo
 from stablepref.benchmarks.demo.words import (
     about_choice,
     about_model,

@@ -117,8 +117,8 @@ def test_several_runs_are_one(tmp_path: Path) -> None:
     assert data["pictures"][1][0] == ["../other/images/b/00000.png"]
     assert data["disagreement"] == [None] * 6
     text = plain(page)
-    assert "other has not come to its end" in text
-    assert "one has not come to its end" not in text
+    assert "other is not finished" in text
+    assert "one is not finished" not in text
     assert "6 of 6 prompts are outside its grammar" in text
     assert "rank nothing" in text
     assert "How the scorers agree" not in text

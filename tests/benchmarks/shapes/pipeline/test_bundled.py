@@ -16,7 +16,7 @@ from stablepref.benchmarks.shapes.pipeline.grade import correct_shares
 from stablepref.benchmarks.shapes.pipeline.sampling import sample_prompts
 from stablepref.benchmarks.shapes.prompt_set import lab_prompts
 from stablepref.integrations.best_of_n.choose import best_of_n
-from stablepref.integrations.cli.select import load_pipeline
+from stablepref.integrations.diffusion.load import load_pipeline
 
 MEGA = 1e6
 

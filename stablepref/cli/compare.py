@@ -1,0 +1,44 @@
+"""`stablepref compare`: which of two images people would prefer, or that it is a tie."""
+
+import json
+import math
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from stablepref.cli.options import AsJson, ScorerOptions, with_options
+
+
+@with_options
+def compare(
+    *,
+    a: Annotated[str, typer.Argument(help="One image.")],
+    b: Annotated[str, typer.Argument(help="The other image.")],
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The prompt of both images.")],
+    scorer: ScorerOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Say which of two images people would prefer, or that it is a tie."""
+    loaded = scorer.load()
+    result = loaded.compare(a, b, prompt, views=scorer.views)
+    if not all(map(math.isfinite, result.scores)):
+        first, second = result.scores
+        msg = f"cannot choose between the scores {first} and {second}: they are not both finite"
+        raise ValueError(msg)
+    if as_json:
+        given = {"a": a, "b": b, "prompt": prompt, "model": loaded.name, "unit": loaded.unit}
+        print(json.dumps(given | asdict(result), indent=1))
+        return
+    winner = {"a": a, "b": b}.get(result.preferred)
+    print("tie: neither is preferred" if winner is None else f"preferred: {winner}")
+    width = max(len(a), len(b))
+    for name, value in ((a, result.scores[0]), (b, result.scores[1])):
+        print(f"{name:{width}}  {value:.4f}")
+    over = "more than" if winner is not None else "within"
+    print(f"margin {result.margin:+.4f}, {over} the spread over weak views, {result.spread:.4f}")
+    if result.probability is None:
+        print(f"no probability: {result.note}")
+    else:
+        print(f"probability that {a} is preferred: {result.probability:.3f}")
+    print(f"model {loaded.name}, {loaded.unit}")

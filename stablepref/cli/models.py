@@ -1,0 +1,61 @@
+"""`stablepref models`: what can be loaded by name."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from stablepref.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from stablepref.models.catalog import Entry
+    from stablepref.output.tables import Table
+
+
+def models(as_json: AsJson = False) -> None:
+    """List the models that can be loaded by name."""
+    from stablepref.models.catalog import ENTRIES
+    from stablepref.output.tables import print_table
+    from stablepref.weights.hub import is_cached
+
+    here = {entry.name: is_cached(entry) for entry in ENTRIES}
+    if as_json:
+        listed = [asdict(entry) | {"here": here[entry.name]} for entry in ENTRIES]
+        print(json.dumps(listed, indent=1))
+        return
+    print_table(_table(ENTRIES, here))
+    print()
+    print("here: loads without a download. More about each model: stablepref models --json")
+    for test, short in _test_sets(ENTRIES).items():
+        print(f"{short}: published pairwise agreement with people on {test}, in per cent")
+
+
+def _table(entries: "Sequence[Entry]", here: Mapping[str, bool]) -> "Table":
+    """The zoo in 80 columns, with the published numbers of each test set."""
+    from stablepref.output.tables import Table
+
+    tests = _test_sets(entries)
+    names = ("name\nbackbone", "MB", "here", "unit\nprotocol", "licence", *tests.values())
+    return Table(
+        columns=names,
+        rows=[
+            (
+                f"{entry.name}\n{entry.backbone}",
+                str(entry.size_mb),
+                here[entry.name],
+                f"{entry.unit}\n{entry.protocol}",
+                entry.licence,
+                *(str(entry.published.get(test, "-")) for test in tests),
+            )
+            for entry in entries
+        ],
+        right=("MB", *tests.values()),
+        unbroken=("MB", "here", "licence", *tests.values()),
+        compact=True,
+    )
+
+
+def _test_sets(entries: "Sequence[Entry]") -> dict[str, str]:
+    """The test sets of published numbers, with the short name of each."""
+    tests = dict.fromkeys(test for entry in entries for test in entry.published)
+    return {test: "".join(filter(str.isupper, test)) for test in tests}

@@ -1,0 +1,93 @@
+"""`stablepref rank`: the images of each prompt, from best to worst."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stablepref.cli.ends import Tally, finish, say
+from stablepref.cli.options import (
+    AsCsv,
+    AsJson,
+    BatchSize,
+    Images,
+    Prompt,
+    ScorerOptions,
+    chosen,
+    with_options,
+)
+from stablepref.cli.score import outcomes, print_rows
+
+if TYPE_CHECKING:
+    from stablepref.scoring.manifest import Item
+    from stablepref.scoring.items import Outcome
+
+
+@with_options
+def rank(
+    *,
+    images: Images,
+    prompt: Prompt = None,
+    scorer: ScorerOptions,
+    batch_size: BatchSize = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Show only this many images of each prompt.")
+    ] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page that shows the images in order.")
+    ] = None,
+) -> None:
+    """Order images from best to worst for a prompt, or for each prompt of a manifest."""
+    style = chosen(json=as_json, csv=as_csv)
+
+    from stablepref.output.results import check_input, check_place
+    from stablepref.scoring.items import read_items
+
+    items = read_items(images, prompt)
+    if html is not None:
+        check_place("--html", html)
+        check_input("--html", html, images)
+        items = _not_written("--html", html, items)
+    loaded = scorer.load()
+    tally = Tally()
+    ranked: dict[str, list[Outcome]] = {}
+    failed: list[Outcome] = []
+    for outcome in outcomes(
+        loaded, items, images, tally, batch_size=batch_size, views=scorer.views
+    ):
+        kept = outcome if html is not None else outcome.without_image()
+        if kept.score is None or kept.item.prompt is None:
+            failed.append(kept)
+        else:
+            ranked.setdefault(kept.item.prompt, []).append(kept)
+    for text, group in ranked.items():
+        ranked[text] = sorted(group, key=lambda o: -(o.score or 0.0))[:top]
+    placed: list[tuple[int | None, Outcome]] = [
+        pair for group in ranked.values() for pair in enumerate(group, start=1)
+    ]
+    if top is None:
+        placed += [(None, outcome) for outcome in failed]
+    rows = [{"rank": place} | outcome.row(views=scorer.views > 0) for place, outcome in placed]
+    print_rows(rows, loaded, style)
+    if html is not None:
+        from stablepref.scoring.page import write_page
+
+        write_page(html, ranked, failed, model=loaded.name, unit=loaded.unit)
+        say(f"wrote {html}")
+    finish(tally)
+
+
+def _not_written(option: str, path: Path, items: "Iterator[Item]") -> "Iterator[Item]":
+    """The items as they come, from folders, patterns and manifests too.
+
+    Raises:
+        ValueError: One of them is the output.
+    """
+    from stablepref.output.results import check_input
+
+    for item in items:
+        check_input(option, path, [item.image])
+        yield item
