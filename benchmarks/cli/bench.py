@@ -266,7 +266,7 @@ def _show(summary: "Summary", style: str | None) -> None:
         sys.stdout.write(sheets(summary)[0].csv())
     else:
         for sheet in sheets(summary):
-            print_table(sheet.table())
+            print_table(sheet)
 
 
 def _explain(table: "ScoreTable", summary: "Summary") -> None:

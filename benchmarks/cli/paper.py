@@ -294,6 +294,6 @@ def _show(table: "PaperTable", style: str) -> None:
     elif style == "markdown":
         print(table.markdown(), end="")
     else:
-        print_table(table.sheet().table())
+        print_table(table.sheet())
         for note in table.notes:
             print(f"- {note}")

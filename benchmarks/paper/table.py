@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ..bench.report.sheets import Sheet
+from stablepref.output.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -132,12 +132,13 @@ class PaperTable:
     failed: int = field(default=0, kw_only=True)
     scored: int = field(default=0, kw_only=True)
 
-    def sheet(self) -> Sheet:
+    def sheet(self) -> Table:
         """For people: the paper's number and ours side by side, or one below the other."""
+        title = f"{self.title} ({self.unit})"
         if not any(cell.published for row in self.rows for cell in row.cells):
             columns = (*self.labels, *self.columns, "note")
             lines = [(*row.labels, *self._ours(row), row.notes(self.columns)) for row in self.rows]
-            return Sheet(self.name, f"{self.title} ({self.unit})", columns, tuple(lines), columns)
+            return Table(name=self.name, title=title, columns=columns, rows=lines)
         beside = len(self.columns) <= _SIDE_BY_SIDE
         if beside:
             heads = [f"{column}, {who}" for column in self.columns for who in ("paper", "ours")]
@@ -145,7 +146,7 @@ class PaperTable:
             heads = ["whose", *self.columns]
         rows = [line for row in self.rows for line in self._lines(row, beside=beside)]
         columns = (*self.labels, *heads, "note")
-        return Sheet(self.name, f"{self.title} ({self.unit})", columns, tuple(rows), columns)
+        return Table(name=self.name, title=title, columns=columns, rows=rows)
 
     def markdown(self) -> str:
         """The table and all that must be known of it."""

@@ -1,7 +1,6 @@
 """`stablepref compare`: which of two images people would prefer, or that it is a tie."""
 
 import json
-import math
 from dataclasses import asdict
 from typing import Annotated
 
@@ -22,10 +21,6 @@ def compare(
     """Say which of two images people would prefer, or that it is a tie."""
     loaded = scorer.load()
     result = loaded.compare(a, b, prompt, views=scorer.views)
-    if not all(map(math.isfinite, result.scores)):
-        first, second = result.scores
-        msg = f"cannot choose between the scores {first} and {second}: they are not both finite"
-        raise ValueError(msg)
     if as_json:
         given = {"a": a, "b": b, "prompt": prompt, "model": loaded.name, "unit": loaded.unit}
         print(json.dumps(given | asdict(result), indent=1))

@@ -128,9 +128,10 @@ def evaluate(
     plots: Annotated[Path | None, typer.Option(help="Also draw plots into this folder.")] = None,
 ) -> None:
     """Measure how well models agree with people, and how stable their choices are."""
+    scorers = [ScorerOptions(name, like, device, dtype) for name in (model or [None])]
+
     from stablepref.evaluation.agreement import pairwise_accuracy
 
-    scorers = [ScorerOptions(name, like, device, dtype) for name in (model or [None])]
     where = Data(data, data_format, images, split)
     names = perturbation_names(perturbations)
     pairwise_accuracy([], [], tie_rule.value, tie_margin=tie_margin)  # refuses what is out of range

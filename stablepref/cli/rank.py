@@ -1,6 +1,5 @@
 """`stablepref rank`: the images of each prompt, from best to worst."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,8 +19,10 @@ from stablepref.cli.options import (
 from stablepref.cli.score import outcomes, print_rows
 
 if TYPE_CHECKING:
-    from stablepref.scoring.manifest import Item
+    from collections.abc import Iterator
+
     from stablepref.scoring.items import Outcome
+    from stablepref.scoring.manifest import Item
 
 
 @with_options

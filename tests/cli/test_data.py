@@ -84,8 +84,11 @@ def test_the_page_shows_the_examples_in_the_order_of_their_ranks(train: Path) ->
     ("arguments", "says"),
     [
         (["none.jsonl"], "no such file or folder: none.jsonl"),
-        (["{t}", "{t}"], "a source is named twice"),
-        (["{t}", "none.jsonl", "--split", "train"], "--split takes its splits from one source"),
+        (["{t}", "{t}"], "a source is given twice"),
+        (
+            ["{t}", "none.jsonl", "--split", "train"],
+            "--split names splits of one source",
+        ),
         (["{t}", "--format", "hpd"], "format is 'hpd'"),
         (["{t}", "--html", "no/page.html"], "there is no folder no"),
         (["{t}", "--html", "."], "this is a folder"),

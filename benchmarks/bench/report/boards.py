@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final, final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from stablepref.output.tables import Cell
+
     from ..statistics.bradley_terry import Strength
     from ..statistics.leaderboard import Standing
     from ..statistics.summary import Summary
     from ..statistics.winrates import PairComparison
-    from .sheets import Cell
 
 _STRONGEST: Final = 55
 """Per cent of a colour behind a number that stays readable on it."""

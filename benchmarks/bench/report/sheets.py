@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final
 
-from rich import box
-from rich.table import Table
+from stablepref.output.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from stablepref.output.tables import Cell
 
     from ..score_table import ScoreTable
     from ..statistics.leaderboard import Standing
@@ -46,64 +44,8 @@ _RANKING_COLUMNS: Final = (
     "win_probability",
 )
 
-Cell = str | int | float | bool | None
 
-
-@final
-@dataclass(frozen=True)
-class Sheet:
-    """One table.
-
-    Attributes:
-        name: Of its file.
-        title: Above it.
-        columns: Names.
-        rows: Cells; None, and what is not a number, is shown as "-" and empty in CSV.
-        shown: Which columns people see; CSV has all.
-    """
-
-    name: str
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    shown: tuple[str, ...]
-
-    def table(self) -> Table:
-        """For a terminal."""
-        drawn = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in self.shown:
-            number = any(isinstance(cell, int | float) for cell in self._column(name))
-            drawn.add_column(name, justify="right" if number else "left", overflow="fold")
-        for row in self._cells():
-            drawn.add_row(*row)
-        return drawn
-
-    def markdown(self) -> str:
-        """As a table of Markdown under its title."""
-        lines = [self.shown, ["---"] * len(self.shown), *self._cells()]
-        escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-        body = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
-        return f"## {self.title}\n\n{body}\n"
-
-    def csv(self) -> str:
-        """All columns, numbers in full."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows([_whole(cell) for cell in row] for row in self.rows)
-        return text.getvalue()
-
-    def _column(self, name: str) -> list[Cell]:
-        place = self.columns.index(name)
-        return [row[place] for row in self.rows]
-
-    def _cells(self) -> list[list[str]]:
-        """What people see, as text."""
-        places = [self.columns.index(name) for name in self.shown]
-        return [[_text(row[place]) for place in places] for row in self.rows]
-
-
-def sheets(summary: Summary) -> tuple[Sheet, ...]:
+def sheets(summary: Summary) -> tuple[Table, ...]:
     """All tables of a summary that have rows."""
     made = (
         _sheet(
@@ -135,13 +77,13 @@ def sheets(summary: Summary) -> tuple[Sheet, ...]:
     return tuple(sheet for sheet in made if sheet.rows)
 
 
-def failure_sheet(table: ScoreTable) -> Sheet:
+def failure_sheet(table: ScoreTable) -> Table:
     """Every image that could not be made, read or scored."""
     names = ("model", "prompt", "image", "scorer", "reason")
     return _sheet("failures", "Without a score", table.failures, names)
 
 
-def score_sheet(table: ScoreTable) -> Sheet:
+def score_sheet(table: ScoreTable) -> Table:
     """Every image's scores, a column for each scorer."""
     rows: list[tuple[Cell, ...]] = []
     for m, model in enumerate(table.models):
@@ -151,29 +93,17 @@ def score_sheet(table: ScoreTable) -> Sheet:
                 if not all(map(math.isnan, scores)):
                     rows.append((model, prompt.key, number, prompt.prompt, *scores))
     columns = ("model", "prompt", "image", "text", *table.scorers)
-    return Sheet("scores", "Scores of all images", columns, tuple(rows), columns)
+    return Table(name="scores", title="Scores of all images", columns=columns, rows=rows)
 
 
-def _sheet(name: str, title: str, rows: Sequence[object], shown: tuple[str, ...]) -> Sheet:
+def _sheet(name: str, title: str, rows: Sequence[object], shown: tuple[str, ...]) -> Table:
     """Frozen dataclasses as rows, in the order of what is shown, then the rest."""
     rest = [field for field in vars(rows[0]) if field not in shown] if rows else []
     columns = (*shown, *rest)
     cells = tuple(tuple(getattr(row, column) for column in columns) for row in rows)
-    return Sheet(name, title, columns, cells, shown)
+    return Table(name=name, title=title, columns=columns, rows=cells, shown=shown)
 
 
-def _categories(rows: Sequence[Standing]) -> Sheet:
+def _categories(rows: Sequence[Standing]) -> Table:
     shown = ("scorer", "label", "value", "model", "mean", "low", "high", "prompts")
     return _sheet("categories", "Mean scores by category", rows, shown)
-
-
-def _text(cell: Cell) -> str:
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return "-"
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
-
-
-def _whole(cell: Cell) -> Cell:
-    return "" if cell is None or (isinstance(cell, float) and math.isnan(cell)) else cell
