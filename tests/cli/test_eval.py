@@ -201,7 +201,7 @@ def test_help_needs_no_torch(command: str) -> None:
         check=True,
     )
     loaded = set(done.stderr.split())
-    assert f"stablepref.cli.{command.split()[0]}" in loaded
+    assert f"stablepref.cli.{command.partition(' ')[0]}" in loaded
     assert not loaded & {"torch", "numpy", "matplotlib", "PIL", "datasets"}
 
 
