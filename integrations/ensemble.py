@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from stablepref.preprocess.preprocess import Preprocess
-
-_LEAST = 2  # images of a prompt that tell how scores of one prompt differ
+    from stablepref.scoring.contract import Preprocessing
 
 
 @final
@@ -50,7 +48,7 @@ class Ensemble(Scorer):
         ValueError: No scorers, other numbers of weights or pairs, weights or pairs that are not
             finite, a std that is not positive, units that differ with neither weights nor
             normalise, or "log-odds" with a scorer that was not trained on preferences.
-        TypeError: A scorer is none, or is an ensemble.
+        TypeError: Something else than a scorer is given, or an ensemble.
     """
 
     def __init__(
@@ -70,8 +68,7 @@ class Ensemble(Scorer):
         super().__init__(
             name=name or "+".join(scorer.name for scorer in scorers),
             unit=unit,
-            # It stands in for one: `exact`, the call and `protocol` are all that scoring uses.
-            preprocess=cast("Preprocess", _JointPreprocess(s.preprocess for s in scorers)),
+            preprocess=_JointPreprocess(scorer.preprocess for scorer in scorers),
             preference_scale=1.0 if normalise == "log-odds" else None,
         )
         self.scorers = nn.ModuleList(scorers)
@@ -81,6 +78,8 @@ class Ensemble(Scorer):
         if len({scorer.device for scorer in scorers}) > 1:
             msg = "the scorers are on different devices: bring them to one with .to(device)"
             raise ValueError(msg)
+        self.needs_prompt = any(scorer.needs_prompt for scorer in scorers)
+        self.joint = any(scorer.joint for scorer in scorers)
         self.train(scorers[0].training)
 
     @property
@@ -88,16 +87,22 @@ class Ensemble(Scorer):
         """Mean and standard deviation by which each scorer's scores are made standard."""
         return list(self._pairs)
 
-    def encode_inputs(self, inputs: Tensor) -> Tensor:
+    def collate(self, inputs: Any) -> list[Any]:  # noqa: ANN401 - one tuple for each image
+        """Every scorer's own batch.
+
+        Args:
+            inputs: For each image a tuple with every scorer's inputs of it.
+        """
+        columns = zip(*inputs, strict=True)
+        return [
+            scorer.collate(list(column))
+            for scorer, column in zip(self._members(), columns, strict=True)
+        ]
+
+    def encode_inputs(self, inputs: Sequence[Any]) -> Tensor:
         """Every scorer's image features, one row `(batch, sum)` of numbers for each image."""
-        sides = [scorer.preprocess.size for scorer in self._members()]
-        parts = inputs.split([3 * side * side for side in sides], dim=1)
-        return self._images.pack(
-            [
-                scorer.encode_inputs(part.unflatten(1, (3, side, side)))
-                for scorer, part, side in zip(self._members(), parts, sides, strict=True)
-            ]
-        )
+        batches = zip(self._members(), inputs, strict=True)
+        return self._images.pack([scorer.encode_inputs(batch) for scorer, batch in batches])
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Every scorer's prompt features, one row `(batch, sum)` of numbers for each prompt."""
@@ -105,18 +110,26 @@ class Ensemble(Scorer):
 
     def match(self, image_features: Tensor, prompt_features: Tensor) -> Tensor:
         """Weighted sums `(batch,)` of normalised scores, float32 or wider."""
-        total = image_features.new_zeros(len(image_features))
         rows = zip(
             self._members(),
             self._images.unpack(image_features),
             self._prompts.unpack(prompt_features),
-            self.weights.tolist(),
-            self._pairs,
             strict=True,
         )
-        for scorer, images, prompts, weight, (mean, std) in rows:
-            total = total + weight * (scorer.match(images, prompts) - mean) / std
-        return total
+        return self._sum([scorer.match(images, prompts) for scorer, images, prompts in rows])
+
+    def score_inputs(self, inputs: Sequence[Any], prompts: Sequence[str]) -> Tensor:
+        """Weighted sums `(batch,)`; a scorer that reads image and prompt together does so."""
+        if not self.joint:
+            return super().score_inputs(inputs, prompts)
+        columns = zip(self._members(), zip(*inputs, strict=True), strict=True)
+        return self._sum([scorer.score_inputs(column, prompts) for scorer, column in columns])
+
+    def forward(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Weighted sums `(batch,)`, differentiable in `pixels` where all scorers are."""
+        if not self.joint:
+            return super().forward(pixels, prompts)
+        return self._sum([scorer(pixels, prompts) for scorer in self._members()])
 
     def config(self) -> NoReturn:
         """An ensemble is not saved.
@@ -129,15 +142,31 @@ class Ensemble(Scorer):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], folder: Path) -> NoReturn:
-        """As `config`."""
+        """An ensemble is not loaded.
+
+        Raises:
+            TypeError: Always.
+        """
         del folder
         msg = f"an ensemble is made from scorers, not from a configuration: {dict(config)}"
         raise TypeError(msg)
 
     def save_files(self, folder: Path) -> NoReturn:
-        """As `config`."""
+        """An ensemble is not saved.
+
+        Raises:
+            TypeError: Always.
+        """
         del folder
         self.config()
+
+    def _sum(self, scores: Sequence[Tensor]) -> Tensor:
+        total = scores[0].new_zeros(len(scores[0]))
+        for own, weight, (mean, std) in zip(
+            scores, self.weights.tolist(), self._pairs, strict=True
+        ):
+            total = total + weight * (own - mean) / std
+        return total
 
     def _members(self) -> list[Scorer]:
         return cast("list[Scorer]", list(self.scorers))
@@ -169,7 +198,7 @@ def reference_statistics(
         rows.setdefault(prompt, []).append(row)
     freedom = len(prompts) - len(rows)
     if not freedom:
-        msg = f"each of the {len(rows)} prompts has one image; expected {_LEAST} or more of some"
+        msg = f"each of the {len(rows)} prompts has one image; expected 2 or more of some"
         raise ValueError(msg)
     statistics = []
     for scorer in scorers:
@@ -229,28 +258,31 @@ def _normalisation(
 
 
 class _JointPreprocess(nn.Module):
-    """Several preprocessings of one picture, each flattened, one after another in a row."""
+    """Several preprocessings of one picture: the inputs of an image are a tuple of each one's."""
 
-    def __init__(self, members: Iterator[Preprocess]) -> None:
+    def __init__(self, members: Iterator[Preprocessing]) -> None:
         super().__init__()
-        self.members = nn.ModuleList(members)
+        self.members = nn.ModuleList(cast("Iterator[nn.Module]", members))
         self.protocol = "+".join(dict.fromkeys(member.protocol for member in self._each()))
 
-    def _each(self) -> list[Preprocess]:
-        return cast("list[Preprocess]", list(self.members))
+    def _each(self) -> list[Preprocessing]:
+        return cast("list[Preprocessing]", list(self.members))
 
-    def exact(self, image: Image.Image) -> Tensor:
-        """As `Preprocess.exact`: a row `(sum,)`."""
-        return torch.cat([member.exact(image).flatten() for member in self._each()])
+    def exact(self, image: Image.Image) -> tuple[Any, ...]:
+        """Every scorer's exact inputs of one PIL image."""
+        return tuple(member.exact(image) for member in self._each())
 
     def forward(
         self,
         pixels: Tensor | Sequence[Tensor],
         boxes: Tensor | None = None,
         hflip: Tensor | None = None,
-    ) -> Tensor:
-        """As `Preprocess.forward`: rows `(batch, sum)`, or `(batch, views, sum)` of views."""
-        return torch.cat([m(pixels, boxes, hflip).flatten(-3) for m in self._each()], dim=-1)
+    ) -> list[Any]:
+        """For each picture a tuple of every scorer's inputs; with boxes or flips one a view."""
+        images = zip(*(member(pixels, boxes, hflip) for member in self._each()), strict=True)
+        if boxes is None and hflip is None:
+            return list(images)
+        return [list(zip(*views, strict=True)) for views in images]
 
 
 class _Packing:

@@ -2,7 +2,7 @@
 
 Each function takes a `DifferentiableReward`. If it is robust (`views=`), every call takes fresh
 views, so that no fixed set of crops can be learned. Trainers differ in a constant and a factor of
-their losses; these are in `LOSS_FORMS`.
+their losses; for scorers of the zoo these are its entries' `loss_form`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from torch.nn import functional
 
+from stablepref.models.catalog import BY_NAME
 from stablepref.preprocess.protocols import CLIP_MEAN, CLIP_STD
 from stablepref.runtime.precision import widen
 
@@ -26,19 +27,6 @@ if TYPE_CHECKING:
 
     from .reward import DifferentiableReward
 
-# loss = offset - factor x score, as in ReNO's rewards/*.py and AlignProp's main.py. HPS is a cosine
-# there and 100 x cosine here.
-LOSS_FORMS: Final = {
-    "hps-v2.1": (1.0, 0.01),
-    "hps-v2": (1.0, 0.01),
-    "hps-v1": (1.0, 0.01),
-    "pickscore-v1": (30.0, 1.0),
-    "clip-vit-h-14": (100.0, 1.0),
-    "clip-vit-l-14": (100.0, 1.0),
-    "imagereward-v1": (2.0, 1.0),
-    "laion-aesthetic-v2": (10.0, 1.0),
-    "laion-aesthetic-v1": (10.0, 1.0),
-}
 REFL_MARGIN: Final = 2.0  # ReFL.py of ImageReward: relu(-rewards + 2)
 REFL_SCALE: Final = 1e-3  # its --grad_scale
 
@@ -78,7 +66,7 @@ def alignprop(
     Args:
         reward: With value_range (-1, 1), as AlignProp decodes images.
         offset: The loss is offset - factor x score. None takes AlignProp's for the scorers of
-            `LOSS_FORMS`, and 0 for others.
+            the zoo, and 0 for others.
         factor: As `offset`; 1 for others.
 
     Returns:
@@ -148,7 +136,7 @@ class ReNOLoss:
     Args:
         reward: With value_range (0, 1).
         weighting: As above.
-        offset: None takes ReNO's for the scorers of `LOSS_FORMS`, and 0 for others.
+        offset: None takes ReNO's for the scorers of the zoo, and 0 for others.
         factor: As `offset`; 1 for others.
 
     Raises:
@@ -197,5 +185,6 @@ def _require_range(
 
 
 def _loss_form(scorer: Scorer, offset: float | None, factor: float | None) -> tuple[float, float]:
-    usual = LOSS_FORMS.get(scorer.name, (0.0, 1.0))
+    entry = BY_NAME.get(scorer.name)
+    usual = (0.0, 1.0) if entry is None else entry.loss_form
     return usual[0] if offset is None else offset, usual[1] if factor is None else factor

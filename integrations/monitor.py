@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from stablepref.images.sources import iter_sources
-from stablepref.scoring.batching import BatchLimit, computed_rows
+from stablepref.scoring.batching import BatchLimit, computed_rows, encode_prepared
 from stablepref.scoring.prompts import check_prompts
-from stablepref.scoring.stream import encode_prepared
 from stablepref.weights.fingerprint import weights_digest
 
 from .ensemble import Ensemble
@@ -44,7 +43,7 @@ class Report:
             optimiser wins with what a slight crop destroys.
         spread: Mean over the images of largest minus smallest reward among image and views.
         diversity: Mean cosine distance, 0 to 2, between image features of one prompt, or of all
-            images where no prompt has two.
+            images where no prompt has two; None where neither scorer has image features.
         held_out: Mean score of the second scorer, which nothing optimises; None without one.
         reward_std: Standard deviation of the rewards.
         held_out_std: Standard deviation of the held-out scores; None without one.
@@ -54,7 +53,7 @@ class Report:
     robust: float
     gap: float
     spread: float
-    diversity: float
+    diversity: float | None
     held_out: float | None
     reward_std: float
     held_out_std: float | None
@@ -123,12 +122,13 @@ class RewardMonitor:
         held = None
         if self.held_out is not None:
             held = self.held_out.score(images, prompts, progress=False)
+        seeing = self._seeing()
         report = Report(
             reward=own.mean().item(),
             robust=rows.mean().item(),
             gap=(own - views.mean(dim=1)).mean().item(),
             spread=(rows.amax(dim=1) - rows.amin(dim=1)).mean().item(),
-            diversity=diversity(self.held_out or self.scorer, images, prompts),
+            diversity=None if seeing is None else diversity(seeing, images, prompts),
             held_out=None if held is None else held.mean().item(),
             reward_std=own.std().item(),
             held_out_std=None if held is None else held.std().item(),
@@ -136,6 +136,11 @@ class RewardMonitor:
         if self.baseline is None:
             self.baseline = report
         return report
+
+    def _seeing(self) -> Scorer | None:
+        """Whose features show how different images are: the held-out scorer's if it has any."""
+        scorers = (self.held_out, self.scorer)
+        return next((one for one in scorers if one is not None and not one.joint), None)
 
     def signs(self, report: Report) -> list[str]:
         """What in a report, beside the baseline, looks like hacking, in words; empty if nothing.
@@ -151,7 +156,12 @@ class RewardMonitor:
                 f"the gap between reward and view-averaged reward grew from {first.gap:.3f} to "
                 f"{report.gap:.3f}: the gain is in what a slight crop destroys"
             )
-        if report.diversity < LESS_DIVERSE * first.diversity:
+        less = (
+            report.diversity is not None
+            and first.diversity is not None
+            and report.diversity < LESS_DIVERSE * first.diversity
+        )
+        if less:
             found.append(
                 f"diversity fell from {first.diversity:.3f} to {report.diversity:.3f}: the images "
                 "of a prompt become one"

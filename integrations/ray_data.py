@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import stablepref
-from stablepref.models.catalog import BY_NAME
-from stablepref.models.modelnames import check_model, model_name
+from stablepref.models.registry import SCORERS, check_model, model_name
 from stablepref.scoring.items import score_items
 
 from .corpus_rows import row_item
@@ -156,7 +155,7 @@ def score_dataset(  # noqa: PLR0913 (flat keyword arguments)
     """
     name = model_name(model)
     check_model(name, like)
-    if name not in BY_NAME and Path(name).exists():
+    if name not in SCORERS and Path(name).exists():
         name = str(Path(name).resolve())
     if workers < 1:
         msg = f"workers must be 1 or more, got {workers}"

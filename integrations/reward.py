@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import torch
 from torch import Tensor
@@ -95,13 +95,20 @@ class DifferentiableReward:
             Rewards `(batch,)` in the scorer's unit, float32 (float64 for a float64 scorer).
 
         Raises:
-            TypeError: The images are not a float tensor, or the prompts no list of strings.
+            TypeError: The images are not a float tensor, or the prompts not a list of strings.
             ValueError: A shape, count, device or value is wrong; there is NaN or infinity in the
-                images, or in the rewards, as after an overflow in half precision.
+                images, or in the rewards, as after an overflow in half precision; or the images
+                need a gradient and the scorer, such as a function, has none.
         """
         prompts = check_prompts(prompts, count=len(images))
         if images.device != self.scorer.device:
             msg = f"the images are on {images.device}, the scorer is on {self.scorer.device}"
+            raise ValueError(msg)
+        if self.scorer.joint and images.requires_grad and torch.is_grad_enabled():
+            msg = (
+                f"{self.scorer.name} has no gradient, which is asked for here; optimise it by "
+                "policy gradients or by selection, or take a model as the reward"
+            )
             raise ValueError(msg)
         with torch.autocast(images.device.type, enabled=False):
             if self.vae is not None:
@@ -122,26 +129,37 @@ class DifferentiableReward:
     def _view_scores(self, pixels: Tensor, prompts: list[str], step: int) -> Tensor:
         """Scores `(batch, 1 + views)`: of each image itself, then of its weak views."""
         preprocess = self.scorer.preprocess
-        inputs = preprocess(pixels)[:, None]
+        inputs = [[one] for one in preprocess(pixels)]  # of each image, then of its views
         if self.views:
             boxes, flips = weak_view_boxes(
                 [0] * len(pixels), self.views, seed=VIEW_SEED, step=step, hflip=True
             )
             sided = torch.tensor([mentions_side(prompt) for prompt in prompts])
-            inputs = torch.cat([inputs, preprocess(pixels, boxes, flips & ~sided[:, None])], dim=1)
+            of_views = preprocess(pixels, boxes, flips & ~sided[:, None])
+            inputs = [[*own, *views] for own, views in zip(inputs, of_views, strict=True)]
+        flat = [one for row in inputs for one in row]
+        if self.scorer.joint:
+            repeated = [prompt for prompt in prompts for _ in range(1 + self.views)]
+            scores = self.scorer.score_inputs(flat, repeated)
+            return scores.unflatten(0, (len(pixels), 1 + self.views))
         # Remembered features are inference tensors, which autograd cannot keep; a copy it can.
         features = self.scorer.cached_prompts(prompts).clone()
-        scores = self._by_picture(
-            self._match, inputs.flatten(0, 1), features.repeat_interleave(1 + self.views, dim=0)
-        )
+        features = features.repeat_interleave(1 + self.views, dim=0)
+        if self.checkpointing:
+            rows = zip(flat, features.split(1), strict=True)
+            parts = [checkpoint(self._match, [one], row, use_reentrant=False) for one, row in rows]
+            scores = torch.cat(parts)
+        else:
+            scores = self._match(flat, features)
         return scores.unflatten(0, (len(pixels), 1 + self.views))
 
-    def _match(self, inputs: Tensor, prompt_features: Tensor) -> Tensor:
-        return self.scorer.match(self.scorer.encode_inputs(inputs), prompt_features)
+    def _match(self, inputs: Sequence[Any], prompt_features: Tensor) -> Tensor:
+        images = self.scorer.encode_inputs(self.scorer.collate(inputs))
+        return self.scorer.match(images, prompt_features)
 
-    def _by_picture(self, function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
-        """`function` of the batches, with checkpointing row by row."""
+    def _by_picture(self, function: Callable[[Tensor], Tensor], latents: Tensor) -> Tensor:
+        """`function` of the latents, with checkpointing picture by picture."""
         if not self.checkpointing:
-            return function(*batches)
-        rows = zip(*(batch.split(1) for batch in batches), strict=True)
-        return torch.cat([checkpoint(function, *row, use_reentrant=False) for row in rows])
+            return function(latents)
+        rows = latents.split(1)
+        return torch.cat([checkpoint(function, row, use_reentrant=False) for row in rows])

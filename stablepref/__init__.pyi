@@ -7,13 +7,15 @@ from .evaluation.correlations import correlation as correlation
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.report import EvaluationReport as EvaluationReport
 from .images.sources import ImageError as ImageError
+from .models.function import FunctionScorer as FunctionScorer
+from .models.registry import register as register
 from .recipes import TrainConfig as TrainConfig
 from .recipes import recipe as recipe
 from .scorer import Scorer as Scorer
 from .scoring.compare import Comparison as Comparison
 from .scoring.stream import Scored as Scored
 from .trainer import train as train
-from .weights.folder import WeightsError as WeightsError
+from .weights.errors import WeightsError as WeightsError
 from .weights.hub import UnavailableError as UnavailableError
 from .zoo import compare as compare
 from .zoo import load as load

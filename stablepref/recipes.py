@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, final
 
 from pydantic import Field
 
+from stablepref.models.catalog import MAX_LOGIT_SCALE
 from stablepref.runtime.fields import NOT_NEGATIVE, POSITIVE, check_fields
 from stablepref.runtime.registry import Registry
 
@@ -29,8 +30,6 @@ Ties = Literal["drop", "soft"]
 Tracker = Literal["tensorboard", "wandb"]
 Weighting = Literal["softmax", "uniform", "inverse"]
 
-MAX_LOGIT_SCALE: Final = 100
-"""Training clamps it there (CLIP, Radford et al. 2021, section 2.5, and HPS v2 do)."""
 
 FREE: Final = frozenset(
     (

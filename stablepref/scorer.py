@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Unpack
 
 import torch
 from huggingface_hub import ModelHubMixin
@@ -11,19 +12,41 @@ from torch import Tensor, nn
 
 from stablepref.images.arrays import require_tensor
 from stablepref.images.rgb import check_unit_range
-from stablepref.scoring import compare as preference
-from stablepref.scoring import stream
+from stablepref.models.registry import class_of_kind
+from stablepref.scoring import compare, stream
 from stablepref.scoring.prompt_cache import PromptCache
 from stablepref.scoring.prompts import check_prompts
-from stablepref.weights import folder as pretrained
+from stablepref.weights.folder import CARD, load_folder, save_folder
+from stablepref.weights.hub import fetch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from stablepref.preprocess.preprocess import Preprocess
     from stablepref.scoring.compare import Comparison
+    from stablepref.scoring.contract import BatchOptions, Preprocessing, ScoreOptions
     from stablepref.scoring.stream import Scored
+
+
+class Tower(NamedTuple):
+    """An encoder in the order of its computation.
+
+    Attributes:
+        first: What comes before the blocks; None stands for a part that this tower lacks.
+        blocks: Its blocks, first to last.
+        last: What follows them.
+    """
+
+    first: Sequence[nn.Module | nn.Parameter | None]
+    blocks: Sequence[nn.Module]
+    last: Sequence[nn.Module | nn.Parameter | None]
+
+
+class Towers(NamedTuple):
+    """The two encoders of a scorer that can be trained."""
+
+    image: Tower
+    text: Tower
 
 
 class Scorer(
@@ -32,23 +55,34 @@ class Scorer(
     ABC,
     library_name="stablepref",
     tags=["reward-model", "text-to-image", "human-preference"],
-    model_card_template=pretrained.CARD,
+    model_card_template=CARD,
 ):
     """A reward model for text-to-image generation.
 
     A final subclass supplies three stages, `encode_inputs`, `encode_prompts` and `match`;
-    everything else, from differentiable scores to streaming over folders, follows from them.
+    everything else, from differentiable scores to streaming over folders, follows from them. What
+    differs between models beyond that the scorer answers itself, by the methods and attributes
+    below: nothing else asks of which class it is.
 
     Attributes:
+        kind: What configurations that the class saves call it, under "scorer"; a class declares
+            its own, so that `stablepref.load` finds the class of a folder.
         name: What `stablepref.load` calls the model.
         unit: The unit of its scores, the one the model was trained in.
         preprocess: The model's own preprocessing, in its PIL-exact and differentiable forms.
         preference_scale: The factor that turns a difference of scores into the log-odds that a
             person prefers the first image; None if the model was not trained on preferences.
+        needs_prompt: Whether the score depends on the prompt.
+        joint: Whether `score_inputs` reads image and prompt together, without gradient: then there
+            are no features that could be kept, and an image is read again for each of its prompts.
     """
 
+    kind: ClassVar[str] = ""
+    needs_prompt: bool = True
+    joint: bool = False
+
     def __init__(
-        self, *, name: str, unit: str, preprocess: Preprocess, preference_scale: float | None
+        self, *, name: str, unit: str, preprocess: Preprocessing, preference_scale: float | None
     ) -> None:
         super().__init__()
         self.name = name
@@ -58,11 +92,11 @@ class Scorer(
         self._range_checked = False
         self._prompt_cache = PromptCache()
 
-    # The three stages.
+    # The three stages, and how inputs become a batch.
 
     @abstractmethod
-    def encode_inputs(self, inputs: Tensor) -> Tensor:
-        """Image features `(batch, ...)` of preprocessed, normalised inputs `(batch, 3, S, S)`."""
+    def encode_inputs(self, inputs: Any) -> Tensor:  # noqa: ANN401 - what `collate` gives
+        """Image features `(batch, ...)` of a batch that `collate` made."""
 
     @abstractmethod
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
@@ -72,11 +106,25 @@ class Scorer(
     def match(self, image_features: Tensor, prompt_features: Tensor) -> Tensor:
         """Scores `(batch,)`, float32 or wider, of image and prompt features row by row."""
 
+    def collate(self, inputs: Any) -> Any:  # noqa: ANN401 - the model's own kind of inputs
+        """A batch out of the inputs of several images, for `encode_inputs`.
+
+        Models whose inputs are not equal squares override it.
+
+        Args:
+            inputs: For each image what `preprocess` makes of one; or a tensor of all of them,
+                `(batch, ...)`, which is a batch already.
+        """
+        return inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
+
     # What a folder written by `save_pretrained` holds.
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """All that is needed, beside the weights, to build the model again; plain JSON values."""
+        """All that is needed, beside the weights, to build the model again; plain JSON values.
+
+        Under "scorer" stands the class's `kind`.
+        """
 
     @classmethod
     @abstractmethod
@@ -86,6 +134,38 @@ class Scorer(
     @abstractmethod
     def save_files(self, folder: Path) -> None:
         """Write the files other than weights and configuration, such as an own vocabulary."""
+
+    # What training asks.
+
+    def towers(self) -> Towers:
+        """The image and the text tower, of which training moves the last blocks.
+
+        Raises:
+            ValueError: The model does not have them.
+        """
+        msg = (
+            f"{self.name} is a {type(self).__name__}, which does not have an image and a text "
+            "tower to train; expected a CLIP, BLIP or ImageReward model"
+        )
+        raise ValueError(msg)
+
+    def checkpoint_activations(self) -> None:
+        """Keep only each block's input for the backward pass, and compute the rest again.
+
+        Raises:
+            ValueError: The model has no towers.
+        """
+        self.towers()
+        msg = f"{self.name}, a {type(self).__name__}, does not checkpoint its activations"
+        raise ValueError(msg)
+
+    def after_step(self) -> None:
+        """Called after each optimiser step, to bring weights back within their bounds."""
+
+    @property
+    def log_scale(self) -> nn.Parameter | None:
+        """The logarithm of the factor between cosine and score, where that is a weight."""
+        return None
 
     # The tensor core.
 
@@ -97,12 +177,13 @@ class Scorer(
     @property
     def device(self) -> torch.device:
         """Where the weights are, and where inputs are expected."""
-        return next(self.parameters()).device
+        return next(chain(self.parameters(), self.buffers())).device
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the encoders' weights."""
-        return next(p.dtype for n, p in self.named_parameters() if "logit_scale" not in n)
+        weights = (weight for weight in self.parameters() if weight is not self.log_scale)
+        return next((weight.dtype for weight in weights), torch.float32)
 
     def forward(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
         """Score pixels against prompts; differentiable in `pixels`.
@@ -115,7 +196,7 @@ class Scorer(
             Scores `(batch,)` in the model's unit, float32 (float64 for a float64 model).
 
         Raises:
-            TypeError: `prompts` is a string, or `pixels` is no float tensor.
+            TypeError: `prompts` is a string, or `pixels` is not a float tensor.
             ValueError: The counts differ, the shape is wrong or, on the first call only (so that a
                 GPU never waits afterwards), a value lies outside [0, 1].
         """
@@ -136,13 +217,24 @@ class Scorer(
     def encode_images(self, pixels: Tensor | Sequence[Tensor]) -> Tensor:
         """Image features `(batch, ...)` of pixels `(batch, 3, H, W)` in [0, 1], differentiable.
 
-        A sequence of `(3, H, W)` tensors of many sizes is taken too.
+        A sequence of `(3, H, W)` tensors of many sizes is accepted too.
         """
-        return self.encode_inputs(self.preprocess(pixels))
+        return self.encode_inputs(self.collate(self.preprocess(pixels)))
 
     def cached_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """As `encode_prompts`, without gradient, remembering the most recent prompts."""
+        """Prompt features `(batch, ...)` without gradient; the most recent prompts' are kept."""
         return self._prompt_cache.encode(self, prompts)
+
+    def score_inputs(self, inputs: Sequence[Any], prompts: Sequence[str]) -> Tensor:
+        """Scores `(batch,)` of the inputs of images under their prompts, without gradient.
+
+        All scoring of images goes through here.
+
+        Args:
+            inputs: For each image what `preprocess` makes of one.
+            prompts: As many strings.
+        """
+        return self.match(self.encode_inputs(self.collate(inputs)), self.cached_prompts(prompts))
 
     def compile_images(self) -> None:
         """Compile the image encoder with `torch.compile`; its first batches then take long."""
@@ -152,131 +244,98 @@ class Scorer(
         """What copies and pickles hold: not the compiled encoder, which is bound to this one."""
         return {name: value for name, value in vars(self).items() if name != "encode_inputs"}
 
-    # The user's edge, in modules of their own.
+    # The user's edge.
 
     def score(
-        self,
-        images: object,
-        prompt: str | Iterable[str],
-        *,
-        batch_size: int | None = None,
-        on_error: str | None = None,
-        views: int = 0,
-        progress: bool | None = None,
+        self, images: object, prompt: str | Iterable[str], **options: Unpack[ScoreOptions]
     ) -> Tensor:
         """Score one or many images against one prompt, or one prompt each.
 
         Args:
             images: Anything that holds images: see `stablepref.images`.
             prompt: One string for all images, or one for each.
-            batch_size: Images encoded at once; None chooses. Halved when memory runs out.
-            on_error: "raise" stops at the first bad image, with the scores so far in the error's
-                `scores`; "nan" gives it NaN, warns and goes on; None raises for lists and goes on
-                in streams.
-            views: Average over this many weak views beside the image itself.
-            progress: Show a progress bar; None shows one in a terminal once work takes seconds.
+            **options: `stablepref.scoring.contract.ScoreOptions`: batch_size, on_error, views,
+                progress.
 
         Returns:
             Scores `(n,)` in the model's unit, float32, on the CPU.
 
         Raises:
             ImageError: An image cannot be used, or there is none; it names the image.
-            ValueError: Prompts and images differ in number, or a prompt is empty.
-            TypeError: A prompt is not a string.
+            ValueError: Prompts and images differ in number, a prompt is empty, or an option's
+                value is wrong.
+            TypeError: A prompt is not a string, or there is no such option.
         """
-        return stream.score(
-            self,
-            images,
-            prompt,
-            batch_size=batch_size,
-            on_error=on_error,
-            views=views,
-            progress=progress,
-        )
+        return stream.score(self, images, prompt, **options)
 
     def stream(
-        self,
-        images: object,
-        prompt: str | Iterable[str],
-        *,
-        batch_size: int | None = None,
-        on_error: str | None = None,
-        views: int = 0,
-        progress: bool | None = None,
+        self, images: object, prompt: str | Iterable[str], **options: Unpack[ScoreOptions]
     ) -> Iterator[Scored]:
-        """As `score`, but yields one `Scored` after another, in memory that does not grow.
+        """Score like `score`, but yield one `Scored` after another, in bounded memory.
 
         Each holds the image's index, name and prompt, its score, the spread over views, and the
         error where it has one.
         """
-        return stream.stream(
-            self,
-            images,
-            prompt,
-            batch_size=batch_size,
-            on_error=on_error,
-            views=views,
-            progress=progress,
-        )
+        return stream.stream(self, images, prompt, **options)
 
     def score_matrix(
-        self,
-        images: object,
-        prompts: Sequence[str],
-        *,
-        batch_size: int | None = None,
-        on_error: str | None = None,
-        progress: bool | None = None,
+        self, images: object, prompts: Sequence[str], **options: Unpack[BatchOptions]
     ) -> Tensor:
         """Scores `(n, m)` of every image against every prompt, from n + m encodes.
 
-        Arguments and errors as in `score`; float32, on the CPU.
-        """
-        return stream.score_matrix(
-            self,
-            images,
-            prompts,
-            batch_size=batch_size,
-            on_error=on_error,
-            progress=progress,
-        )
+        Args:
+            images: Anything that holds images: see `stablepref.images.iter_sources`.
+            prompts: The strings of the columns.
+            **options: `stablepref.scoring.contract.BatchOptions`: batch_size, on_error, progress.
 
-    def rank(
-        self,
-        images: object,
-        prompt: str,
-        *,
-        batch_size: int | None = None,
-        on_error: str | None = None,
-        views: int = 0,
-        progress: bool | None = None,
-    ) -> list[Scored]:
+        Returns:
+            float32, on the CPU, in the model's unit.
+
+        Raises:
+            ImageError: An image cannot be used, or there is none; it names the image.
+            ValueError: A prompt is empty, or an option's value is wrong.
+            TypeError: A prompt is not a string, or there is no such option.
+        """
+        return stream.score_matrix(self, images, prompts, **options)
+
+    def rank(self, images: object, prompt: str, **options: Unpack[ScoreOptions]) -> list[Scored]:
         """The images from best to worst, each with its index, name, score and spread over views.
 
-        Arguments and errors as in `score`, but one prompt for all; images that could not be scored
-        come last.
+        Args:
+            images: Anything that holds images: see `stablepref.images.iter_sources`.
+            prompt: One string for all.
+            **options: `stablepref.scoring.contract.ScoreOptions`.
+
+        Returns:
+            All images; those that could not be scored come last.
+
+        Raises:
+            ImageError: An image cannot be used, or there is none; it names the image.
+            ValueError: The prompt is empty, or an option's value is wrong.
+            TypeError: The prompt is not a string, or there is no such option.
         """
-        return preference.rank(
-            self,
-            images,
-            prompt,
-            batch_size=batch_size,
-            on_error=on_error,
-            views=views,
-            progress=progress,
-        )
+        return compare.rank(self, images, prompt, **options)
 
     def compare(self, a: object, b: object, prompt: str, *, views: int = 0) -> Comparison:
         """Which of two images people would prefer, how probably, or that it is a tie.
 
         See `stablepref.scoring.compare.compare`.
         """
-        return preference.compare(self, a, b, prompt, views=views)
+        return compare.compare(self, a, b, prompt, views=views)
 
     # Files, through huggingface_hub's mixin: save_pretrained, from_pretrained, push_to_hub.
 
+    @staticmethod
+    def of_kind(kind: object) -> type[Scorer]:
+        """The class whose saved configurations have `kind` under "scorer".
+
+        Raises:
+            ValueError: There is none; the message lists those that are known.
+        """
+        return class_of_kind(kind, Scorer)
+
     def _save_pretrained(self, save_directory: Path) -> None:
-        pretrained.save_folder(self, save_directory)
+        save_folder(self, save_directory)
 
     @classmethod
     def _from_pretrained(
@@ -290,12 +349,13 @@ class Scorer(
         token: str | bool | None,
         **_: object,
     ) -> Scorer:
-        folder = pretrained.fetch_folder(
+        folder = fetch_folder(
             model_id,
+            cls.of_kind,
             revision=revision,
             cache_dir=cache_dir,
             force_download=force_download,
             local_files_only=local_files_only,
             token=token,
         )
-        return pretrained.load_folder(folder)
+        return load_folder(folder, cls.of_kind)

@@ -18,7 +18,7 @@ from stablepref.training.freezing import summary
 from stablepref.training.guards import LeftOut, Watch
 from stablepref.training.loader import ShareReader
 from stablepref.training.log import Speed, batch_metrics, train_log
-from stablepref.training.optimizer import clamp_logit_scale, learning_rate_at
+from stablepref.training.optimizer import learning_rate_at
 from stablepref.training.pairs import PairBatches
 from stablepref.training.resume import (
     CHECKPOINTS,
@@ -261,7 +261,7 @@ class _Training:
             )
             watch.gradient(accelerator, norm, result, share.batch, step + 1)
             self.optimizer.step()
-            clamp_logit_scale(self.model)
+            self.model.after_step()
         self.optimizer.zero_grad()
         metrics = batch_metrics(result) | {"learning_rate": rate, "grad_norm": norm}
         return metrics, result.scores.numel()

@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, Unpack, cast
 
 import torch
 from accelerate import PartialState
 from accelerate.state import is_initialized
 
-from stablepref.models.catalog import BY_NAME, ENTRIES, Entry, RemoteFile
-from stablepref.models.modelnames import HUB_PREFIX, check_dtype, check_model, model_name
-from stablepref.runtime.precision import automatic_dtype
-from stablepref.weights import files as official
-from stablepref.weights.folder import (
-    WEIGHTS_FILE,
-    WeightsError,
-    download_folder,
-    load_folder,
-    read_config,
+from stablepref.models.catalog import ENTRIES, Entry
+from stablepref.models.registry import (
+    HUB_PREFIX,
+    SCORERS,
+    check_dtype,
+    check_model,
+    entry_of,
+    model_name,
 )
-from stablepref.weights.hub import UnavailableError, fetch, first_line, is_cached
+from stablepref.runtime.precision import automatic_dtype
+from stablepref.scorer import Scorer
+from stablepref.weights.errors import WeightsError
+from stablepref.weights.folder import WEIGHTS_FILE, load_folder, read_config
+from stablepref.weights.hub import (
+    UnavailableError,
+    download_folder,
+    fetch,
+    first_line,
+    is_cached,
+)
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor
 
-    from stablepref.scorer import Scorer
     from stablepref.scoring.compare import Comparison
+    from stablepref.scoring.contract import ScoreOptions
     from stablepref.scoring.stream import Scored
+    from stablepref.weights.remote import RemoteFile
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -41,7 +50,7 @@ _loading = threading.Lock()
 
 
 class _Remembering(Protocol[P, R_co]):
-    """A function that gives the same object again until it is told to forget."""
+    """A function that gives the same object again until `cache_clear` is called."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
@@ -116,15 +125,10 @@ def score(
     model: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
-    batch_size: int | None = None,
-    on_error: str | None = None,
-    views: int = 0,
-    progress: bool | None = None,
+    **options: Unpack[ScoreOptions],
 ) -> Tensor:
     """Score images against a prompt: `load(model)` and its `Scorer.score`, `(n,)` float32."""
-    return load(model, device=device, dtype=dtype).score(
-        images, prompt, batch_size=batch_size, on_error=on_error, views=views, progress=progress
-    )
+    return load(model, device=device, dtype=dtype).score(images, prompt, **options)
 
 
 def rank(
@@ -134,15 +138,10 @@ def rank(
     model: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
-    batch_size: int | None = None,
-    on_error: str | None = None,
-    views: int = 0,
-    progress: bool | None = None,
+    **options: Unpack[ScoreOptions],
 ) -> list[Scored]:
     """Images from best to worst: `load(model)` and its `Scorer.rank`."""
-    return load(model, device=device, dtype=dtype).rank(
-        images, prompt, batch_size=batch_size, on_error=on_error, views=views, progress=progress
-    )
+    return load(model, device=device, dtype=dtype).rank(images, prompt, **options)
 
 
 def compare(
@@ -162,24 +161,36 @@ def compare(
 def _read(name: str, like: str | None) -> Scorer:
     """The scorer on the CPU, in the dtype of its file."""
     if name.startswith(HUB_PREFIX):
-        return load_folder(_hub_folder(name.removeprefix(HUB_PREFIX)))
+        return load_folder(_hub_folder(name.removeprefix(HUB_PREFIX)), Scorer.of_kind)
     path = Path(name)
-    if name in BY_NAME and like is None:
-        return _read_entry(BY_NAME[name])
-    return load_folder(path) if path.is_dir() else _read_file(path, like)
+    if name in SCORERS and like is None:
+        return _read_entry(entry_of(name))
+    return load_folder(path, Scorer.of_kind) if path.is_dir() else _read_file(path, like)
 
 
 def _read_entry(entry: Entry) -> Scorer:
     try:
-        return official.build(entry, [fetch(entry, file) for file in entry.files])
+        files = [fetch(file, model=entry.name, page=entry.page) for file in entry.files]
     except UnavailableError as error:
         msg = f"{error}. {_loadable()}"
         raise UnavailableError(msg) from error
+    return _built(entry, files)
+
+
+def _built(entry: Entry, files: Sequence[Path]) -> Scorer:
+    scorer = entry.build(files)
+    if not isinstance(scorer, Scorer):
+        msg = (
+            f"the builder of the scorer {entry.name!r} returned a {type(scorer).__name__}; "
+            "expected a stablepref.Scorer, such as stablepref.FunctionScorer"
+        )
+        raise TypeError(msg)
+    return scorer
 
 
 def _hub_folder(repository: str) -> Path:
     try:
-        return download_folder(repository)
+        return download_folder(repository, Scorer.of_kind)
     except OSError as error:  # no network, no such repository, a full disk
         msg = f"cannot download {HUB_PREFIX}{repository} ({first_line(error)}). {_loadable()}"
         raise UnavailableError(msg) from error
@@ -187,7 +198,7 @@ def _hub_folder(repository: str) -> Path:
 
 def _loadable() -> str:
     """What can be loaded without a download, for messages."""
-    here = ", ".join(f'stablepref.load("{e.name}")' for e in ENTRIES if is_cached(e))
+    here = ", ".join(f'stablepref.load("{e.name}")' for e in ENTRIES if is_cached(e.files))
     return (
         f"Loadable here: {here}, a local path; the environment variable STABLEPREF_MODEL sets the "
         "default"
@@ -197,7 +208,7 @@ def _loadable() -> str:
 def _read_file(path: Path, like: str | None) -> Scorer:
     """An official file outside the cache; others it needs lie beside it, in the cache or hub."""
     if like is None and path.name == WEIGHTS_FILE and _is_saved(path.parent):
-        return load_folder(path.parent)
+        return load_folder(path.parent, Scorer.of_kind)
     if like is None:
         named = [e.name for e in ENTRIES if e.files and path.name in e.files[0].names]
         if len(named) != 1:
@@ -207,15 +218,18 @@ def _read_file(path: Path, like: str | None) -> Scorer:
             )
             raise ValueError(msg)
         like = named[0]
-    entry = BY_NAME[like]
-    rest = [_beside(path, file) or fetch(entry, file) for file in entry.files[1:]]
-    return official.build(entry, [path, *rest])
+    entry = entry_of(like)
+    rest = [
+        _beside(path, file) or fetch(file, model=entry.name, page=entry.page)
+        for file in entry.files[1:]
+    ]
+    return _built(entry, [path, *rest])
 
 
 def _is_saved(folder: Path) -> bool:
     """Whether `save_pretrained` wrote the folder; PickScore's weights bear the same name."""
     try:
-        read_config(folder)
+        read_config(folder, Scorer.of_kind)
     except WeightsError:
         return False
     return True
@@ -245,7 +259,7 @@ def _default_device() -> torch.device:
 def _identity(name: str) -> tuple[object, ...]:
     """The name, and for files what tells a new version of them from the old."""
     path = Path(name)
-    if name in BY_NAME or not path.exists():
+    if name in SCORERS or not path.exists():
         return (name,)
     marker = path / "model.safetensors" if path.is_dir() else path
     stat = marker.stat() if marker.exists() else path.stat()

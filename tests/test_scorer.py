@@ -4,8 +4,9 @@ import copy
 import json
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Self, final
 
 import numpy as np
 import pytest
@@ -13,12 +14,16 @@ import torch
 from helpers.tiny import tiny_clip
 from helpers.tiny_scorers import BUILDERS
 from PIL import Image
+from torch import nn
 
-from stablepref.models.aesthetic import AestheticScorer
+from stablepref.data.groups import RankedGroup
+from stablepref.evaluation.evaluate import evaluate
+from stablepref.integrations.ensemble import Ensemble
+from stablepref.integrations.reward import DifferentiableReward
 from stablepref.models.clip import CLIPScorer
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.scorer import Scorer
-from stablepref.weights.folder import load_folder
+from stablepref.zoo import load
 
 PROMPTS = ["a red circle", "a photo of a cat", "a red circle", "two dogs in the snow"]
 
@@ -41,10 +46,6 @@ def pictures() -> list[Image.Image]:
     return [Image.fromarray(rng.integers(0, 256, (*s, 3), dtype=np.uint8)) for s in shapes]
 
 
-def depends_on_prompt(scorer: Scorer) -> bool:
-    return not isinstance(scorer, AestheticScorer)
-
-
 def test_forward_gives_one_float32_score_per_pair(scorer: Scorer, pixels: torch.Tensor) -> None:
     scores = scorer(pixels, PROMPTS)
     assert scores.shape == (4,)
@@ -62,7 +63,7 @@ def test_the_prompt_matters_and_stays_with_its_image(scorer: Scorer, pixels: tor
     same = pixels[:1].expand(4, -1, -1, -1)
     scores = scorer(same, PROMPTS)
     assert scores[0] == scores[2]
-    assert (scores[0] != scores[1]) == depends_on_prompt(scorer)
+    assert (scores[0] != scores[1]) == scorer.needs_prompt
 
 
 def test_gradient_reaches_every_pixel_and_is_right(scorer: Scorer) -> None:
@@ -124,7 +125,7 @@ def test_saved_and_loaded_gives_equal_scores(
     scorer: Scorer, pictures: list[Image.Image], tmp_path: Path
 ) -> None:
     scorer.save_pretrained(tmp_path / "model")
-    loaded = load_folder(tmp_path / "model")
+    loaded = load(tmp_path / "model", device="cpu", dtype="float32")
     assert type(loaded) is type(scorer)
     assert not loaded.training
     assert (loaded.name, loaded.unit, loaded.protocol, loaded.preference_scale) == (
@@ -255,3 +256,137 @@ def test_a_copy_of_a_compiled_scorer_has_its_own_weights(monkeypatch: pytest.Mon
         torch.nn.init.zeros_(again.model.visual.proj)
         assert not torch.equal(again(pixels, ["a", "b"]), before)
     assert torch.equal(scorer(pixels, ["a", "b"]), before)
+
+
+@final
+class Ragged(Scorer):
+    """Inputs of many sizes: a batch is a list, and the score is the number of pixels of red."""
+
+    def __init__(self) -> None:
+        super().__init__(name="ragged", unit="pixels", preprocess=AnySize(), preference_scale=None)
+        self.factor = nn.Parameter(torch.ones(()))
+        self.batches: list[list[torch.Size]] = []
+
+    def collate(self, inputs: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+        return list(inputs)
+
+    def encode_inputs(self, inputs: list[torch.Tensor]) -> torch.Tensor:
+        assert isinstance(inputs, list)
+        self.batches.append([one.shape for one in inputs])
+        return torch.stack([one[0].sum() for one in inputs])
+
+    def encode_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
+        return torch.zeros(len(prompts))
+
+    def match(self, image_features: torch.Tensor, prompt_features: torch.Tensor) -> torch.Tensor:
+        return self.factor * image_features + prompt_features
+
+    def config(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], folder: Path) -> Self:
+        raise NotImplementedError
+
+    def save_files(self, folder: Path) -> None:
+        raise NotImplementedError
+
+
+class AnySize(nn.Module):
+    """Pictures in their own size; a view is the upper left half of one."""
+
+    protocol = "any size"
+
+    def exact(self, image: Image.Image) -> torch.Tensor:
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+
+    def forward(
+        self,
+        pixels: Iterable[torch.Tensor],
+        boxes: torch.Tensor | None = None,
+        hflip: torch.Tensor | None = None,
+    ) -> list[Any]:
+        if boxes is None:
+            return list(pixels)
+        return [[one[:, : one.shape[1] // 2] for _ in boxes[0]] for one in pixels]
+
+
+def test_a_model_of_inputs_that_are_no_equal_squares(pictures: list[Image.Image]) -> None:
+    """Batches, weak views, the matrix, perturbations, rewards and ensembles go through collate."""
+    red = [np.asarray(picture)[..., 0].sum() / 255 for picture in pictures]
+    half = [np.asarray(picture)[: picture.height // 2, :, 0].sum() / 255 for picture in pictures]
+    scorer = Ragged()
+    assert scorer.score(pictures, "a").tolist() == pytest.approx(red, rel=1e-5)
+    assert scorer.batches == [[torch.Size((3, p.height, p.width)) for p in pictures]]
+    viewed = [item.view_scores for item in scorer.stream(pictures, "a", views=2)]
+    expected = [[whole, part, part] for whole, part in zip(red, half, strict=True)]
+    np.testing.assert_allclose(viewed, expected, rtol=1e-5)
+    matrix = scorer.score_matrix(pictures, ["a", "b"], batch_size=2)
+    np.testing.assert_allclose(matrix, np.stack([red, red], axis=1), rtol=1e-5)
+    mixed = [pictures[0], torch.rand(3, 7, 9), pictures[1]]
+    assert scorer.score(mixed, "a")[2].item() == pytest.approx(red[1], rel=1e-5)
+    pixels = torch.rand(2, 3, 6, 8, requires_grad=True)
+    scorer(pixels, ["a", "b"]).sum().backward()
+    assert pixels.grad is not None
+    assert torch.equal(pixels.grad[:, 0], torch.ones(2, 6, 8))
+    rewards = DifferentiableReward(scorer, views=1)(pixels, ["a", "b"])
+    torch.testing.assert_close(
+        rewards, (pixels[:, 0].sum((1, 2)) + pixels[:, 0, :3].sum((1, 2))) / 2
+    )
+    together = Ensemble([scorer, tiny_clip()], weights=[1.0, 1.0])
+    own, other = (one.score(pictures, "a", views=1) for one in (scorer, tiny_clip()))
+    found = together.score(pictures, "a", views=1)
+    torch.testing.assert_close(found, own + other, rtol=1e-5, atol=1e-3)
+    groups = [RankedGroup("a", pictures, tuple(range(len(pictures))))]
+    report = evaluate(scorer, groups, perturbations=["jpeg-50"])
+    np.testing.assert_allclose(report.scored[0].scores[0], red, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["clip", "imagereward", "blip"])
+def test_towers_hold_every_weight_but_the_logit_scale_once(kind: str) -> None:
+    """All but text position embeddings outside the text tower's parts belong to one of them."""
+    scorer = BUILDERS[kind]()
+    found: list[int] = []
+    for tower in scorer.towers():
+        assert len(tower.blocks) == 2
+        for part in (*tower.first, *tower.blocks, *tower.last):
+            weights = part.parameters() if isinstance(part, nn.Module) else [part]
+            found += [id(weight) for weight in weights if weight is not None]
+    assert len(found) == len(set(found))
+    scale = scorer.log_scale
+    assert (scale is not None) == (kind == "clip")
+    assert set(found) == {id(p) for p in scorer.parameters() if p is not scale}
+
+
+def test_a_scorer_without_towers_says_so() -> None:
+    scorer = BUILDERS["aesthetic-mlp"]()
+    for ask in (scorer.towers, scorer.checkpoint_activations):
+        with pytest.raises(ValueError, match="AestheticScorer, which does not have an image and"):
+            ask()
+    assert scorer.log_scale is None
+    scorer.after_step()  # nothing to bound
+
+
+@pytest.mark.parametrize("kind", ["clip", "imagereward", "blip"])
+def test_checkpointed_activations_give_the_same_gradient(kind: str, pixels: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    plain = BUILDERS[kind]().eval()
+    kept = copy.deepcopy(plain)
+    kept.checkpoint_activations()
+    for scorer in (plain, kept):
+        scorer(pixels, PROMPTS).pow(2).sum().backward()
+    pairs = zip(plain.named_parameters(), kept.parameters(), strict=True)
+    for (name, one), other in pairs:
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("method", ["score", "stream", "rank", "score_matrix"])
+def test_an_unknown_option_is_a_type_error(method: str, pictures: list[Image.Image]) -> None:
+    prompt = ["a"] if method == "score_matrix" else "a"
+    with pytest.raises(TypeError, match="unexpected keyword argument 'batchsize'"):
+        getattr(tiny_clip(), method)(pictures, prompt, batchsize=4)
+
+
+def test_the_matrix_has_no_views(pictures: list[Image.Image]) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'views'"):
+        tiny_clip().score_matrix(pictures, ["a"], views=2)  # type: ignore[call-arg] # the point

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 
 from stablepref import zoo
 from stablepref.models.catalog import BY_NAME, ENTRIES
-from stablepref.weights import hub as download
-from stablepref.weights import network
-from stablepref.weights.folder import WeightsError
+from stablepref.scorer import Scorer
+from stablepref.weights import hub
+from stablepref.weights.errors import WeightsError
 from stablepref.weights.hub import UnavailableError
 from stablepref.zoo import load, score
 
@@ -34,9 +34,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fail(*_: object) -> None:
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(network.socket, "getaddrinfo", fail)
-    monkeypatch.setattr(network, "getproxies", dict)
-    monkeypatch.setattr(download, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(hub.socket, "getaddrinfo", fail)
+    monkeypatch.setattr(hub, "getproxies", dict)
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setenv("STABLEPREF_CACHE", str(tmp_path / "cache"))
 
 
@@ -126,7 +126,8 @@ def test_wrong_dtypes(folder: Path, dtype: object) -> None:
 def test_a_hub_repository_is_fetched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def fetch(name: str) -> Path:
+    def fetch(name: str, class_of: object) -> Path:
+        assert class_of is Scorer.of_kind
         asked.append(name)
         return folder
 
@@ -138,7 +139,7 @@ def test_a_hub_repository_is_fetched(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_hub_repository_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(name: str) -> Path:
+    def fail(name: str, class_of: object) -> Path:
         raise FileNotFoundError("no network\nand a long explanation")
 
     monkeypatch.setattr(zoo, "download_folder", fail)
@@ -203,7 +204,8 @@ def test_every_entry_is_complete() -> None:
     for entry in ENTRIES:
         assert entry.relation
         assert entry.licence
-        assert (entry.family == "folder") == (not entry.files)
+        assert entry.laboratory == (not entry.files)
+        assert entry.kind in ("clip", "imagereward", "blip", "aesthetic")
         assert all(0 < percent < 100 for percent in entry.published.values())
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import stablepref
 from stablepref.images.rgb import to_rgb
-from stablepref.models.modelnames import check_model, model_name
+from stablepref.models.registry import check_model, model_name
 from stablepref.output.text import shorten
 from stablepref.weights.fingerprint import weights_digest
 

@@ -13,8 +13,7 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
 
 from stablepref.data.rows import hub_rows
-from stablepref.weights.hub import UnavailableError, first_line
-from stablepref.weights.network import require_network
+from stablepref.weights.hub import UnavailableError, first_line, require_network
 
 from ..shapes.prompt_set import lab_prompts
 from .prompt_files import (

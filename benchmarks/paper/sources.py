@@ -63,7 +63,7 @@ class Sources:
         if method.key in self.models:
             return self.models[method.key]
         if not self.laboratory:
-            if method.published and (self.download or is_cached(BY_NAME[method.base])):
+            if method.published and (self.download or is_cached(BY_NAME[method.base].files)):
                 return ScorerOptions(method.base, None, self.device, self.dtype)
             return _absent(method)
         if method.key in _BUNDLED and self.ablations is None:
@@ -104,7 +104,7 @@ def _weights_told(method: Method, sources: Sources) -> str:
     chosen = found if isinstance(found, str) else str(found.model)
     if not sources.laboratory:
         return chosen
-    here = method.published and is_cached(BY_NAME[method.base])
+    here = method.published and is_cached(BY_NAME[method.base].files)
     needed = f"{method.base}, which is here" if here else _absent(method)
     if sources.ablations is not None and method.key not in sources.models and method.standin:
         chosen = "out of the ablations"

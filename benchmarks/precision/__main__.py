@@ -25,9 +25,7 @@ from rich.table import Table
 from stablepref.evaluation.agreement import pair_signs, tau_b
 from stablepref.images.paths import expand_path
 from stablepref.models.catalog import BY_NAME
-from stablepref.models.clip import CLIPScorer
 from stablepref.runtime.precision import has_bfloat16_units
-from stablepref.weights.files import build
 
 from ..shapes.world.drawing import render
 from ..shapes.world.errors import error_kinds, single_error
@@ -133,7 +131,7 @@ def compare(
     exact, seconds = _scores(scorer, images, prompts)
     found = {}
     for name in candidates:
-        if name in CLIP_ONLY and not isinstance(scorer, CLIPScorer):
+        if name in CLIP_ONLY and scorer.log_scale is None:
             continue
         products = EmulatedProducts() if emulate else nullcontext()
         with CANDIDATES[name](scorer) as candidate, products:
@@ -270,11 +268,11 @@ def main(
     for name in models:
         entry = BY_NAME[SEEDED.get(name, SHAPES)]
         if name == SHAPES:
-            scorer = build(entry, []).float()
+            scorer = entry.build([]).float()
             reports[name] = compare(scorer, *shape_scenes(SCENES), candidates, emulate=emulated)
         else:
             path = seeded_checkpoint(entry.name, workdir)
-            scorer = build(entry, [path.with_name(file.filename) for file in entry.files]).float()
+            scorer = entry.build([path.with_name(file.filename) for file in entry.files]).float()
             reports[name] = compare(scorer, chosen, PROMPTS, candidates, emulate=emulated)
         del scorer
         console.print(table_of(name, reports[name]))

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from stablepref.models import towers
+from stablepref.models import clip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def cast(scorer: Scorer, dtype: torch.dtype) -> Iterator[Scorer]:
-    """Weights in `dtype`, as `load(..., dtype=dtype)` has them: see `stablepref.models.towers`."""
+    """Weights in `dtype`, as `load(..., dtype=dtype)` has them: see `stablepref.models.clip`."""
     yield copy.deepcopy(scorer).to(dtype)
 
 
 @contextmanager
 def throughout(scorer: Scorer) -> Iterator[Scorer]:
     """All in bfloat16, the sum that runs through the blocks included: open_clip's own way."""
-    with patch.object(towers, "REDUCED", ()):
+    with patch.object(clip, "FLOAT32_STREAM", ()):
         yield copy.deepcopy(scorer).to(torch.bfloat16)
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 
 import stablepref
 from stablepref.images.paths import expand_path
-from stablepref.models.architectures import VIT_H_14
+from stablepref.models.catalog import VIT_H_14
 
 from .contender import CONTENDERS
 from .machine import image_tower_flops, machine_kind, matrix_rate, text_tower_flops

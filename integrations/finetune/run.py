@@ -125,6 +125,12 @@ def finetune(
     )
     check_trainable(pipe, config)
     judge = LatentReward(pipe, reward)
+    if config.method != "ddpo" and judge.scorer.joint:
+        msg = (
+            f"{judge.scorer.name} has no gradient, which method={config.method!r} needs; use the "
+            'method "ddpo"'
+        )
+        raise ValueError(msg)
     monitor = RewardMonitor(
         judge.scorer,
         held_out=None if held_out is None else as_scorer(held_out, pipe.device),

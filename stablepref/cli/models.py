@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from stablepref.cli.ends import say
 from stablepref.cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -14,19 +14,25 @@ if TYPE_CHECKING:
 
 def models(as_json: AsJson = False) -> None:
     """List the models that can be loaded by name."""
-    from stablepref.models.catalog import ENTRIES
+    from stablepref.models.registry import SCORERS, entry_of
     from stablepref.output.tables import print_table
     from stablepref.weights.hub import is_cached
 
-    here = {entry.name: is_cached(entry) for entry in ENTRIES}
+    entries = []
+    for name in SCORERS:
+        try:
+            entries.append(entry_of(name))
+        except (ImportError, TypeError, ValueError) as error:  # of a package from outside
+            say(f"not listed: {error}")
+    here = {entry.name: is_cached(entry.files) for entry in entries}
     if as_json:
-        listed = [asdict(entry) | {"here": here[entry.name]} for entry in ENTRIES]
+        listed = [entry.facts() | {"here": here[entry.name]} for entry in entries]
         print(json.dumps(listed, indent=1))
         return
-    print_table(_table(ENTRIES, here))
+    print_table(_table(entries, here))
     print()
     print("here: loads without a download. More about each model: stablepref models --json")
-    for test, short in _test_sets(ENTRIES).items():
+    for test, short in _test_sets(entries).items():
         print(f"{short}: published pairwise agreement with people on {test}, in per cent")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, final, get_args, get_ty
 
 import typer
 
-from stablepref.models.modelnames import check_dtype, check_model, model_name
+from stablepref.models.registry import check_dtype, check_model, model_name
 
 if TYPE_CHECKING:
     from stablepref.scorer import Scorer

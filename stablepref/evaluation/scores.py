@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from einops import rearrange, repeat
 
 from stablepref.evaluation.groups import ImageKeys
 from stablepref.images.sources import Source
 from stablepref.runtime.inference import inference
-from stablepref.scoring.batching import computed_rows
-from stablepref.scoring.stream import encode_prepared
+from stablepref.scoring.batching import computed_rows, encode_prepared, prepared_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -106,7 +106,8 @@ class GroupScores:
                 if (key, group.prompt) in self._asked or key in self._errors:
                     continue
                 self._asked.add((key, group.prompt))
-                if self._features.holds(key) or key in self._under_way.values():
+                known = self._features.holds(key) or key in self._under_way.values()
+                if known and not self.scorer.joint:
                     self._features.wait(key)
                     continue
                 new.append(Source(self._sent, name, image))
@@ -117,11 +118,22 @@ class GroupScores:
 
     def _compute(self, items: list[Prepared]) -> Tensor:
         """Scores `(len(items), 1 + perturbations)` of images under their prompts."""
+        disturbed = [
+            send_to_device(list(item.disturbed), self.scorer.device, non_blocking=True)
+            for item in items
+        ]
+        if self.scorer.joint:
+            own = prepared_inputs(self.scorer, items)
+            rows = [[one, *others] for one, others in zip(own, disturbed, strict=True)]
+            scores = self.scorer.score_inputs(
+                [inputs for row in rows for inputs in row],
+                [item.prompt for item, row in zip(items, rows, strict=True) for _ in row],
+            )
+            return rearrange(scores, "(n rows) -> n rows", n=len(items))
         features = encode_prepared(self.scorer, items)[:, None]
-        disturbed = [item.disturbed for item in items if item.disturbed is not None]
-        if disturbed:
-            inputs = torch.stack(disturbed).to(self.scorer.device, non_blocking=True)
-            encoded = self.scorer.encode_inputs(rearrange(inputs, "n ways ... -> (n ways) ..."))
+        if self.perturbations:
+            inputs = self.scorer.collate([one for others in disturbed for one in others])
+            encoded = self.scorer.encode_inputs(inputs)
             encoded = rearrange(encoded, "(n ways) ... -> n ways ...", n=len(items))
             features = torch.cat([features, encoded], dim=1)
         for item, row in zip(items, features, strict=True):

@@ -1,4 +1,7 @@
-"""LAION's aesthetic predictors: a linear head on the image embeddings of OpenAI's CLIP ViT-L/14."""
+"""LAION's aesthetic predictors: a head on the image embeddings of OpenAI's CLIP ViT-L/14.
+
+The heads turn a feature into a number in float32; ImageReward has the same one.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,80 @@ from typing import TYPE_CHECKING, Any, Final, Self, final
 import torch
 from accelerate import init_empty_weights
 from open_clip.model import CLIP
+from torch import nn
+from torch.nn import functional
 
-from stablepref.models.heads import LinearHead, MLPHead
-from stablepref.models.towers import encode_pixels
+from stablepref.models.clip import build_clip, encode_pixels
 from stablepref.preprocess.preprocess import Preprocess
-from stablepref.runtime.precision import unit
+from stablepref.runtime.precision import unit, widen
 from stablepref.scorer import Scorer
-from stablepref.weights.folder import assign_weights
+from stablepref.weights.files import assign_weights, read_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
 
+    from stablepref.models.catalog import Entry
     from stablepref.models.clip import CLIPScorer
+
+
+class MLPHead(nn.Module):
+    """Five linear layers without activations between them: width, 1024, 128, 64, 16, 1.
+
+    The head of LAION aesthetic v2 and of ImageReward, with the layer numbers of their files. The
+    dropouts act in training mode only.
+
+    Args:
+        width: Width of the features.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width, 1024),
+            nn.Dropout(0.2),
+            nn.Linear(1024, 128),
+            nn.Dropout(0.2),
+            nn.Linear(128, 64),
+            nn.Dropout(0.1),
+            nn.Linear(64, 16),
+            nn.Linear(16, 1),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Numbers `(batch,)`, float32 or wider, of features `(batch, width)` of any float type."""
+        return _apply_wide(self.layers, features)
+
+
+class LinearHead(nn.Module):
+    """One linear layer: the head of LAION aesthetic v1.
+
+    Args:
+        width: Width of the features.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Numbers `(batch,)`, float32 or wider, of features `(batch, width)` of any float type."""
+        return _apply_wide([self.layer], features)
+
+
+def _apply_wide(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """Run the layers in float32 or wider, whatever the weights are stored in."""
+    x = widen(x)
+    with torch.autocast(x.device.type, enabled=False):
+        for layer in layers:
+            if isinstance(layer, nn.Linear):
+                x = functional.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+            else:
+                x = layer(x)
+    return x.squeeze(-1)
+
 
 HEADS: Final = {"linear": LinearHead, "mlp": MLPHead}
 NAMES: Final = {"linear": "laion-aesthetic-v1", "mlp": "laion-aesthetic-v2"}
@@ -32,8 +94,12 @@ class AestheticScorer(Scorer):
     """How pleasing an image is, whatever the prompt: about 1 to 10, learned from human ratings.
 
     Score = head(e / |e|), e the image embedding of the CLIP that the head was trained on. Prompts
-    are taken, as by every scorer, and have no effect.
+    are accepted, as by every scorer, and have no effect.
     """
+
+    kind = "aesthetic"
+    needs_prompt = False
+    preprocess: Preprocess
 
     def __init__(
         self, backbone: Mapping[str, Any], *, head: str, preprocess: Preprocess, name: str
@@ -78,7 +144,7 @@ class AestheticScorer(Scorer):
     def config(self) -> dict[str, Any]:
         """The JSON configuration that `from_config` reads."""
         return {
-            "scorer": "aesthetic",
+            "scorer": self.kind,
             "name": self.name,
             "head": self.head_kind,
             "protocol": self.protocol,
@@ -101,9 +167,15 @@ class AestheticScorer(Scorer):
         """Write nothing: the weights and the configuration are all."""
 
 
-def build_aesthetic(
-    head_state: Mapping[str, Tensor],
+def build_aesthetic(entry: Entry, files: Sequence[Path]) -> AestheticScorer:
+    """The scorer of an official head and of the CLIP that it was trained on."""
+    clip = build_clip(entry, files[1:])
+    return with_head(clip, read_weights(files[0]), name=entry.name, source=files[0])
+
+
+def with_head(
     clip: CLIPScorer,
+    head_state: Mapping[str, Tensor],
     *,
     name: str | None = None,
     source: object = "the aesthetic head",
@@ -111,9 +183,9 @@ def build_aesthetic(
     """The scorer of an official head on the image tower of `clip`, which it shares.
 
     Args:
+        clip: OpenAI's ViT-L/14, with its QuickGELU, for LAION's own heads.
         head_state: State dict of LAION's file: "weight" and "bias" (v1), or "layers.0.weight" and
             so on (v2).
-        clip: OpenAI's ViT-L/14, with its QuickGELU, for LAION's own heads.
         name: What `stablepref.load` calls the model; None for the name of the official one.
         source: What error messages call the state dict.
 

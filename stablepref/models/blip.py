@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, final
+from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from accelerate import init_empty_weights
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from stablepref.models.bert import HEAD_WIDTH, BertEncoder
-from stablepref.models.convert import blip_to_ours, imagereward_to_ours
-from stablepref.models.heads import MLPHead
-from stablepref.models.wordpiece import (
+from stablepref.models.aesthetic import MLPHead
+from stablepref.models.bert import (
+    HEAD_WIDTH,
     VOCABULARY_FILE,
+    BertEncoder,
     WordPieceTokenizer,
     read_vocabulary,
     write_vocabulary,
 )
+from stablepref.models.convert import blip_to_ours, imagereward_to_ours
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.runtime.precision import unit
-from stablepref.scorer import Scorer
-from stablepref.weights.folder import assign_weights
+from stablepref.scorer import Scorer, Tower, Towers
+from stablepref.weights.errors import WeightsError
+from stablepref.weights.files import assign_weights, read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
+
+    from stablepref.models.catalog import Entry
 
 # Mean and standard deviation of the head's output over ImageReward's data; from image-reward 1.5,
 # ImageReward.py.
@@ -41,11 +45,11 @@ class _BLIP(Scorer):
     """What ImageReward and BLIP share: vocabulary, vision transformer, and how they are saved.
 
     Attributes:
-        kind: What a saved configuration calls the class.
         architecture: Widths and depths, under the names of the class's arguments.
     """
 
-    kind: ClassVar[str]
+    preprocess: Preprocess
+    text: BertEncoder
 
     def __init__(
         self,
@@ -65,6 +69,22 @@ class _BLIP(Scorer):
         self.architecture = architecture
         self.tokenizer = WordPieceTokenizer(vocabulary, max_length=MAX_LENGTH)
         self.vision = vision_tower(architecture["vision_width"], architecture["vision_depth"])
+
+    def checkpoint_activations(self) -> None:
+        """In the image tower, which does most of the work; by timm's own means."""
+        self.vision.set_grad_checkpointing()
+
+    def _towers(self, image_last: nn.Module | None, text_last: nn.Module) -> Towers:
+        vision, text = self.vision, self.text
+        first = (vision.patch_embed, vision.cls_token, vision.pos_embed)
+        return Towers(
+            Tower(first, list(vision.blocks), (vision.norm, image_last)),
+            Tower(
+                (text.word_embeddings, text.position_embeddings, text.norm),
+                list(text.layers),
+                (text_last,),
+            ),
+        )
 
     def config(self) -> dict[str, Any]:
         """The JSON configuration that `from_config` reads."""
@@ -108,7 +128,8 @@ class ImageRewardScorer(_BLIP):
         Args:
             vocabulary: Tokens of bert-base-uncased, or others of the same form.
             name: What `stablepref.load` calls the model.
-            preference_scale: As in `Scorer`; 1 for a model trained here, on its normalised rewards.
+            preference_scale: The factor that turns a difference of scores into log-odds; 1 for a
+                model trained here, on its normalised rewards.
             vision_width: Width of the vision transformer, a multiple of 64 as all widths.
             vision_depth: Number of its blocks.
             text_width: Width of BERT.
@@ -134,6 +155,10 @@ class ImageRewardScorer(_BLIP):
             image_width=vision_width,
         )
         self.head = MLPHead(text_width)
+
+    def towers(self) -> Towers:
+        """The vision transformer, and BERT with the head."""
+        return self._towers(None, self.head)
 
     def encode_inputs(self, inputs: Tensor) -> Tensor:
         """Image tokens `(batch, 197, vision_width)`, the class token first."""
@@ -175,7 +200,8 @@ class BLIPScorer(_BLIP):
         Args:
             vocabulary: Tokens of bert-base-uncased, or others of the same form.
             name: What `stablepref.load` calls the model.
-            preference_scale: As in `Scorer`; None for BLIP itself.
+            preference_scale: The factor that turns a difference of scores into log-odds; None for
+                BLIP itself, which was not trained on preferences.
             vision_width: Width of the vision transformer, a multiple of 64 as all widths.
             vision_depth: Number of its blocks.
             text_width: Width of BERT.
@@ -201,6 +227,10 @@ class BLIPScorer(_BLIP):
         )
         self.vision_projection = nn.Linear(vision_width, projection_width)
         self.text_projection = nn.Linear(text_width, projection_width)
+
+    def towers(self) -> Towers:
+        """The vision transformer and BERT, each with its projection."""
+        return self._towers(self.vision_projection, self.text_projection)
 
     def encode_inputs(self, inputs: Tensor) -> Tensor:
         """Unit vectors `(batch, projection_width)` of normalised inputs `(batch, 3, 224, 224)`."""
@@ -236,7 +266,21 @@ def vision_tower(width: int, depth: int) -> VisionTransformer:
     )
 
 
-def build_imagereward(
+def build_imagereward(entry: Entry, files: Sequence[Path]) -> ImageRewardScorer:
+    """The scorer of ImageReward's official file and BERT's vocabulary."""
+    scorer = imagereward_from(read_weights(files[0]), files[1], name=entry.name, source=files[0])
+    _check_sizes(entry, scorer.config(), source=files[0])
+    return scorer
+
+
+def build_blip(entry: Entry, files: Sequence[Path]) -> BLIPScorer:
+    """The scorer of BLIP's official file and BERT's vocabulary."""
+    scorer = blip_from(read_weights(files[0]), files[1], name=entry.name, source=files[0])
+    _check_sizes(entry, scorer.config(), source=files[0])
+    return scorer
+
+
+def imagereward_from(
     state: Mapping[str, Tensor],
     vocabulary: str | Path,
     *,
@@ -262,14 +306,25 @@ def build_imagereward(
     return scorer.eval()
 
 
-def build_blip(
+def blip_from(
     state: Mapping[str, Tensor],
     vocabulary: str | Path,
     *,
     name: str = "blip-large",
     source: object = "the BLIP file",
 ) -> BLIPScorer:
-    """The scorer of an official BLIP pre-training state dict; as `build_imagereward`."""
+    """The scorer of an official BLIP pre-training state dict, whose depths it takes.
+
+    Args:
+        state: The state dict, with the official names.
+        vocabulary: Path of bert-base-uncased's vocab.txt.
+        name: What `stablepref.load` calls the model.
+        source: What error messages call the state dict.
+
+    Raises:
+        WeightsError: Names the missing and unexpected keys, and shapes that differ.
+        ValueError: The vocabulary cannot be used.
+    """
     ours = blip_to_ours(state, source=source)
     with init_empty_weights(include_buffers=False):
         scorer = BLIPScorer(
@@ -290,3 +345,12 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
         "text_width": state["text.norm.weight"].shape[0],
         "text_depth": sum(key.endswith("self_attention.query.weight") for key in state),
     }
+
+
+def _check_sizes(entry: Entry, config: Mapping[str, Any], *, source: Path) -> None:
+    """A file that lost whole blocks would otherwise pass for a shallower model."""
+    wrong = {k: config[k] for k, v in entry.sizes.items() if config[k] != v}
+    if wrong:
+        expected = {k: entry.sizes[k] for k in wrong}
+        msg = f"{source} does not fit {entry.name}: it has {wrong}, expected {expected}"
+        raise WeightsError(msg)

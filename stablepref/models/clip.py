@@ -1,7 +1,19 @@
-"""Dual-tower scorers on open_clip: CLIP itself, HPS, PickScore and Stable Preference models."""
+"""Dual-tower scorers on open_clip: CLIP itself, HPS, PickScore and Stable Preference models.
+
+The towers are run as open_clip runs them, with what costs nothing and helps:
+
+- **Text without padding.** Attention in the text tower is causal and a prompt's feature is read
+  at its end token, so what comes after the longest prompt's end cannot change any feature.
+  Prompts are padded to 77 tokens, and most people write 10 to 30.
+- **A float32 residual stream.** With weights in half precision, open_clip also rounds pixels,
+  embeddings, the sum that runs through all blocks, twice in each, and the feature. Here only the
+  blocks' matrix products are in half precision, and everything around them, a small part of the
+  work, in float32, so that scores stay nearer to those of float32 weights.
+"""
 
 from __future__ import annotations
 
+import math
 import shutil
 import unicodedata
 import warnings
@@ -9,19 +21,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
+from accelerate import init_empty_weights
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
-from stablepref.models.towers import encode_pixels, encode_tokens
+from stablepref.assets import ASSETS
+from stablepref.models.catalog import LOGIT, MAX_LOGIT_SCALE
+from stablepref.models.convert import OPENAI_UNUSED, pickscore_to_open_clip
 from stablepref.preprocess.preprocess import Preprocess
-from stablepref.runtime.precision import REDUCED, unit
-from stablepref.scorer import Scorer
+from stablepref.runtime.precision import REDUCED, unit, widen
+from stablepref.scorer import Scorer, Tower, Towers
+from stablepref.weights.files import assign_weights, read_weights
+from stablepref.weights.folder import load_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-UNIT: Final = "logit_scale x cosine"
+    from open_clip.transformer import ResidualAttentionBlock, Transformer, VisionTransformer
+
+    from stablepref.models.catalog import Entry
+
+MAX_LOG_SCALE: Final = math.log(MAX_LOGIT_SCALE)
+TOGETHER: Final = 64
+"""Prompts that are encoded at once."""
+FLOAT32_STREAM: Final = REDUCED
+"""Number types of weights around which the towers compute in float32."""
 
 
 @final
@@ -38,6 +64,9 @@ class CLIPScorer(Scorer):
         vocabulary: Gzipped byte-pair merges; None for OpenAI's, which come with open_clip.
     """
 
+    kind = "clip"
+    preprocess: Preprocess
+
     def __init__(
         self,
         backbone: Mapping[str, Any],
@@ -48,7 +77,7 @@ class CLIPScorer(Scorer):
         vocabulary: Path | None = None,
     ) -> None:
         super().__init__(
-            name=name, unit=UNIT, preprocess=preprocess, preference_scale=preference_scale
+            name=name, unit=LOGIT, preprocess=preprocess, preference_scale=preference_scale
         )
         self.backbone = {"quick_gelu": False, **backbone}
         self.model = CLIP(**self.backbone)
@@ -64,12 +93,40 @@ class CLIPScorer(Scorer):
                 f"the text tower {self.model.vocab_size}"
             )
             raise ValueError(msg)
-        self._truncation_told = False
+        self._truncation_shown = False
 
     @property
     def logit_scale(self) -> Tensor:
         """The factor between cosine and score, a float32 scalar; about 100 in published models."""
         return self.model.logit_scale.float().exp()
+
+    @property
+    def log_scale(self) -> nn.Parameter:
+        """The logarithm of the logit scale, the weight that is trained."""
+        scale: nn.Parameter = self.model.logit_scale
+        return scale
+
+    def towers(self) -> Towers:
+        """Both towers, the projections at their ends."""
+        model, visual = self.model, self.model.visual
+        image = (visual.conv1, visual.class_embedding, visual.positional_embedding, visual.ln_pre)
+        return Towers(
+            Tower(image, list(visual.transformer.resblocks), (visual.ln_post, visual.proj)),
+            Tower(
+                (model.token_embedding, model.positional_embedding),
+                list(model.transformer.resblocks),
+                (model.ln_final, model.text_projection),
+            ),
+        )
+
+    def checkpoint_activations(self) -> None:
+        """In both towers, by open_clip's own means."""
+        self.model.set_grad_checkpointing()
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Keep the logarithmic logit scale within [0, ln 100], as CLIP's training does."""
+        self.log_scale.clamp_(0, MAX_LOG_SCALE)
 
     def encode_inputs(self, inputs: Tensor) -> Tensor:
         """Unit vectors `(batch, dim)`, float32, of normalised inputs `(batch, 3, S, S)`."""
@@ -96,7 +153,7 @@ class CLIPScorer(Scorer):
         for row, prompt in zip(ids, prompts, strict=True):
             tokens = [start, *self.tokenizer.encode(prompt), end]
             if len(tokens) > context:
-                self._tell_truncation(prompt, len(tokens))
+                self._warn_of_truncation(prompt, len(tokens))
                 tokens = [*tokens[: context - 1], end]
             row[: len(tokens)] = torch.tensor(tokens)
         return ids
@@ -104,7 +161,7 @@ class CLIPScorer(Scorer):
     def config(self) -> dict[str, Any]:
         """The JSON configuration that `from_config` reads."""
         return {
-            "scorer": "clip",
+            "scorer": self.kind,
             "name": self.name,
             "protocol": self.protocol,
             "preprocess": self.preprocess.config(),
@@ -143,16 +200,58 @@ class CLIPScorer(Scorer):
             scale.data = exact.to(device=scale.device, dtype=torch.float32)
         return self
 
-    def _tell_truncation(self, prompt: str, tokens: int) -> None:
-        if self._truncation_told:
+    def _warn_of_truncation(self, prompt: str, tokens: int) -> None:
+        if self._truncation_shown:
             return
-        self._truncation_told = True
+        self._truncation_shown = True
         context = self.model.context_length
         warnings.warn(
             f"{self.name} reads {context} tokens and this prompt has {tokens}: the rest is cut, "
-            f"the end token kept (said once for this model): {prompt[:60]!r}...",
+            f"the end token kept (shown once for this model): {prompt[:60]!r}...",
             stacklevel=2,
         )
+
+
+def build_clip(entry: Entry, files: Sequence[Path]) -> CLIPScorer:
+    """The scorer of an official file with open_clip's or OpenAI's own names of weights."""
+    return _built(entry, read_weights(files[0]), source=files[0])
+
+
+def build_transformers_clip(entry: Entry, files: Sequence[Path]) -> CLIPScorer:
+    """The scorer of an official file with transformers' names of weights, as PickScore's."""
+    weights = pickscore_to_open_clip(read_weights(files[0]), source=files[0])
+    return _built(entry, weights, source=files[0])
+
+
+def build_bundled(entry: Entry, files: Sequence[Path]) -> Scorer:
+    """The scorer in the folder of the entry's name that comes with this package."""
+    del files  # the entry has none
+    return load_folder(ASSETS / entry.name, Scorer.of_kind)
+
+
+def as_clip(scorer: Scorer) -> CLIPScorer:
+    """The scorer itself, where code needs open_clip's towers as they are.
+
+    Raises:
+        ValueError: It is not a CLIP model.
+    """
+    if not isinstance(scorer, CLIPScorer):
+        msg = f"{scorer.name} is a {type(scorer).__name__}; expected a CLIP model"
+        raise ValueError(msg)
+    return scorer
+
+
+def _built(entry: Entry, weights: Mapping[str, Tensor], *, source: Path) -> CLIPScorer:
+    with init_empty_weights(include_buffers=False):
+        scorer = CLIPScorer(
+            entry.sizes,
+            preprocess=Preprocess(entry.protocol, size=entry.sizes["vision_cfg"]["image_size"]),
+            name=entry.name,
+            preference_scale=entry.preference_scale,
+        )
+    weights = {key: value for key, value in weights.items() if key not in OPENAI_UNUSED}
+    assign_weights(scorer.model, weights, source=source)
+    return scorer.eval()
 
 
 def clean_as_transformers(text: str) -> str:
@@ -162,3 +261,103 @@ def clean_as_transformers(text: str) -> str:
     straightens quotes nor resolves HTML entities.
     """
     return " ".join(unicodedata.normalize("NFC", text).split()).lower()
+
+
+def encode_pixels(visual: VisionTransformer, inputs: Tensor) -> Tensor:
+    """Features `(batch, dim)`, not normalised, of normalised inputs `(batch, 3, S, S)`.
+
+    Those of `visual(inputs)`; with weights in half precision nearer to float32, and in float32.
+    A tower that pools by attention is run as it is.
+    """
+    conv = visual.conv1
+    dtype = conv.weight.dtype
+    plain = visual.attn_pool is None and visual.pool_type in ("tok", "avg")
+    if dtype not in FLOAT32_STREAM or not plain:
+        features: Tensor = visual(inputs.to(dtype))
+        return features
+    # What `VisionTransformer.forward` of open_clip 3.3 does.
+    bias = None if conv.bias is None else conv.bias.float()
+    x = functional.conv2d(inputs.float(), conv.weight.float(), bias, conv.stride)
+    x = x.flatten(2).transpose(1, 2)
+    first = visual.class_embedding.float().expand(len(x), 1, -1)
+    x = torch.cat([first, x], dim=1) + visual.positional_embedding.float()
+    x = _norm(visual.ln_pre, visual.patch_dropout(x))
+    x = _run(visual.transformer, x, dtype)
+    average = visual.pool_type == "avg"
+    if average and not visual.final_ln_after_pool:
+        pooled = _norm(visual.ln_post, x[:, 1:]).mean(dim=1)
+    else:
+        pooled = _norm(visual.ln_post, x[:, 1:].mean(dim=1) if average else x[:, 0])
+    return pooled if visual.proj is None else pooled @ visual.proj.float()
+
+
+def encode_tokens(model: CLIP, tokens: Tensor) -> Tensor:
+    """Features `(batch, dim)` of prompts, not normalised, on the model's device.
+
+    Those of `model.encode_text(tokens)` but for rounding; with weights in half precision nearer to
+    float32, and in float32. Many prompts are encoded in groups of like length.
+
+    Args:
+        model: open_clip's CLIP. One whose attention looks ahead, or that reads its feature
+            elsewhere than at the end token, is run as it is.
+        tokens: Token ids `(batch, context)`, best on the CPU; the end token has the largest.
+    """
+    device = model.positional_embedding.device
+    if model.attn_mask is None or model.text_pool_type != "argmax":
+        features: Tensor = model.encode_text(tokens.to(device))
+        return features
+    lengths = tokens.argmax(dim=1) + 1
+    if len(tokens) <= TOGETHER:
+        return _encode(model, tokens.to(device), int(lengths.max()))
+    order = lengths.argsort()
+    parts = [
+        _encode(model, tokens[rows].to(device), int(lengths[rows].max()))
+        for rows in order.split(TOGETHER)
+    ]
+    return torch.cat(parts)[order.argsort().to(device)]
+
+
+def _encode(model: CLIP, tokens: Tensor, length: int) -> Tensor:
+    """What `encode_text` of open_clip 3.3 gives for the first `length` tokens of each prompt."""
+    tokens = tokens[:, :length]
+    dtype = model.transformer.get_cast_dtype()
+    x = widen(model.token_embedding(tokens)) + widen(model.positional_embedding[:length])
+    x = _run(model.transformer, x, dtype, model.attn_mask[:length, :length])
+    ends = x[torch.arange(len(x), device=x.device), tokens.argmax(dim=1)]
+    pooled = _norm(model.ln_final, ends)
+    projection = model.text_projection
+    if isinstance(projection, nn.Linear):
+        bias = None if projection.bias is None else widen(projection.bias)
+        return functional.linear(pooled, widen(projection.weight), bias)
+    return pooled if projection is None else pooled @ widen(projection)
+
+
+def _run(
+    transformer: Transformer, x: Tensor, dtype: torch.dtype, attn_mask: Tensor | None = None
+) -> Tensor:
+    """`transformer(x, attn_mask)`; if `dtype`, that of its weights, is reduced, then in float32.
+
+    Activation checkpointing is for training, whose weights are float32.
+    """
+    if dtype not in FLOAT32_STREAM or transformer.grad_checkpointing or not transformer.batch_first:
+        return widen(transformer(x.to(dtype), attn_mask=attn_mask))
+    for block in transformer.resblocks:
+        x = _block(block, x, dtype, attn_mask)
+    return x
+
+
+def _block(
+    block: ResidualAttentionBlock, x: Tensor, dtype: torch.dtype, attn_mask: Tensor | None
+) -> Tensor:
+    """`ResidualAttentionBlock.forward` of open_clip 3.3; `x` is float32, the weights `dtype`."""
+    attended = block.attention(_norm(block.ln_1, x).to(dtype), attn_mask=attn_mask)
+    x = x + block.ls_1(attended)
+    return x + block.ls_2(block.mlp(_norm(block.ln_2, x).to(dtype)))
+
+
+def _norm(norm: nn.Module, x: Tensor) -> Tensor:
+    """A layer norm, or nothing where a tower has none, of float32 or wider values."""
+    if not isinstance(norm, nn.LayerNorm):
+        return x
+    weight, bias = widen(norm.weight), widen(norm.bias)
+    return functional.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)

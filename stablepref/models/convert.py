@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stablepref.weights.folder import WeightsError
+from stablepref.weights.errors import WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

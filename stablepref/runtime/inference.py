@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -18,8 +18,15 @@ _entries: dict[nn.Module, int] = {}
 """How many times each part that was in training mode is held in evaluation mode now."""
 
 
+class HasModules(Protocol):
+    """A module, or what is as good as one here."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """All its parts, as of any `torch.nn.Module`."""
+
+
 @contextmanager
-def inference(module: nn.Module) -> Iterator[None]:
+def inference(module: HasModules) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards each submodule's own mode from before.
 
     Threads may enter with one module, or with modules that share parts, at the same time: a part

@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from PIL import Image
 from torch import Tensor
 
 from stablepref.images.decoding import decode
 from stablepref.images.sources import ImageError, Source
+from stablepref.runtime.ahead import ahead
 from stablepref.runtime.inference import inference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-    from concurrent.futures import Future
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from stablepref.augment.perturbations import Perturbation
-    from stablepref.scorer import Scorer
+    from stablepref.scoring.contract import BatchScorer
 
 CPU_BATCH = 16
 ACCELERATOR_BATCH = 64
 WORKERS = min(16, os.cpu_count() or 1)
 
-_fitted: WeakKeyDictionary[Scorer, dict[torch.device, int]] = WeakKeyDictionary()
+_fitted: WeakKeyDictionary[BatchScorer, dict[torch.device, int]] = WeakKeyDictionary()
 """For each scorer and device the batch that fitted after a larger one had not."""
 
 
@@ -48,14 +47,20 @@ def is_whole(value: object) -> bool:
 class Prepared:
     """An image on its way to the model: exact inputs, float pixels, or the reason it is bad.
 
-    Inputs of the disturbed image, if it was to be disturbed, are `(perturbations, 3, S, S)`.
+    Attributes:
+        source: The image.
+        prompt: What it is scored against.
+        inputs: Its inputs in the exact form, as one image's; None for float pixels.
+        pixels: Its pixels `(3, H, W)`, uint8 or float; None where they are not needed.
+        disturbed: The exact inputs of the image under each perturbation.
+        error: Why it cannot be used, else None.
     """
 
     source: Source
     prompt: str
-    inputs: Tensor | None = None
+    inputs: Any = None
     pixels: Tensor | None = None
-    disturbed: Tensor | None = None
+    disturbed: Sequence[Any] = ()
     error: ImageError | None = None
 
 
@@ -73,7 +78,7 @@ class BatchLimit:
     fitted: dict[torch.device, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, scorer: Scorer, batch_size: int | None) -> BatchLimit:
+    def of(cls, scorer: BatchScorer, batch_size: int | None) -> BatchLimit:
         """The size asked for, or what fits: a default, or less where that was too much before."""
         fitted = _fitted.setdefault(scorer, {})
         if batch_size is None:
@@ -109,7 +114,7 @@ class BatchLimit:
 
 
 def computed_rows(
-    scorer: Scorer,
+    scorer: BatchScorer,
     pairs: Iterable[tuple[Source, str]],
     *,
     limit: BatchLimit,
@@ -126,16 +131,15 @@ def computed_rows(
     failure: Exception | None = None
     prepare = partial(_prepare, scorer, keep_pixels=keep_pixels, perturbations=perturbations)
     # Two batches, but not fewer than keep all threads at work.
-    ahead = 2 * min(limit.size, max(limit.size // encodes, WORKERS))
-    prepared = _prepared(prepare, pairs, ahead=ahead)
-    with closing(prepared):
+    most = 2 * min(limit.size, max(limit.size // encodes, WORKERS))
+    with closing(ahead(prepare, pairs, workers=WORKERS, most=most)) as prepared:
         while failure is None:
             batch, failure = _take(prepared, max(1, limit.size // encodes))
             good = [item for item in batch if item.error is None]
             try:
                 with inference(scorer):
                     rows = limit.apply(function, good, encodes, scorer.device) if good else None
-            except Exception:  # the batch before is done all the same
+            except Exception:  # the batch before is done nevertheless
                 yield from _fetched(*waiting)
                 raise
             yield from _fetched(*waiting)
@@ -165,48 +169,17 @@ def _fetched(
         yield item, next(fetched) if item.error is None else None
 
 
-def _prepared(
-    prepare: Callable[[Source, str], Prepared], pairs: Iterable[tuple[Source, str]], *, ahead: int
-) -> Generator[Prepared]:
-    """Images decoded and preprocessed by threads, in order, at most `ahead` of them in memory.
-
-    An error of `pairs` itself, whatever a user's generator raises, comes after the images before
-    it.
-    """
-    queue: deque[Future[Prepared]] = deque()
-    failure: Exception | None = None
-    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="stablepref-decode")
-    try:
-        waiting = iter(pairs)
-        while True:
-            try:
-                pair = next(waiting, None)
-            except Exception as error:
-                failure, pair = error, None
-            if pair is None:
-                break
-            queue.append(pool.submit(prepare, *pair))
-            if len(queue) >= ahead:
-                yield queue.popleft().result()
-        while queue:
-            yield queue.popleft().result()
-        if failure is not None:
-            raise failure
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _prepare(
-    scorer: Scorer,
-    source: Source,
-    prompt: str,
+    scorer: BatchScorer,
+    pair: tuple[Source, str],
     *,
     keep_pixels: bool,
     perturbations: Mapping[str, Perturbation],
 ) -> Prepared:
+    source, prompt = pair
     try:
         image = decode(source)
-        disturbed = _disturbed(scorer, image, perturbations) if perturbations else None
+        disturbed = _disturbed(scorer, image, perturbations) if perturbations else ()
         if isinstance(image, Tensor):
             return Prepared(source, prompt, pixels=image, disturbed=disturbed)
         inputs = scorer.preprocess.exact(image)
@@ -219,9 +192,9 @@ def _prepare(
 
 
 def _disturbed(
-    scorer: Scorer, image: Image.Image | Tensor, perturbations: Mapping[str, Perturbation]
-) -> Tensor:
-    """Exact inputs `(perturbations, 3, S, S)`; float pixels are rounded to 8 bits for them."""
+    scorer: BatchScorer, image: Image.Image | Tensor, perturbations: Mapping[str, Perturbation]
+) -> list[Any]:
+    """Exact inputs under each perturbation; float pixels are rounded to 8 bits for them."""
     if isinstance(image, Tensor):
         values = (255 * image.detach()).round().byte().permute(1, 2, 0)
         image = Image.fromarray(values.cpu().numpy())
@@ -232,4 +205,45 @@ def _disturbed(
         except ValueError as error:
             msg = f"under the perturbation {name}: {error}"
             raise ValueError(msg) from error
-    return torch.stack(inputs)
+    return inputs
+
+
+def prepared_inputs(scorer: BatchScorer, items: Sequence[Prepared]) -> list[Any]:
+    """The inputs of each image where the model is: exact ones as they are, of float pixels made."""
+    inputs = {
+        row: send_to_device(item.inputs, scorer.device, non_blocking=True)
+        for row, item in enumerate(items)
+        if item.inputs is not None
+    }
+    floats = [row for row in range(len(items)) if row not in inputs]
+    for rows, pixels in of_equal_size(scorer, items, floats):
+        inputs.update(zip(rows, scorer.preprocess(pixels), strict=True))
+    return [inputs[row] for row in range(len(items))]
+
+
+def encode_prepared(scorer: BatchScorer, items: Sequence[Prepared]) -> Tensor:
+    """Image features `(len(items), ...)`."""
+    return scorer.encode_inputs(scorer.collate(prepared_inputs(scorer, items)))
+
+
+def of_equal_size(
+    scorer: BatchScorer, items: Sequence[Prepared], rows: Iterable[int]
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Pixels `(n, 3, H, W)` of those of `rows` that are of one size, floats where the model is.
+
+    Nothing is padded: a wide picture beside a tall one could fill the memory.
+    """
+    sizes: dict[torch.Size, list[int]] = {}
+    for row in rows:
+        pixels = items[row].pixels
+        assert pixels is not None
+        sizes.setdefault(pixels.shape, []).append(row)
+    for equal in sizes.values():
+        yield equal, torch.stack([_on_device(items[row], scorer) for row in equal])
+
+
+def _on_device(item: Prepared, scorer: BatchScorer) -> Tensor:
+    """The item's pixels as floats in [0, 1], where the model is."""
+    assert item.pixels is not None
+    pixels = item.pixels.to(scorer.device, non_blocking=True)
+    return pixels if pixels.is_floating_point() else pixels.float() / 255

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Literal, Unpack, final
 
 from stablepref.output.text import shorten
 from stablepref.scoring.stream import stream, warn_of_nan
 
 if TYPE_CHECKING:
-    from stablepref.scorer import Scorer
+    from stablepref.scoring.contract import BatchScorer, ScoreOptions
     from stablepref.scoring.stream import Scored
 
 TIE_VIEWS = 8
@@ -42,33 +42,18 @@ class Comparison:
 
 
 def rank(
-    scorer: Scorer,
-    images: object,
-    prompt: str,
-    *,
-    batch_size: int | None = None,
-    on_error: str | None = None,
-    views: int = 0,
-    progress: bool | None = None,
+    scorer: BatchScorer, images: object, prompt: str, **options: Unpack[ScoreOptions]
 ) -> list[Scored]:
-    """See `Scorer.rank`."""
+    """The images from best to worst; see `Scorer.rank`."""
     _require_one(prompt)
-    scored = list(
-        stream(
-            scorer,
-            images,
-            prompt,
-            batch_size=batch_size,
-            on_error=on_error,
-            views=views,
-            progress=progress,
-        )
-    )
+    scored = list(stream(scorer, images, prompt, **options))
     warn_of_nan([item.error for item in scored if item.error is not None], len(scored))
     return sorted(scored, key=lambda item: (math.isnan(item.score), -item.score))
 
 
-def compare(scorer: Scorer, a: object, b: object, prompt: str, *, views: int = 0) -> Comparison:
+def compare(
+    scorer: BatchScorer, a: object, b: object, prompt: str, *, views: int = 0
+) -> Comparison:
     """Compare two images under one prompt.
 
     Args:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from stablepref.scorer import Scorer
+    from stablepref.scoring.contract import BatchScorer
 
 CAPACITY = 4096
 CHUNK = 256
@@ -31,7 +31,7 @@ class PromptCache:
         self._weights: tuple[tuple[int, int], ...] = ()
         self._lock = threading.Lock()
 
-    def encode(self, scorer: Scorer, prompts: Sequence[str]) -> Tensor:
+    def encode(self, scorer: BatchScorer, prompts: Sequence[str]) -> Tensor:
         """Features `(len(prompts), ...)` without gradient; each distinct prompt is encoded once.
 
         The memory is emptied whenever a weight was written to, moved or cast.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, Unpack, final
 
 import torch
 from einops import rearrange, repeat
@@ -14,13 +14,21 @@ from torch import Tensor
 from stablepref.augment.views import mentions_side, weak_view_boxes
 from stablepref.images.sources import count_sources, iter_sources
 from stablepref.output.progress import progress_bar
-from stablepref.scoring.batching import BatchLimit, Prepared, computed_rows, is_whole
+from stablepref.scoring.batching import (
+    BatchLimit,
+    Prepared,
+    computed_rows,
+    encode_prepared,
+    is_whole,
+    of_equal_size,
+    prepared_inputs,
+)
 from stablepref.scoring.prompts import check_prompts, pair_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from stablepref.scorer import Scorer
+    from stablepref.scoring.contract import BatchScorer, ScoreOptions
 
 MATCH_ELEMENTS = 2**24  # image features repeated per prompt at once: 64 MB in float32
 VIEW_SEED = 0
@@ -55,27 +63,15 @@ class Scored:
 
 
 def score(
-    scorer: Scorer,
+    scorer: BatchScorer,
     images: object,
     prompt: str | Iterable[str],
-    *,
-    batch_size: int | None = None,
-    on_error: str | None = None,
-    views: int = 0,
-    progress: bool | None = None,
+    **options: Unpack[ScoreOptions],
 ) -> Tensor:
-    """See `Scorer.score`."""
+    """Scores `(n,)` of images, float32, on the CPU; see `Scorer.score`."""
     scores: list[float] = []
     bad: list[str] = []
-    for item in stream(
-        scorer,
-        images,
-        prompt,
-        batch_size=batch_size,
-        on_error=on_error,
-        views=views,
-        progress=progress,
-    ):
+    for item in stream(scorer, images, prompt, **options):
         scores.append(item.score)
         if item.error is not None:
             bad.append(item.error)
@@ -84,7 +80,7 @@ def score(
 
 
 def stream(
-    scorer: Scorer,
+    scorer: BatchScorer,
     images: object,
     prompt: str | Iterable[str],
     *,
@@ -93,7 +89,10 @@ def stream(
     views: int = 0,
     progress: bool | None = None,
 ) -> Iterator[Scored]:
-    """See `Scorer.stream`. Arguments are checked at once, images are read as results are taken."""
+    """One result after another; see `Scorer.stream`.
+
+    Arguments are checked at once, images are read as results are taken.
+    """
     total = count_sources(images)
     on_error = error_mode(on_error, total)
     if not is_whole(views) or views < 0:
@@ -126,7 +125,7 @@ def stream(
 
 
 def score_matrix(
-    scorer: Scorer,
+    scorer: BatchScorer,
     images: object,
     prompts: Sequence[str],
     *,
@@ -134,12 +133,20 @@ def score_matrix(
     on_error: str | None = None,
     progress: bool | None = None,
 ) -> Tensor:
-    """See `Scorer.score_matrix`."""
+    """Scores `(n, m)` of every image under every prompt; see `Scorer.score_matrix`."""
     check_prompts(prompts)
     total = count_sources(images)
     on_error = error_mode(on_error, total)
     limit = BatchLimit.of(scorer, batch_size)
-    features = scorer.cached_prompts(prompts)
+    features = None if scorer.joint else scorer.cached_prompts(prompts)
+
+    def under_all(items: list[Prepared]) -> Tensor:
+        if features is not None:
+            return _match_all(scorer, encode_prepared(scorer, items), features)
+        inputs = prepared_inputs(scorer, items)
+        columns = [scorer.score_inputs(inputs, [prompt] * len(inputs)) for prompt in prompts]
+        return torch.stack(columns, dim=1)
+
     nothing = torch.full((len(prompts),), math.nan)
     rows: list[Tensor] = []
     bad: list[str] = []
@@ -148,7 +155,7 @@ def score_matrix(
             scorer,
             ((source, "") for source in iter_sources(images)),
             limit=limit,
-            function=lambda items: _match_all(scorer, encode_prepared(scorer, items), features),
+            function=under_all,
         ):
             if item.error is not None and on_error == "raise":
                 item.error.scores = torch.stack(rows) if rows else torch.empty(0, len(prompts))
@@ -177,44 +184,31 @@ def error_mode(on_error: str | None, total: int | None) -> str:
     return mode
 
 
-def encode_prepared(scorer: Scorer, items: list[Prepared]) -> Tensor:
-    """Image features `(len(items), ...)`: exact inputs as they are, float pixels preprocessed."""
-    inputs = {
-        row: item.inputs.to(scorer.device, non_blocking=True)
-        for row, item in enumerate(items)
-        if item.inputs is not None
-    }
-    floats = [row for row in range(len(items)) if row not in inputs]
-    for rows, pixels in _of_equal_size(scorer, items, floats):
-        inputs.update(zip(rows, scorer.preprocess(pixels), strict=True))
-    return scorer.encode_inputs(torch.stack([inputs[row] for row in range(len(items))]))
-
-
-def _view_scores(scorer: Scorer, items: list[Prepared], views: int) -> Tensor:
+def _view_scores(scorer: BatchScorer, items: list[Prepared], views: int) -> Tensor:
     """Scores `(len(items), 1 + views)`: of each image itself, then of its weak views.
 
     Every image gets the same views, so that a score depends neither on an image's neighbours nor
     on its place. A prompt that names a side gets no mirrored ones.
     """
-    prompts = scorer.cached_prompts([item.prompt for item in items])
-    scores = scorer.match(encode_prepared(scorer, items), prompts)[:, None]
+    prompts = [item.prompt for item in items]
+    scores = scorer.score_inputs(prepared_inputs(scorer, items), prompts)[:, None]
     if not views:
         return scores
     boxes, flips = weak_view_boxes([0] * len(items), views, seed=VIEW_SEED, hflip=True)
-    sided = torch.tensor([mentions_side(item.prompt) for item in items])
+    sided = torch.tensor([mentions_side(prompt) for prompt in prompts])
     flips &= ~sided[:, None]
-    crops: dict[int, Tensor] = {}
-    for rows, pixels in _of_equal_size(scorer, items, range(len(items))):
+    crops: dict[int, Iterable[Any]] = {}
+    for rows, pixels in of_equal_size(scorer, items, range(len(items))):
         crops.update(zip(rows, scorer.preprocess(pixels, boxes[rows], flips[rows]), strict=True))
-    features = scorer.encode_inputs(torch.cat([crops[row] for row in range(len(items))]))
-    of_views = scorer.match(
-        features, repeat(prompts, "images ... -> (images views) ...", views=views)
+    of_views = scorer.score_inputs(
+        [inputs for row in range(len(items)) for inputs in crops[row]],
+        [prompt for prompt in prompts for _ in range(views)],
     )
     of_views = rearrange(of_views, "(images views) -> images views", views=views)
     return torch.cat([scores, of_views], dim=1)
 
 
-def _match_all(scorer: Scorer, features: Tensor, prompts: Tensor) -> Tensor:
+def _match_all(scorer: BatchScorer, features: Tensor, prompts: Tensor) -> Tensor:
     """Scores `(images, prompts)` of every image's features against every prompt's."""
     images = len(features)
     step = max(1, MATCH_ELEMENTS // max(1, features.numel()))
@@ -226,29 +220,6 @@ def _match_all(scorer: Scorer, features: Tensor, prompts: Tensor) -> Tensor:
         )
         columns.append(rearrange(pairs, "(images prompts) -> images prompts", images=images))
     return torch.cat(columns, dim=1)
-
-
-def _of_equal_size(
-    scorer: Scorer, items: Sequence[Prepared], rows: Iterable[int]
-) -> Iterator[tuple[list[int], Tensor]]:
-    """Pixels `(n, 3, H, W)` of those of `rows` that are of one size, floats where the model is.
-
-    No size is padded to another, which for a wide picture beside a tall one could fill the memory.
-    """
-    sizes: dict[torch.Size, list[int]] = {}
-    for row in rows:
-        pixels = items[row].pixels
-        assert pixels is not None
-        sizes.setdefault(pixels.shape, []).append(row)
-    for equal in sizes.values():
-        yield equal, torch.stack([_on_device(items[row], scorer) for row in equal])
-
-
-def _on_device(item: Prepared, scorer: Scorer) -> Tensor:
-    """The item's pixels as floats in [0, 1], where the model is."""
-    assert item.pixels is not None
-    pixels = item.pixels.to(scorer.device, non_blocking=True)
-    return pixels if pixels.is_floating_point() else pixels.float() / 255
 
 
 def _scored(item: Prepared, row: Tensor | None) -> Scored:

@@ -1,22 +1,16 @@
-"""AdamW, its learning rate at every step, and the logit scale: its start and its bounds."""
+"""AdamW, its learning rate at every step, and the logit scale that a training begins with."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import torch
-
-from stablepref.models.clip import CLIPScorer
-from stablepref.recipes import MAX_LOGIT_SCALE
 
 if TYPE_CHECKING:
     from torch import nn
 
     from stablepref.scorer import Scorer
-
-MAX_LOG_SCALE: Final = math.log(MAX_LOGIT_SCALE)
-"""CLIP's parameter is the logarithm of the logit scale."""
 
 
 def learning_rate_at(step: int, *, peak: float, steps: int, warmup_steps: int) -> float:
@@ -55,23 +49,20 @@ def build_optimizer(
 
 
 @torch.no_grad()
-def clamp_logit_scale(scorer: Scorer) -> None:
-    """Keep a CLIP model's logarithmic logit scale within [0, ln 100]."""
-    if isinstance(scorer, CLIPScorer):
-        scorer.model.logit_scale.clamp_(0, MAX_LOG_SCALE)
-
-
-@torch.no_grad()
 def begin_with_logit_scale(scorer: Scorer, scale: float) -> None:
-    """Give a CLIP model, in place, the logit scale that its training begins with.
+    """Give a model, in place, the logit scale that its training begins with.
+
+    Args:
+        scorer: A CLIP model, or another that has one.
+        scale: The factor between cosine and score.
 
     Raises:
-        ValueError: It is another model, which has none.
+        ValueError: The model has none.
     """
-    if not isinstance(scorer, CLIPScorer):
+    if scorer.log_scale is None:
         msg = (
             f"logit_scale is {scale}, but {scorer.name} has none, as only CLIP models have; leave "
             "it out"
         )
         raise ValueError(msg)
-    scorer.model.logit_scale.fill_(math.log(scale))
+    scorer.log_scale.fill_(math.log(scale))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from safetensors import SafetensorError
 
 from stablepref.output.durable import WRITING, sync
-from stablepref.training.freezing import checkpoint_activations, freeze
+from stablepref.training.freezing import freeze
 from stablepref.training.optimizer import begin_with_logit_scale, build_optimizer
 from stablepref.training.pairs import fingerprint
 
@@ -65,7 +65,7 @@ def model_to_train(
         train_logit_scale=config.train_logit_scale,
     )
     if config.activation_checkpointing:
-        checkpoint_activations(model)
+        model.checkpoint_activations()
     if config.compile:
         model.compile_images()
     return model

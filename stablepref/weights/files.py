@@ -1,66 +1,30 @@
-"""Readers of the official files: from what each project publishes to a scorer."""
+"""Files of weights: state dicts out of every format that projects publish, and into a module.
+
+Nothing in a file is run: checkpoints are read with `weights_only=True`, TorchScript archives as
+data, and the rest is safetensors.
+"""
 
 from __future__ import annotations
 
 import pickle
 import re
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import init_empty_weights
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
-from stablepref.assets import ASSETS
-from stablepref.models.aesthetic import build_aesthetic
-from stablepref.models.blip import build_blip, build_imagereward
-from stablepref.models.clip import CLIPScorer
-from stablepref.models.convert import OPENAI_UNUSED, pickscore_to_open_clip
-from stablepref.preprocess.preprocess import Preprocess
-from stablepref.weights.folder import (
-    DAMAGE,
-    WeightsError,
-    assign_weights,
-    load_folder,
-    read_safetensors,
-)
+from stablepref.weights.errors import DAMAGE, WeightsError
 from stablepref.weights.torchscript import is_torchscript, read_torchscript
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from torch import Tensor
-
-    from stablepref.models.catalog import Entry
-    from stablepref.scorer import Scorer
+    from torch import Tensor, nn
 
 WRAPPERS = ("state_dict", "model")
-
-
-def build(entry: Entry, files: Sequence[Path]) -> Scorer:
-    """The scorer of `entry` from its official files, on the CPU, in their dtype, in eval mode.
-
-    Args:
-        entry: Which model the files hold; its `sizes` are what they must fit.
-        files: Local paths in the order of `entry.files`.
-
-    Raises:
-        WeightsError: A file is truncated, of a foreign format, or does not fit the architecture;
-            missing and unexpected keys are named.
-    """
-    if entry.family == "folder":
-        return load_folder(ASSETS / entry.name)
-    weights = read_weights(files[0])
-    if entry.family == "aesthetic":
-        return build_aesthetic(weights, _clip(entry, read_weights(files[1]), source=files[1]))
-    if entry.family in ("imagereward", "blip"):
-        make = build_imagereward if entry.family == "imagereward" else build_blip
-        scorer = make(weights, files[1], name=entry.name, source=files[0])
-        _check_sizes(entry, scorer.config(), source=files[0])
-        return scorer
-    if entry.family == "transformers_clip":
-        weights = pickscore_to_open_clip(weights, source=files[0])
-    return _clip(entry, weights, source=files[0])
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -120,23 +84,47 @@ def is_zip(path: Path) -> bool:
     return path.is_file() and zipfile.is_zipfile(path)
 
 
-def _clip(entry: Entry, weights: dict[str, Tensor], *, source: Path) -> CLIPScorer:
-    with init_empty_weights(include_buffers=False):
-        scorer = CLIPScorer(
-            entry.sizes,
-            preprocess=Preprocess(entry.protocol, size=entry.sizes["vision_cfg"]["image_size"]),
-            name=entry.name,
-            preference_scale=entry.preference_scale,
-        )
-    weights = {key: value for key, value in weights.items() if key not in OPENAI_UNUSED}
-    assign_weights(scorer.model, weights, source=source)
-    return scorer.eval()
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, with a clear error for a missing or truncated one."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        msg = f"cannot read {path}: {error}; it may be truncated: download or copy it again"
+        raise WeightsError(msg) from error
 
 
-def _check_sizes(entry: Entry, config: dict[str, Any], *, source: Path) -> None:
-    """A file that lost whole blocks would otherwise pass for a shallower model."""
-    wrong = {k: config[k] for k, v in entry.sizes.items() if config[k] != v}
-    if wrong:
-        expected = {k: entry.sizes[k] for k in wrong}
-        msg = f"{source} does not fit {entry.name}: it has {wrong}, expected {expected}"
+def assign_weights(module: nn.Module, state: Mapping[str, Tensor], *, source: object) -> None:
+    """Put `state` into `module`, built with empty weights, without a copy.
+
+    Raises:
+        WeightsError: Names the missing and unexpected keys, and the shapes that differ.
+    """
+    own = module.state_dict()
+    missing = sorted(own.keys() - state.keys())
+    unexpected = sorted(state.keys() - own.keys())
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
+        for key in own.keys() & state.keys()
+        if own[key].shape != state[key].shape
+    ]
+    if missing or unexpected or shapes:
+        parts = [
+            _listed("missing", missing),
+            _listed("unexpected", unexpected),
+            _listed("of another shape", sorted(shapes)),
+        ]
+        msg = f"{source} does not fit the model: keys {'; '.join(p for p in parts if p)}"
         raise WeightsError(msg)
+    floats = {k: v for k, v in state.items() if v.is_floating_point()}
+    dtypes = {v.dtype for v in floats.values()}
+    if len(dtypes) > 1:  # one dtype for all, the widest; scorers keep what must stay float32
+        widest = max(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
+        state = {**state, **{k: v.to(widest) for k, v in floats.items()}}
+    module.load_state_dict(state, strict=True, assign=True)
+
+
+def _listed(label: str, items: list[str], most: int = 5) -> str:
+    if not items:
+        return ""
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return f"{label}: {', '.join(items[:most])}{rest}"

@@ -1,4 +1,4 @@
-"""Official files on this machine: found in a cache or downloaded, and checked once."""
+"""Published files and repositories on this machine: found in a cache, or downloaded and checked."""
 
 from __future__ import annotations
 
@@ -6,21 +6,31 @@ import hashlib
 import json
 import os
 import re
+import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import torch
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from stablepref.weights.folder import WeightsError
-from stablepref.weights.network import require_network
+from stablepref.weights.errors import WeightsError
+from stablepref.weights.folder import CONFIG_FILE, read_config
 
 if TYPE_CHECKING:
-    from stablepref.models.catalog import Entry, RemoteFile
+    from collections.abc import Callable, Iterable
+
+    from torch import nn
+
+    from stablepref.weights.remote import RemoteFile
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 BLOCK = 2**24
+ANSWER_SECONDS: Final = 5.0
+PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 
 class UnavailableError(OSError):
@@ -42,19 +52,24 @@ def cached(file: RemoteFile) -> Path | None:
     return path if path.is_file() else None
 
 
-def is_cached(entry: Entry) -> bool:
-    """Whether every file of `entry` is here."""
-    return all(cached(file) is not None for file in entry.files)
+def is_cached(files: Iterable[RemoteFile]) -> bool:
+    """Whether every one of these files is here."""
+    return all(cached(file) is not None for file in files)
 
 
-def fetch(entry: Entry, file: RemoteFile) -> Path:
+def fetch(file: RemoteFile, *, model: str, page: str) -> Path:
     """The file's local copy, downloaded if need be, its size and checksum verified.
+
+    Args:
+        file: What is needed.
+        model: Whose file it is, for messages.
+        page: Where the model is described, for messages.
 
     Raises:
         UnavailableError: It cannot be downloaded.
         WeightsError: It is not the official file.
     """
-    path = cached(file) or _download(entry, file)
+    path = cached(file) or _download(file, model, page)
     verify(path, size=file.size, sha256=file.sha256 or _hub_checksum(path))
     return path
 
@@ -95,11 +110,11 @@ def _hub_checksum(path: Path) -> str | None:
     return name if SHA256.fullmatch(name) else None
 
 
-def _download(entry: Entry, file: RemoteFile) -> Path:
+def _download(file: RemoteFile, model: str, page: str) -> Path:
     if file.repo is None and file.url is None:
         msg = (
-            f"{entry.name} is not on the hub: get {file.filename} from {entry.page} and pass its "
-            f"path, stablepref.load({file.filename!r}, like={entry.name!r})"
+            f"{model} is not on the hub: get {file.filename} from {page} and pass its path, "
+            f"stablepref.load({file.filename!r}, like={model!r})"
         )
         raise UnavailableError(msg)
     try:
@@ -110,7 +125,7 @@ def _download(entry: Entry, file: RemoteFile) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(str(file.url), str(path))
     except OSError as error:  # no network, no such host, offline mode, a full disk
-        msg = f"cannot download {file.filename} of {entry.name} ({first_line(error)})"
+        msg = f"cannot download {file.filename} of {model} ({first_line(error)})"
         raise UnavailableError(msg) from error
     return path
 
@@ -118,3 +133,89 @@ def _download(entry: Entry, file: RemoteFile) -> Path:
 def first_line(error: Exception) -> str:
     """The first line of an error's message, or its kind where it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def fetch_folder(
+    name: str | os.PathLike[str],
+    class_of: Callable[[object], type[nn.Module]],
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+) -> Path:
+    """The local folder `name` itself, or else the hub repository; see `download_folder`."""
+    if Path(name).is_dir():
+        return Path(name)
+    return download_folder(
+        os.fspath(name),
+        class_of,
+        revision=revision,
+        cache_dir=cache_dir,
+        force_download=force_download,
+        local_files_only=local_files_only,
+        token=token,
+    )
+
+
+def download_folder(
+    repository: str,
+    class_of: Callable[[object], type[nn.Module]],
+    **options: Any,  # noqa: ANN401 - the hub's own
+) -> Path:
+    """The local copy of a hub repository that holds a saved model.
+
+    The configuration comes first, so that another model's weights are not downloaded.
+
+    Args:
+        repository: "user/name".
+        class_of: As `folder.load_folder` takes it.
+        **options: Those of `huggingface_hub.snapshot_download`.
+
+    Raises:
+        WeightsError: It is no repository of a scorer.
+        OSError: It cannot be downloaded, and is not in the cache.
+    """
+    offline: OSError | None = None
+    try:
+        require_network(ENDPOINT)
+    except OSError as error:
+        offline, options["local_files_only"] = error, True
+    try:
+        read_config(Path(hf_hub_download(repository, CONFIG_FILE, **options)).parent, class_of)
+    except LocalEntryNotFoundError as error:
+        raise (offline or error) from error
+    except (EntryNotFoundError, WeightsError) as error:
+        reason = error if isinstance(error, WeightsError) else f"it has no {CONFIG_FILE}"
+        msg = f"{repository} on the hub is no scorer that save_pretrained wrote: {reason}"
+        raise WeightsError(msg) from error
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.gz"]
+    return Path(snapshot_download(repository, allow_patterns=patterns, **options))
+
+
+def require_network(url: str) -> None:
+    """Check whether the first step towards `url` succeeds.
+
+    Clients of the hub try for half a minute before they give up. Here a name is looked up, or the
+    proxy of the environment connected to, once.
+
+    Args:
+        url: An http(s) address.
+
+    Raises:
+        OSError: Its host cannot be resolved, or its proxy does not answer within 5 seconds.
+    """
+    parts = urlsplit(url)
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if proxy is None or proxy_bypass(parts.hostname or ""):
+        socket.getaddrinfo(parts.hostname, None)
+        return
+    address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    port = address.port or PORTS.get(address.scheme, PORTS["http"])
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        msg = f"the proxy {address.hostname}:{port} does not answer: {error}"
+        raise OSError(msg) from error

@@ -2,51 +2,40 @@
 
 `torch.jit.save` writes a zip of code, of a pickle with the tree of modules (data.pkl), and of one
 file of raw numbers for each storage. `torch.jit.load` compiles and may run that code, and warns
-that an archive can be made to run anything. Here the code is not looked at, and the pickle is not
-loaded either: its opcodes are walked through, modules become dicts, and no name in it is ever
-looked up or called.
+that an archive can be made to run anything. Here the code is not looked at, and the pickle can
+make nothing but plain records: no name in it is ever looked up or imported.
 """
 
 from __future__ import annotations
 
-import pickletools
+import io
+import pickle
 import zipfile
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
 
-from stablepref.weights.folder import DAMAGE, WeightsError
+from stablepref.weights.errors import DAMAGE, WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import Tensor
 
 CONSTANTS_FILE: Final = "constants.pkl"  # by which torch.load, too, knows these archives
-REBUILD_TENSOR: Final = "torch._utils _rebuild_tensor_v2"
 DTYPES: Final = {
-    "torch DoubleStorage": torch.float64,
-    "torch FloatStorage": torch.float32,
-    "torch HalfStorage": torch.float16,
-    "torch BFloat16Storage": torch.bfloat16,
-    "torch LongStorage": torch.int64,
-    "torch IntStorage": torch.int32,
-    "torch ShortStorage": torch.int16,
-    "torch CharStorage": torch.int8,
-    "torch ByteStorage": torch.uint8,
-    "torch BoolStorage": torch.bool,
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
 }
-PUSHED: Final = ("BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT")
-MADE: Final[dict[str, Callable[[], object]]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_LIST": list,
-    "EMPTY_DICT": dict,
-}
-TUPLES: Final = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def is_torchscript(path: Path) -> bool:
@@ -70,7 +59,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return dict(_tensors(_Walk(archive).result()))
+            return dict(_tensors(_Reader(archive).load()))
     except DAMAGE as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         msg = (
@@ -80,140 +69,67 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         raise WeightsError(msg) from error
 
 
-def _tensors(module: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(module, torch.Tensor):
-        yield prefix, module
-    elif isinstance(module, dict):
-        for name, value in module.items():
-            yield from _tensors(value, f"{prefix}.{name}" if prefix else str(name))
+class _Record:
+    """An object in the pickle that is no tensor: a module with its attributes, never its code."""
 
+    attributes: object = None
 
-class _Name(str):
-    """A class or function that the pickle names, as "module name"."""
+    def __init__(self, *arguments: object) -> None:
+        """Take whatever the pickle would call the class with."""
 
-    __slots__ = ()
-
-
-class _Storage(NamedTuple):
-    """What a tensor's numbers are read from."""
-
-    kind: str
-    type: _Name
-    key: str
-    device: str
-    numel: int
+    def __setstate__(self, state: object) -> None:
+        """Keep the attributes."""
+        self.attributes = state
 
 
 @final
-class _Walk:
-    """The opcodes of an archive's data.pkl, taken one by one."""
+class _Reader(pickle.Unpickler):
+    """An unpickler in which a name stands for a tensor or a record, and nothing is imported."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
+        (data,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+        super().__init__(io.BytesIO(archive.read(data)))
         self.archive = archive
-        (pickle,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-        self.root = pickle.removesuffix("data.pkl")
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, object] = {}
+        self.root = data.removesuffix("data.pkl")
         self.storages: dict[str, Tensor] = {}
-        self.steps: dict[str, Callable[[Any], None]] = {
-            "GLOBAL": self._global,
-            "BINPUT": self._put,
-            "LONG_BINPUT": self._put,
-            "BINGET": self._get,
-            "LONG_BINGET": self._get,
-            "MARK": self._mark,
-            "TUPLE": self._tuple,
-            "APPENDS": self._appends,
-            "SETITEMS": self._setitems,
-            "NEWOBJ": self._newobj,
-            "BUILD": self._build,
-            "REDUCE": self._reduce,
-            "BINPERSID": self._binpersid,
-        }
         order = f"{self.root}byteorder"
         if order in archive.namelist() and archive.read(order) != b"little":
             msg = f"its byte order is {archive.read(order)!r}, expected b'little'"
             raise ValueError(msg)
 
-    def result(self) -> object:
-        """The tree of modules as dicts of dicts and tensors."""
-        data = self.archive.read(f"{self.root}data.pkl")
-        for opcode, argument, _ in pickletools.genops(data):
-            name = opcode.name
-            if name in PUSHED:
-                self.stack.append(argument)
-            elif name in MADE:
-                self.stack.append(MADE[name]())
-            elif name in TUPLES:
-                self.stack[-TUPLES[name] :] = [tuple(self.stack[-TUPLES[name] :])]
-            elif name in self.steps:
-                self.steps[name](argument)
-            elif name not in ("PROTO", "STOP"):
-                msg = f"data.pkl has the opcode {name}, which no archive of torch.jit.save has"
-                raise ValueError(msg)
-        return self.stack.pop()
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - as pickle has it
+        """A number type, the maker of a tensor, or a class of records."""
+        if module == "torch" and name in DTYPES:
+            return DTYPES[name]
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return lambda storage, offset, size, stride, *_: storage.as_strided(
+                size, stride, offset
+            )
+        if module.partition(".")[0] not in ("__torch__", "torch", "collections"):
+            msg = f"data.pkl has the name {module}.{name}, which no archive of torch.jit.save has"
+            raise pickle.UnpicklingError(msg)
+        return type(name, (_Record,), {})  # a new one, so that no pickle can change another's
 
-    # Opcodes by name, as described in Python's `pickletools`.
+    def persistent_load(self, pid: Any) -> Tensor:  # noqa: ANN401 - whatever the pickle holds
+        """The one-dimensional tensor of all of a storage's numbers, which are little-endian."""
+        _, dtype, key, _, count = pid
+        if not isinstance(dtype, torch.dtype):
+            msg = f"{dtype} is no type of numbers that is known here"
+            raise pickle.UnpicklingError(msg)
+        if key not in self.storages:
+            numbers = torch.empty(0, dtype=dtype)
+            if count:
+                data = bytearray(self.archive.read(f"{self.root}data/{key}"))
+                numbers = torch.frombuffer(data, dtype=dtype, count=count)
+            self.storages[key] = numbers
+        return self.storages[key]
 
-    def _global(self, argument: str) -> None:
-        self.stack.append(_Name(argument))
 
-    def _put(self, argument: int) -> None:
-        self.memo[argument] = self.stack[-1]
-
-    def _get(self, argument: int) -> None:
-        self.stack.append(self.memo[argument])
-
-    def _mark(self, _: None) -> None:
-        self.marks.append(len(self.stack))
-
-    def _tuple(self, _: None) -> None:
-        self.stack.append(tuple(self._since_mark()))
-
-    def _appends(self, _: None) -> None:
-        items = self._since_mark()
-        self.stack[-1].extend(items)
-
-    def _setitems(self, _: None) -> None:
-        items = self._since_mark()
-        self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
-
-    def _newobj(self, _: None) -> None:
-        """An object of a class: the dict of its attributes."""
-        self.stack[-2:] = [{}]
-
-    def _build(self, _: None) -> None:
-        """Attributes of an object."""
-        state = self.stack.pop()
-        if isinstance(state, dict):
-            self.stack[-1].update(state)
-
-    def _reduce(self, _: None) -> None:
-        """A function's result: of tensors the tensor, all else is passed over."""
-        name, arguments = self.stack[-2:]
-        self.stack[-2:] = [self._tensor(*arguments[:4]) if name == REBUILD_TENSOR else None]
-
-    def _binpersid(self, _: None) -> None:
-        self.stack.append(_Storage(*self.stack.pop()))
-
-    def _since_mark(self) -> list[Any]:
-        start = self.marks.pop()
-        items = self.stack[start:]
-        del self.stack[start:]
-        return items
-
-    def _tensor(
-        self, storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...]
-    ) -> Tensor:
-        if storage.key not in self.storages:
-            self.storages[storage.key] = self._numbers(storage)
-        return self.storages[storage.key].as_strided(size, stride, offset)
-
-    def _numbers(self, storage: _Storage) -> Tensor:
-        """The one-dimensional tensor that holds all of a storage; numbers are little-endian."""
-        dtype = DTYPES[storage.type]
-        if not storage.numel:
-            return torch.empty(0, dtype=dtype)
-        data = bytearray(self.archive.read(f"{self.root}data/{storage.key}"))
-        return torch.frombuffer(data, dtype=dtype, count=storage.numel)
+def _tensors(part: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(part, _Record):
+        part = part.attributes
+    if isinstance(part, torch.Tensor):
+        yield name, part
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            yield from _tensors(value, f"{name}.{key}" if name else str(key))

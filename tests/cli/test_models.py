@@ -1,7 +1,6 @@
 """`stablepref models` as a user meets it."""
 
 import json
-from dataclasses import asdict
 
 import pytest
 from helpers.commandline import run
@@ -14,7 +13,7 @@ def test_models_lists_all() -> None:
     assert done.returncode == 0, done.stderr
     listed = json.loads(run("models", "--json").stdout)
     assert [{k: v for k, v in e.items() if k != "here"} for e in listed] == [
-        json.loads(json.dumps(asdict(entry))) for entry in ENTRIES
+        json.loads(json.dumps(entry.facts())) for entry in ENTRIES
     ]
     for entry in ENTRIES:
         facts = (entry.name, entry.backbone, entry.unit, entry.protocol, entry.licence)

@@ -147,7 +147,7 @@ def test_groups_come_one_by_one_and_their_images_are_let_go() -> None:
     assert sum(picture() is not None for picture in pictures) < 60
     assert read < 60 + 20
     stream.close()  # type: ignore[attr-defined]
-    assert not [t for t in threading.enumerate() if t.name.startswith("stablepref-decode")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("stablepref-ahead")]
 
 
 def test_bad_images_are_named_and_the_others_scored(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from helpers.tiny import tiny_clip
 from stablepref.models.aesthetic import AestheticScorer
+from stablepref.models.bert import BERT_TOKENS
 from stablepref.models.blip import BLIPScorer, ImageRewardScorer
-from stablepref.models.wordpiece import BERT_TOKENS
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.scorer import Scorer
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
 
-from stablepref.integrations.gradient_rewards import LOSS_FORMS, ReNOLoss, alignprop, refl, trl
+from stablepref.integrations.gradient_rewards import ReNOLoss, alignprop, refl, trl
 from stablepref.integrations.reward import DifferentiableReward
 from stablepref.models.catalog import BY_NAME
 
@@ -161,5 +161,19 @@ def test_a_reward_for_another_range_is_refused() -> None:
         alignprop(unsigned)
 
 
-def test_constants_are_for_models_of_the_zoo() -> None:
-    assert set(LOSS_FORMS) <= set(BY_NAME)
+def test_constants_of_the_zoo_are_those_of_the_trainers() -> None:
+    """ReNO's rewards/*.py and AlignProp's main.py; HPS is a cosine there and 100 x it here."""
+    hps, clip, aesthetic = (1.0, 0.01), (100.0, 1.0), (10.0, 1.0)
+    assert {entry.name: entry.loss_form for entry in BY_NAME.values() if entry.files} == {
+        "hps-v2.1": hps,
+        "hps-v2": hps,
+        "hps-v1": hps,
+        "pickscore-v1": (30.0, 1.0),
+        "clip-vit-h-14": clip,
+        "clip-vit-l-14": clip,
+        "imagereward-v1": (2.0, 1.0),
+        "laion-aesthetic-v2": aesthetic,
+        "laion-aesthetic-v1": aesthetic,
+        "blip-large": (0.0, 1.0),
+    }
+    assert BY_NAME["shapes"].loss_form == (0.0, 1.0)

@@ -11,11 +11,10 @@ import torch
 from torch.nn import functional
 
 import stablepref
-from stablepref.models.aesthetic import AestheticScorer, build_aesthetic
+from stablepref.models.aesthetic import AestheticScorer, LinearHead, MLPHead, with_head
 from stablepref.models.clip import CLIPScorer
-from stablepref.models.heads import LinearHead, MLPHead
 from stablepref.preprocess.preprocess import Preprocess
-from stablepref.weights.folder import WeightsError
+from stablepref.weights.errors import WeightsError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,14 +63,14 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def scorer(kind: str) -> AestheticScorer:
-    return build_aesthetic(head_state(kind), small_clip())
+    return with_head(small_clip(), head_state(kind))
 
 
 def test_published_heads_on_published_embeddings(kind: str, shared_data: Path) -> None:
     folder = shared_data / "aesthetic"
     file, expected = FILES[kind]
     state = torch.load(folder / file, map_location="cpu", weights_only=True)
-    scorer = build_aesthetic(state, small_clip())
+    scorer = with_head(small_clip(), state)
     files = [folder / "vit_l_14_embeddings" / f"rating{i}.npy" for i in range(10)]
     embeddings = torch.from_numpy(np.concatenate([np.load(file) for file in files]))
     torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(10))  # as `match` takes them
@@ -145,7 +144,7 @@ def test_full_precision_embeddings_are_open_clips(scorer: AestheticScorer) -> No
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_embeddings_are_nearer_than_open_clips(dtype: torch.dtype) -> None:
     """The sum that runs through the blocks is not rounded, as in the CLIP scorer."""
-    half = build_aesthetic(head_state("mlp"), small_clip(layers=12)).to(dtype)
+    half = with_head(small_clip(layers=12), head_state("mlp")).to(dtype)
     exact = copy.deepcopy(half).double()  # equal weights: only the arithmetic differs
     inputs = torch.randn(20, 3, 32, 32).to(dtype)
     with torch.no_grad():
@@ -169,12 +168,12 @@ def test_head_of_another_clip() -> None:
     with pytest.raises(
         WeightsError, match=r"layers.0.weight is \(1024, 768\), expected \(1024, 512"
     ):
-        build_aesthetic(head_state("mlp"), small_clip(embed_dim=512))
+        with_head(small_clip(embed_dim=512), head_state("mlp"))
 
 
 def test_foreign_head_names_its_keys() -> None:
     with pytest.raises(WeightsError, match=r"missing: layers.0.bias.*unexpected: fc.weight"):
-        build_aesthetic({"fc.weight": torch.zeros(1)}, small_clip())
+        with_head(small_clip(), {"fc.weight": torch.zeros(1)})
 
 
 def test_unknown_head() -> None:

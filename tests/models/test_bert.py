@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stablepref.models.wordpiece import WordPieceTokenizer, read_vocabulary, write_vocabulary
+from stablepref.models.bert import WordPieceTokenizer, read_vocabulary, write_vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,18 +13,17 @@ from torch import Tensor, nn
 import stablepref
 from stablepref.benchmarks.parity import layouts
 from stablepref.benchmarks.parity.inputs import made_up_vocabulary
-from stablepref.models.bert import Attention, BertEncoder
+from stablepref.models.bert import Attention, BertEncoder, write_vocabulary
 from stablepref.models.blip import (
     REWARD_MEAN,
     REWARD_STD,
     BLIPScorer,
     ImageRewardScorer,
-    build_blip,
-    build_imagereward,
+    blip_from,
+    imagereward_from,
     vision_tower,
 )
-from stablepref.models.wordpiece import write_vocabulary
-from stablepref.weights.folder import WeightsError
+from stablepref.weights.errors import WeightsError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -219,7 +218,7 @@ def build(kind: str, vocabulary: Path) -> Scorer:
         else layouts.blip(prefix="", vision_blocks=3, text_blocks=2)
     )
     state = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-    return (build_imagereward if kind == "imagereward" else build_blip)(state, vocabulary)
+    return (imagereward_from if kind == "imagereward" else blip_from)(state, vocabulary)
 
 
 def test_width_of_other_heads() -> None:

@@ -1,4 +1,4 @@
-"""The dual-tower scorer: units, tokens, precision, configuration."""
+"""The dual-tower scorer: units, tokens, precision, and towers that equal open_clip's."""
 
 import copy
 import math
@@ -9,9 +9,14 @@ import pytest
 import torch
 from helpers.tiny import tiny_clip
 from open_clip.model import CLIP
+from torch.nn import functional
 
-from stablepref.models.clip import CLIPScorer
+from stablepref.models.clip import TOGETHER, CLIPScorer, encode_pixels, encode_tokens
 from stablepref.preprocess.preprocess import Preprocess
+
+VISION = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16}
+TEXT = {"width": 64, "heads": 2, "layers": 3}
+SENTENCE = "a red fox asleep under the old wooden bridge painted in oil on canvas at dusk "
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +110,138 @@ def test_a_vocabulary_of_another_size_is_refused() -> None:
             name="x",
             preference_scale=None,
         )
+
+
+def tower(**text: object) -> CLIP:
+    torch.manual_seed(0)
+    return CLIP(embed_dim=32, vision_cfg=VISION, text_cfg={**TEXT, **text}).double().eval()
+
+
+def tokens(count: int, *, longest: int = 200) -> torch.Tensor:
+    """Prompts of 1 to `longest` words, in no order of length."""
+    words = (SENTENCE * 20).split()
+    prompts = [" ".join(words[: 1 + 7 * i % longest]) for i in range(count)]
+    return open_clip.SimpleTokenizer()(prompts)
+
+
+@pytest.mark.parametrize("count", [1, 5, 2 * TOGETHER + 3])
+@pytest.mark.parametrize("longest", [12, 200])
+def test_features_are_those_of_the_padded_prompts(count: int, longest: int) -> None:
+    model, ids = tower(), tokens(count, longest=longest)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            encode_tokens(model, ids), model.encode_text(ids), rtol=1e-9, atol=1e-12
+        )
+
+
+def test_weights_get_the_gradient_of_the_padded_prompts() -> None:
+    model, ids = tower(), tokens(TOGETHER + 2)
+    gradients = []
+    for features in (encode_tokens(model, ids), model.encode_text(ids)):
+        wanted = [p for n, p in model.named_parameters() if not n.startswith(("visual", "logit"))]
+        gradients.append(torch.autograd.grad(features.pow(2).sum(), wanted))
+    for ours, padded in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, padded, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("text", [{"no_causal_mask": True}, {"pool_type": "last"}])
+def test_a_tower_that_needs_the_padding_gets_it(text: dict[str, object]) -> None:
+    model, ids = tower(**text), tokens(4)
+    with torch.no_grad():
+        assert torch.equal(encode_tokens(model, ids), model.encode_text(ids))
+
+
+def test_the_padding_is_left_out() -> None:
+    model, ids = tower(), tokens(3, longest=12)
+    seen = []
+    blocks = model.transformer.resblocks
+    handle = blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    encode_tokens(model, ids)
+    handle.remove()
+    assert seen == [int(ids.argmax(dim=1).max()) + 1]
+    assert seen[0] < ids.shape[1]
+
+
+def error(reduced: torch.Tensor, exact: torch.Tensor) -> float:
+    """Root mean square of the difference of unit vectors."""
+    a, b = (functional.normalize(features.double(), dim=-1) for features in (reduced, exact))
+    return (a - b).square().mean().sqrt().item()
+
+
+def spread_weights(model: CLIP) -> CLIP:
+    """Norms and biases that matter, as in a trained model."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_prompts_in_half_precision_are_nearer_than_open_clips(dtype: torch.dtype) -> None:
+    exact = spread_weights(tower(layers=12)).double()
+    half = copy.deepcopy(exact).to(dtype)
+    exact = copy.deepcopy(half).double()  # equal weights: only the arithmetic differs
+    ids = tokens(40, longest=12)
+    with torch.no_grad():
+        reference = exact.encode_text(ids)
+        ours, plain = encode_tokens(half, ids), half.encode_text(ids)
+    assert ours.dtype == torch.float32
+    assert error(ours, reference) < 0.6 * error(plain, reference)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "vision",
+    [
+        {},
+        {"pool_type": "avg"},
+        {"pool_type": "avg", "final_ln_after_pool": True},
+        {"no_ln_pre": True},
+        {"ls_init_value": 0.9},
+    ],
+)
+def test_images_in_half_precision_are_nearer_than_open_clips(
+    dtype: torch.dtype, vision: dict[str, object]
+) -> None:
+    torch.manual_seed(0)
+    sizes = {**VISION, "layers": 12, **vision}
+    model = CLIP(embed_dim=32, vision_cfg=sizes, text_cfg=TEXT).eval()
+    half = spread_weights(model).to(dtype)
+    exact = copy.deepcopy(half).double()
+    inputs = torch.randn(40, 3, 32, 32).to(dtype)
+    with torch.no_grad():
+        reference = exact.visual(inputs.double())
+        ours, plain = encode_pixels(half.visual, inputs.float()), half.visual(inputs)
+    assert error(ours, reference) < 0.6 * error(plain, reference)
+
+
+def test_a_tower_that_pools_by_attention_is_run_as_it_is() -> None:
+    torch.manual_seed(0)
+    sizes = {**VISION, "attentional_pool": True, "attn_pooler_heads": 2}
+    model = CLIP(embed_dim=32, vision_cfg=sizes, text_cfg=TEXT).eval().bfloat16()
+    inputs = torch.randn(2, 3, 32, 32).bfloat16()
+    with torch.no_grad():
+        assert torch.equal(encode_pixels(model.visual, inputs), model.visual(inputs))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_images_in_full_precision_are_open_clips(dtype: torch.dtype) -> None:
+    model = tower().to(dtype)
+    inputs = torch.randn(3, 3, 32, 32, dtype=dtype)
+    with torch.no_grad():
+        assert torch.equal(encode_pixels(model.visual, inputs), model.visual(inputs))
+
+
+def test_half_precision_has_the_gradient_of_float32() -> None:
+    half = spread_weights(tower()).bfloat16()
+    exact = copy.deepcopy(half).double()
+    gradients = []
+    for model in (half, exact):
+        inputs = torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32).requires_grad_()
+        features = functional.normalize(encode_pixels(model.visual, inputs).double(), dim=-1)
+        (features[:, :7].sum()).backward()
+        assert inputs.grad is not None
+        gradients.append(inputs.grad.flatten())
+    assert functional.cosine_similarity(*gradients, dim=0) > 0.99

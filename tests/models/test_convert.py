@@ -12,7 +12,7 @@ from open_clip.model import CLIP
 
 from stablepref.benchmarks.parity import layouts
 from stablepref.models.convert import blip_to_ours, imagereward_to_ours, pickscore_to_open_clip
-from stablepref.weights.folder import WeightsError
+from stablepref.weights.errors import WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

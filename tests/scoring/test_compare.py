@@ -61,7 +61,7 @@ def test_rank_is_best_first_with_failures_last() -> None:
     images = [grey(50), grey(200), "/nowhere/none.png", grey(100), grey(200)]
     with pytest.warns(UserWarning, match=r"^1 of 5 images got NaN; the first: .*none\.png") as told:
         ranked = Brightness().rank(images, "x", on_error="nan")
-    assert [Path(warning.filename).name for warning in told] == ["test_preference.py"]
+    assert [Path(warning.filename).name for warning in told] == ["test_compare.py"]
     with pytest.raises(ImageError, match=r"none\.png") as caught:
         rank(Brightness(), images, "x")
     assert caught.value.scores is not None

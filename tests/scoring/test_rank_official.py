@@ -18,6 +18,7 @@ from stablepref import zoo
 from stablepref.benchmarks.parity.cases import CASES, CLIP_FILE, TWO_BLOCKS, write_official_files
 from stablepref.benchmarks.parity.compare import TOLERANCE, entry_with_blocks
 from stablepref.benchmarks.parity.inputs import PICTURES
+from stablepref.models.registry import SCORERS
 
 UNCROPPED = {file: place for place, (file, box) in enumerate(PICTURES) if box is None}
 
@@ -31,7 +32,7 @@ def test_rank_on_the_gallery_from_an_official_file(
     files = dict.fromkeys([*group["image_path"], *UNCROPPED])
     pictures = [str(gallery / "images" / file) for file in files]
     record = json.loads((RECORDS / f"{name}-two.json").read_text())
-    monkeypatch.setitem(zoo.BY_NAME, name, entry_with_blocks(name, TWO_BLOCKS))
+    monkeypatch.setitem(SCORERS.builtin, name, entry_with_blocks(name, TWO_BLOCKS))
     monkeypatch.setattr(zoo, "_loaded", {})  # a model of this size is not kept for other tests
     with TemporaryDirectory() as folder:
         weights, *_ = write_official_files(name, TWO_BLOCKS, Path(folder))

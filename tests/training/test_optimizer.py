@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.tiny import tiny_clip
 
-from stablepref.training.optimizer import build_optimizer, clamp_logit_scale, learning_rate_at
+from stablepref.training.optimizer import build_optimizer, learning_rate_at
 
 
 def rate(step: int, *, warmup: int = 4) -> float:
@@ -49,5 +49,5 @@ def test_the_logit_scale_keeps_within_its_bounds(scale: float, kept: float) -> N
     scorer = tiny_clip()
     with torch.no_grad():
         scorer.model.logit_scale.fill_(scale)
-    clamp_logit_scale(scorer)
+    scorer.after_step()
     assert scorer.model.logit_scale.item() == pytest.approx(kept)

@@ -19,7 +19,7 @@ from torch.nn import functional
 from stablepref.augment.views import weak_view_boxes
 from stablepref.losses import Objective, batch_objective
 from stablepref.models.clip import CLIPScorer
-from stablepref.training.freezing import checkpoint_activations, freeze
+from stablepref.training.freezing import freeze
 from stablepref.training.loader import Share, ShareReader
 from stablepref.training.pairs import Batch, PairBatches, collate
 from stablepref.training.step import ViewScores, backward, gathered_scores
@@ -60,7 +60,7 @@ def measured(
 ) -> tuple[float, dict[str, torch.Tensor]]:
     scorer = small_model()
     if activation_checkpointing:
-        checkpoint_activations(scorer)
+        scorer.checkpoint_activations()
     accelerator = Accelerator(cpu=True)
     module = accelerator.prepare(ViewScores(scorer))
     found = backward(

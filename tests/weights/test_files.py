@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from stablepref.weights.errors import WeightsError
 from stablepref.weights.files import read_weights
-from stablepref.weights.folder import WeightsError
 
 STATE = {f"layer{i}.weight": torch.full((10, 10), float(i)) for i in range(20)}
 

@@ -12,8 +12,14 @@ from safetensors.torch import load_file, save_file
 
 from stablepref.models.clip import CLIPScorer
 from stablepref.scorer import Scorer
-from stablepref.weights import folder as pretrained
-from stablepref.weights.folder import WeightsError, load_folder, save_folder
+from stablepref.weights import folder as folders
+from stablepref.weights import hub as hub_files
+from stablepref.weights.errors import WeightsError
+from stablepref.weights.folder import save_folder
+
+
+def load_folder(folder: Path) -> Scorer:
+    return folders.load_folder(folder, Scorer.of_kind)
 
 
 @pytest.fixture
@@ -49,7 +55,7 @@ def test_saving_over_an_older_model_leaves_no_mixture_when_it_fails(
     def full_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pretrained, "save_file", full_disk)
+    monkeypatch.setattr(folders, "save_file", full_disk)
     other = tiny_clip()
     with torch.no_grad():
         other.model.logit_scale.add_(1)
@@ -123,16 +129,18 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             one(name, path.name)
         return str(cache)
 
-    monkeypatch.setattr(pretrained, "require_network", lambda _: None)
-    monkeypatch.setattr(pretrained, "hf_hub_download", one)
-    monkeypatch.setattr(pretrained, "snapshot_download", all_files)
+    monkeypatch.setattr(hub_files, "require_network", lambda _: None)
+    monkeypatch.setattr(hub_files, "hf_hub_download", one)
+    monkeypatch.setattr(hub_files, "snapshot_download", all_files)
     return repository
 
 
 def test_a_hub_repository_is_downloaded_whole(hub: Path, folder: Path) -> None:
     for path in folder.iterdir():
         shutil.copy(path, hub)
-    assert isinstance(load_folder(pretrained.download_folder("user/repo")), CLIPScorer)
+    assert isinstance(
+        load_folder(hub_files.download_folder("user/repo", Scorer.of_kind)), CLIPScorer
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,7 +158,7 @@ def test_weights_of_a_foreign_repository_are_not_downloaded(
     if config is not None:
         (hub / "config.json").write_text(config)
     with pytest.raises(WeightsError, match=f"^user/repo on the hub is no scorer.*{says}"):
-        pretrained.download_folder("user/repo")
+        hub_files.download_folder("user/repo", Scorer.of_kind)
     assert not (tmp_path / "cache" / "model.safetensors").exists()
 
 
@@ -162,10 +170,10 @@ def test_without_a_network_only_the_cache_is_asked(monkeypatch: pytest.MonkeyPat
         assert local_files_only
         raise LocalEntryNotFoundError(f"no {filename} here")
 
-    monkeypatch.setattr(pretrained, "require_network", no_network)
-    monkeypatch.setattr(pretrained, "hf_hub_download", not_cached)
+    monkeypatch.setattr(hub_files, "require_network", no_network)
+    monkeypatch.setattr(hub_files, "hf_hub_download", not_cached)
     with pytest.raises(OSError, match="no name service"):
-        pretrained.download_folder("user/repo")
+        hub_files.download_folder("user/repo", Scorer.of_kind)
 
 
 def test_half_precision_weights_stay_half(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from stablepref import zoo
 from stablepref.benchmarks.parity import layouts
 from stablepref.benchmarks.parity.weights import seeded_state
+from stablepref.models.catalog import BY_NAME
+from stablepref.models.registry import SCORERS
+from stablepref.weights.errors import WeightsError
 from stablepref.weights.files import read_weights
-from stablepref.weights.folder import WeightsError
 from stablepref.weights.torchscript import is_torchscript, read_torchscript
 
 WIDTH = 64
@@ -231,13 +233,13 @@ class Holder(nn.Module):
 @pytest.fixture
 def official(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     """Weights under OpenAI's names, of a narrow model that the zoo now expects in their place."""
-    sizes = copy.deepcopy(zoo.BY_NAME["clip-vit-l-14"].sizes)
+    sizes = copy.deepcopy(BY_NAME["clip-vit-l-14"].sizes)
     for tower in (sizes["vision_cfg"], sizes["text_cfg"]):
         tower.update(width=WIDTH, layers=2)
     sizes["text_cfg"]["heads"] = 1
     for name in ("clip-vit-l-14", "laion-aesthetic-v2"):
-        entry = dataclasses.replace(zoo.BY_NAME[name], sizes=sizes)
-        monkeypatch.setitem(zoo.BY_NAME, name, entry)
+        entry = dataclasses.replace(BY_NAME[name], sizes=sizes)
+        monkeypatch.setitem(SCORERS.builtin, name, entry)
     layout = layouts.clip(
         vision_width=WIDTH, text_width=WIDTH, embed_dim=768, vision_blocks=2, text_blocks=2
     )

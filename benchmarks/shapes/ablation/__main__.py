@@ -14,7 +14,7 @@ import torch
 import typer
 
 from stablepref.cli.options import read_setting, with_settings
-from stablepref.recipes import MAX_LOGIT_SCALE
+from stablepref.models.catalog import MAX_LOGIT_SCALE
 
 from .cells import Store
 from .jobs import start_jobs

@@ -13,7 +13,6 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stablepref.runtime.precision import unit
-from stablepref.training.freezing import towers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,7 +122,7 @@ def _blocks(
     scorer: CLIPScorer, *, image: bool, trained: int
 ) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
     """The frozen and the trained blocks of a tower."""
-    blocks = towers(scorer)[0 if image else 1].blocks
+    blocks = scorer.towers()[0 if image else 1].blocks
     cut = len(blocks) - trained
     if not 0 <= cut <= len(blocks):
         name = "image" if image else "text"

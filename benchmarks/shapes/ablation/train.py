@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stablepref.training.log import batch_metrics
-from stablepref.training.optimizer import clamp_logit_scale, learning_rate_at
+from stablepref.training.optimizer import learning_rate_at
 from stablepref.training.pairs import PairBatches
 from stablepref.training.resume import model_to_train, optimizer_of
 from stablepref.training.step import StepResult, loss_and_gradient, objectives_of
@@ -181,6 +181,6 @@ def _step(
     if not result.objective.loss.isfinite() or not norm.isfinite():
         return None, count
     optimizer.step()
-    clamp_logit_scale(model)
+    model.after_step()
     optimizer.zero_grad()
     return batch_metrics(result) | {"grad_norm": float(norm)}, count

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 
-from stablepref.training.freezing import towers
-
 from ..people.settings import SETTINGS
 from .towers import mixed, plain_attention
 from .world import DISTURBANCES
@@ -53,7 +51,7 @@ class Tower(NamedTuple):
 def tower_of(scorer: CLIPScorer) -> Tower:
     """Size of a model's image tower."""
     positions = scorer.model.visual.positional_embedding
-    return Tower(len(towers(scorer)[0].blocks), positions.shape[0], positions.shape[1])
+    return Tower(len(scorer.towers().image.blocks), positions.shape[0], positions.shape[1])
 
 
 def step_views(world: World, cell: Cell) -> float:
@@ -81,7 +79,7 @@ def cell_work(world: World, cell: Cell) -> float:
 def measured_speed(scorer: CLIPScorer, precision: str) -> float:
     """Floating-point operations a second, of training one image block; takes a few seconds."""
     tower = tower_of(scorer)
-    block = copy.deepcopy(towers(scorer)[0].blocks[-1]).requires_grad_(True)
+    block = copy.deepcopy(scorer.towers().image.blocks[-1]).requires_grad_(True)
     tokens = torch.randn(_MEASURED_IMAGES, tower.tokens, tower.width, device=scorer.device)
     wanted = [tokens.requires_grad_(), *block.parameters()]
     seconds = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from stablepref.augment.perturbations import PERTURBATIONS, TABLE_1, UNSEEN
 from stablepref.data.read import read_groups
-from stablepref.models.clip import CLIPScorer
+from stablepref.models.clip import as_clip
 from stablepref.training.optimizer import begin_with_logit_scale
 from stablepref.training.pairs import PairBatches
 from stablepref.weights.fingerprint import weights_digest
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stablepref.data.groups import RankedGroup
+    from stablepref.models.clip import CLIPScorer
 
     from ..world.scenes import Split
     from .features import Cached
@@ -59,16 +60,14 @@ def open_world(
         logit_scale: That both models begin with; None leaves them their own.
 
     Raises:
-        ValueError: As `World` says, or a model is no CLIP of the laboratory.
+        ValueError: As `World` says, or a model is not a CLIP model.
     """
     scorers = {model: _scorer(name, device, logit_scale) for model, name in names.items()}
     return World(folder, suite, scorers)
 
 
 def _scorer(name: str, device: str, logit_scale: float | None) -> CLIPScorer:
-    scorer = load(name, device=device, dtype="float32")
-    if not isinstance(scorer, CLIPScorer):
-        raise ValueError(f"{name} is a {type(scorer).__name__}; expected a CLIP of the laboratory")
+    scorer = as_clip(load(name, device=device, dtype="float32"))
     if logit_scale is None:
         return scorer
     scorer = copy.deepcopy(scorer)  # `load` gives everyone the same one

@@ -8,7 +8,7 @@ from open_clip.model import CLIP
 from torch import Tensor
 from torch.nn import functional
 
-from stablepref.models.towers import encode_tokens
+from stablepref.models.clip import encode_tokens
 from stablepref.runtime.precision import unit
 
 from .batches import Batch, crop_pictures

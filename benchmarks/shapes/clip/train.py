@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Subset
 
-from stablepref.training.optimizer import MAX_LOG_SCALE, build_optimizer, learning_rate_at
+from stablepref.models.clip import MAX_LOG_SCALE
+from stablepref.training.optimizer import build_optimizer, learning_rate_at
 
 from ..world.vocabulary import VOCABULARY_NAME, load_tokenizer, write_vocabulary
 from .batches import BatchConfig, TrainingBatches

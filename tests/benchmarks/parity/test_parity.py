@@ -19,8 +19,8 @@ from torch.nn import functional
 from stablepref.benchmarks.parity.cases import CASES
 from stablepref.benchmarks.parity.compare import TOLERANCE, Comparison, load_comparison
 from stablepref.benchmarks.parity.inputs import made_up_vocabulary
+from stablepref.models.bert import WordPieceTokenizer
 from stablepref.models.clip import CLIPScorer
-from stablepref.models.wordpiece import WordPieceTokenizer
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.scoring.prompt_cache import PromptCache
 

@@ -14,7 +14,6 @@ from torch.nn import functional
 from stablepref.benchmarks.precision import __main__ as precision
 from stablepref.benchmarks.precision.candidates import CANDIDATES
 from stablepref.models.catalog import BY_NAME
-from stablepref.weights.files import build
 
 PROMPTS = ["a red fox", "an old sailor, oil on canvas", "a logo of a bakery"]
 
@@ -87,7 +86,7 @@ def test_float32_norms_keep_their_exact_weights() -> None:
 
 def test_the_bundled_model_keeps_order_where_it_is_sure() -> None:
     images, prompts = precision.shape_scenes(6)
-    scorer = build(BY_NAME["shapes-clip"], []).float()
+    scorer = BY_NAME["shapes-clip"].build([]).float()
     report = precision.compare(scorer, images, prompts, ["bfloat16"])
     found = report.candidates["bfloat16"]
     assert found.kept[-1] == 1.0  # margins of a point and more

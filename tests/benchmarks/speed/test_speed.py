@@ -23,7 +23,7 @@ from stablepref.benchmarks.speed import machine as speed_machine
 from stablepref.benchmarks.speed import matrix as speed_matrix
 from stablepref.benchmarks.speed import run as speed_run
 from stablepref.benchmarks.speed.seeded import seeded_checkpoint
-from stablepref.models.architectures import VIT_H_14, VIT_L_14
+from stablepref.models.catalog import VIT_H_14, VIT_L_14
 from stablepref.models.clip import CLIPScorer
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.weights.files import read_weights

@@ -40,7 +40,7 @@ def test_a_generator_is_read_only_a_little_ahead(
         next(stream)
     stream.close()
     assert read <= 10 + 4 * 4
-    assert not [t for t in threading.enumerate() if t.name.startswith("stablepref-decode")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("stablepref-ahead")]
 
 
 def test_prompts_may_stream_too(scorer: CLIPScorer, pictures: list[Image.Image]) -> None:
@@ -97,4 +97,4 @@ def test_decoding_runs_beside_the_model(
         warnings.simplefilter("error")
         scorer.score(pictures, "a cat")
     assert names
-    assert all(name.startswith("stablepref-decode") for name in names)
+    assert all(name.startswith("stablepref-ahead") for name in names)

@@ -13,14 +13,14 @@ from click.testing import Result
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+from stablepref.assets import ASSETS
 from stablepref.benchmarks.shapes.clip.batches import BatchConfig
 from stablepref.benchmarks.shapes.clip.train import TrainConfig, train
 from stablepref.benchmarks.shapes.evaluate import main, model_scorer, pair_accuracy, retrieval
 from stablepref.benchmarks.shapes.oracle.__main__ import read_picture
 from stablepref.benchmarks.shapes.world.vocabulary import load_tokenizer, write_vocabulary
-from stablepref.models.towers import encode_tokens
-from stablepref.weights.files import ASSETS
-from stablepref.weights.folder import load_folder
+from stablepref.models.clip import encode_tokens
+from stablepref.zoo import load
 
 SHAPES = ASSETS / "shapes-clip"
 SMALL = {
@@ -60,7 +60,7 @@ def test_training_lowers_the_loss_and_resumes_to_the_same_weights(tmp_path: Path
         for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
     ]
     assert losses[-1] < losses[0]
-    saved = load_folder(tmp_path / "whole" / "model")
+    saved = load(tmp_path / "whole" / "model", device="cpu", dtype="float32")
     assert saved.name == "shapes-clip"
 
 
@@ -71,7 +71,7 @@ def test_another_configuration_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_short_text_form_equals_open_clips() -> None:
-    scorer = load_folder(SHAPES).float()
+    scorer = load(SHAPES, device="cpu", dtype="float32")
     tokens = scorer.tokenize(["a red circle", "from left to right: a red circle and a blue star"])
     with torch.no_grad():
         short = encode_tokens(scorer.model, tokens)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stablepref.assets import ASSETS
 from stablepref.benchmarks.shapes.world.language import describe
 from stablepref.benchmarks.shapes.world.scenes import sample_scene
 from stablepref.benchmarks.shapes.world.vocabulary import (
@@ -15,7 +16,6 @@ from stablepref.benchmarks.shapes.world.vocabulary import (
     load_tokenizer,
     write_vocabulary,
 )
-from stablepref.weights.files import ASSETS
 
 
 @pytest.fixture(scope="module")

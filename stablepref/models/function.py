@@ -1,0 +1,270 @@
+"""Any function of images and prompts as a scorer."""
+
+from __future__ import annotations
+
+import inspect
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NoReturn, final
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from stablepref.images.arrays import require_tensor
+from stablepref.scorer import Scorer
+from stablepref.scoring.prompts import check_prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+AS_THEY_ARE = "as they are"
+"""The protocol: pictures reach the function in their own size."""
+
+
+@final
+class FunctionScorer(Scorer):
+    """A scorer whose scores a function gives: a model of another package, a detector, a rule.
+
+    Whatever takes a scorer takes it: `score`, `rank`, `compare`, weak views, best-of-N, bench,
+    policy gradients, and, by `stablepref.register` or an entry point, the command line. It has no
+    gradient, no towers to train and no folder of its own.
+
+        def warmth(images, prompts):
+            return [ImageStat.Stat(image).mean[0] / 255 for image in images]
+
+        scorer = FunctionScorer(warmth, name="warmth", unit="mean red, 0 to 1")
+
+    Args:
+        fn: `fn(images, prompts)`, a list of PIL images of mode RGB, each in its own size, and a
+            list of as many strings, returns one finite number for each: a sequence, an array or a
+            tensor. It is called with batches of up to `batch_size` images, by the thread that
+            scores.
+        name: What tables, files and errors call it.
+        unit: The unit of its numbers; larger ones are better.
+        preference_scale: The factor that turns a difference of its numbers into the log-odds that
+            a person prefers the first image, where that is known.
+
+    Raises:
+        TypeError: `fn` cannot be called, or `name` or `unit` is not a string.
+    """
+
+    joint = True
+
+    def __init__(
+        self,
+        fn: Callable[[list[Image.Image], list[str]], Any],
+        *,
+        name: str,
+        unit: str,
+        preference_scale: float | None = None,
+    ) -> None:
+        if not callable(fn):
+            msg = f"fn is a {type(fn).__name__}; expected a function fn(images, prompts)"
+            raise TypeError(msg)
+        for argument, value in (("name", name), ("unit", unit)):
+            if not isinstance(value, str) or not value:
+                msg = f"{argument} is {value!r}; expected a string that is not empty"
+                raise TypeError(msg)
+        super().__init__(
+            name=name, unit=unit, preprocess=_AsTheyAre(), preference_scale=preference_scale
+        )
+        self.fn = fn
+        # In place of weights: it says which device is meant, and which function in fingerprints.
+        self.register_buffer("identity", torch.frombuffer(_identity(fn), dtype=torch.uint8))
+        self.eval()
+
+    def score_inputs(self, inputs: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
+        """The function's numbers `(batch,)`, float32.
+
+        Raises:
+            RuntimeError: The function raises an error, which is named.
+            ValueError: It returns another number of numbers, or one that is not finite.
+            TypeError: It returns something that is not numbers.
+        """
+        images = list(inputs)
+        try:
+            found = self.fn(images, list(prompts))
+        except Exception as error:  # whatever the user's own code raises
+            msg = f"{self._called()} raised an error for {_counted(images)}: {error!r}"
+            raise RuntimeError(msg) from error
+        values = self._numbers(found)
+        if values.shape != (len(images),):
+            msg = (
+                f"{self._called()} returned numbers of shape {tuple(values.shape)} for "
+                f"{_counted(images)}; expected one number for each image, ({len(images)},)"
+            )
+            raise ValueError(msg)
+        wrong = (~values.isfinite()).nonzero().flatten().tolist()
+        if wrong:
+            msg = (
+                f"{self._called()} returned {values[wrong[0]].item()} for the prompt "
+                f"{prompts[wrong[0]]!r}, image {wrong[0]} of its batch; expected finite numbers"
+            )
+            raise ValueError(msg)
+        return values.to(self.device)
+
+    def forward(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Scores `(batch,)` of float pixels `(batch, 3, H, W)` in [0, 1], rounded to 8 bits.
+
+        Raises:
+            TypeError: A gradient is asked for, or an argument is of the wrong type.
+            ValueError: The counts differ, or the function does not return what it should.
+        """
+        require_tensor(pixels)
+        check_prompts(prompts, count=len(pixels))
+        if pixels.requires_grad and torch.is_grad_enabled():
+            self._refuse("a gradient to the pixels")
+        return self.score_inputs(self.preprocess(pixels), prompts)
+
+    def collate(self, inputs: Any) -> list[Image.Image]:  # noqa: ANN401 - PIL images
+        """The images themselves, as a list."""
+        return list(inputs)
+
+    def encode_inputs(self, inputs: object) -> NoReturn:
+        """Refuse: there is nothing between pictures and scores.
+
+        Raises:
+            TypeError: Always.
+        """
+        del inputs
+        self._refuse("image features")
+
+    def encode_prompts(self, prompts: Sequence[str]) -> NoReturn:
+        """Refuse: there is nothing between prompts and scores.
+
+        Raises:
+            TypeError: Always.
+        """
+        del prompts
+        self._refuse("prompt features")
+
+    def match(self, image_features: Tensor, prompt_features: Tensor) -> NoReturn:
+        """Refuse: there are no features to match.
+
+        Raises:
+            TypeError: Always.
+        """
+        del image_features, prompt_features
+        self._refuse("features to match")
+
+    def config(self) -> NoReturn:
+        """Refuse: a function is not saved.
+
+        Raises:
+            TypeError: Always.
+        """
+        msg = (
+            f"{self.name} is a function, which is not saved in a folder; give it a name for "
+            "stablepref.load by stablepref.register or an entry point of stablepref.scorers"
+        )
+        raise TypeError(msg)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], folder: Path) -> NoReturn:
+        """Refuse: a function is not saved.
+
+        Raises:
+            TypeError: Always.
+        """
+        del config, folder
+        msg = "a FunctionScorer is made from a function, not from a configuration"
+        raise TypeError(msg)
+
+    def save_files(self, folder: Path) -> NoReturn:
+        """Refuse: a function is not saved.
+
+        Raises:
+            TypeError: Always.
+        """
+        del folder
+        self.config()
+
+    def _numbers(self, found: Any) -> Tensor:  # noqa: ANN401 - whatever the function returned
+        """Float32 on the CPU."""
+        try:
+            if not isinstance(found, Tensor):
+                found = torch.from_numpy(np.asarray(found, dtype=np.float64))
+            return found.detach().to(device="cpu", dtype=torch.float32)
+        except (TypeError, ValueError) as error:
+            msg = (
+                f"{self._called()} returned a {type(found).__name__} that does not hold numbers "
+                f"({error}); expected one number for each image"
+            )
+            raise TypeError(msg) from error
+
+    def _called(self) -> str:
+        return f"the function {_place(self.fn)} of the scorer {self.name!r}"
+
+    def _refuse(self, wanted: str) -> NoReturn:
+        msg = (
+            f"{self.name} is a function of image and prompt together, without gradient and "
+            f"features: it cannot give {wanted}; use a model for this"
+        )
+        raise TypeError(msg)
+
+
+class _AsTheyAre(nn.Module):
+    """Pictures as PIL images in their own size, and views of them cut out at whole pixels."""
+
+    protocol = AS_THEY_ARE
+
+    def exact(self, image: Image.Image) -> Image.Image:
+        """The image itself."""
+        return image
+
+    def forward(
+        self,
+        pixels: Tensor | Sequence[Tensor],
+        boxes: Tensor | None = None,
+        hflip: Tensor | None = None,
+    ) -> list[Any]:
+        """PIL images of pixels in [0, 1], rounded to 8 bits; with boxes or flips lists of views."""
+        images = [_picture(one) for one in pixels]
+        if boxes is None and hflip is None:
+            return images
+        return [
+            [
+                _view(
+                    image,
+                    None if boxes is None else boxes[row, view].tolist(),
+                    flipped=hflip is not None and bool(hflip[row, view]),
+                )
+                for view in range((boxes if boxes is not None else hflip).shape[1])  # type: ignore[union-attr] # one is there
+            ]
+            for row, image in enumerate(images)
+        ]
+
+
+def _picture(pixels: Tensor) -> Image.Image:
+    values = (255 * pixels.detach().float()).round().clamp(0, 255).byte()
+    return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
+
+
+def _view(image: Image.Image, box: list[float] | None, *, flipped: bool) -> Image.Image:
+    if box is not None:
+        left, upper, right, lower = box
+        x, y = round(left * image.width), round(upper * image.height)
+        image = image.crop(
+            (x, y, max(x + 1, round(right * image.width)), max(y + 1, round(lower * image.height)))
+        )
+    return ImageOps.mirror(image) if flipped else image
+
+
+def _identity(fn: Callable[..., object]) -> bytearray:
+    """A hash of the function's place and, where it can be read, of its source."""
+    try:
+        text = inspect.getsource(fn)
+    except (OSError, TypeError):  # typed at a prompt, or an object with a __call__
+        text = ""
+    return bytearray(blake2b(f"{_place(fn)}\n{text}".encode(), digest_size=16).digest())
+
+
+def _place(fn: Callable[..., object]) -> str:
+    name = getattr(fn, "__qualname__", type(fn).__qualname__)
+    return f"{getattr(fn, '__module__', type(fn).__module__)}.{name}"
+
+
+def _counted(images: Sequence[object]) -> str:
+    return "1 image" if len(images) == 1 else f"{len(images)} images"

@@ -1,0 +1,180 @@
+"""Which scorers there are by name, how others are added, and what a model may be called.
+
+A package adds scorers by entry points of the group `stablepref.scorers`, a program by
+`stablepref.register`. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from stablepref.models.catalog import BY_NAME, ENTRIES, Builder, Entry
+from stablepref.runtime.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+T = TypeVar("T")
+
+DEFAULT_MODEL: Final = "hps-v2.1"
+HUB_PREFIX: Final = "hf-hub:"
+DTYPES: Final = ("float32", "bfloat16", "float16", "float64")
+
+SCORERS: Final[Registry[Entry | Builder]] = Registry("scorer", "stablepref.scorers", BY_NAME)
+"""All scorers by name: those of the catalogue, and those from outside."""
+
+
+def register(name: str, scorer: Entry | Builder) -> None:
+    """Add a scorer from outside this package to the names that `stablepref.load` knows.
+
+    It lasts for this process. A package adds one for good, for the command line too, by an entry
+    point of the group `stablepref.scorers` that names the same as is given here::
+
+        [project.entry-points."stablepref.scorers"]
+        brightness = "my_package:build_brightness"
+
+    Args:
+        name: What `stablepref.load` shall call it.
+        scorer: A function `build(entry, files)` that makes the scorer, or an `Entry` of this name,
+            which can also say what is downloaded and what `stablepref models` shows.
+
+    Raises:
+        ValueError: The name is empty or another scorer's, or an entry has another name.
+        TypeError: `scorer` is neither a function nor an `Entry`.
+    """
+    as_entry(name, scorer)
+    SCORERS.register(name, scorer)
+
+
+def entry_of(name: str) -> Entry:
+    """The entry of a name of `SCORERS`; the package of one from outside is imported.
+
+    Raises:
+        KeyError: Nothing has this name.
+        ImportError: A package says that it brings one of this name, and fails to.
+        ValueError: As `register`.
+        TypeError: As `register`.
+    """
+    return as_entry(name, SCORERS[name])
+
+
+def as_entry(name: str, scorer: Entry | Builder) -> Entry:
+    """What was registered under a name, as an entry; see `register`."""
+    if isinstance(scorer, Entry):
+        if scorer.name != name:
+            msg = (
+                f"the entry of the scorer {name!r} has the name {scorer.name!r}; expected {name!r}"
+            )
+            raise ValueError(msg)
+        return scorer
+    if not callable(scorer):
+        msg = (
+            f"the scorer {name!r} is given as {type(scorer).__name__}; expected a function "
+            "build(entry, files) or a stablepref.models.catalog.Entry"
+        )
+        raise TypeError(msg)
+    return Entry(name, scorer)
+
+
+def class_of_kind(kind: object, base: type[T]) -> type[T]:
+    """The subclass that saved configurations call `kind`.
+
+    A kind of the catalogue is looked for in the module of its builder. For another, the packages
+    of all scorers from outside are imported, and a class that declares the kind is looked for.
+
+    Args:
+        kind: What stands in a configuration.
+        base: The class whose subclasses declare kinds.
+
+    Raises:
+        ValueError: No class is known by this; the message lists those that are.
+    """
+    for entry in ENTRIES:
+        if entry.kind == kind:
+            module = import_module(str(entry.builder).partition(":")[0])
+            own = (cls for cls in _declaring(base) if cls.__module__ == module.__name__)
+            return next(cls for cls in own if cls.__dict__["kind"] == kind)
+    failed = []
+    for name in SCORERS:
+        try:
+            SCORERS[name]
+        except ImportError as error:
+            failed.append(str(error))
+    known = {cls.__dict__["kind"]: cls for cls in _declaring(base)}
+    if isinstance(kind, str) and kind in known:
+        return known[kind]
+    kinds = dict.fromkeys((*(entry.kind for entry in ENTRIES), *known))
+    msg = f"no scorer is called {kind!r}; expected one of {', '.join(map(repr, kinds))}"
+    raise ValueError("; ".join([msg, *failed]))
+
+
+def _declaring(cls: type[T]) -> Iterator[type[T]]:
+    """The subclasses that declare a kind, a later definition of the same after an earlier one."""
+    for below in cls.__subclasses__():
+        if below.__dict__.get("kind"):
+            yield below
+        yield from _declaring(below)
+
+
+def model_name(name_or_path: str | os.PathLike[str] | None) -> str:
+    """The name, path or hub repository that is meant; None is `$STABLEPREF_MODEL` or the default.
+
+    A leading `~` is the home folder.
+    """
+    name = os.fspath(name_or_path or os.environ.get("STABLEPREF_MODEL") or DEFAULT_MODEL)
+    return str(Path(name).expanduser()) if name.startswith("~") else name
+
+
+def check_model(name: str, like: str | None) -> None:
+    """Refuse names under which nothing can be loaded; torch is not needed for it.
+
+    Args:
+        name: Of `model_name`.
+        like: The name whose architecture a checkpoint file has, if it was given.
+
+    Raises:
+        ValueError: Neither a name of `SCORERS`, nor a path, nor a hub repository; or `like` is no
+            model that has files, or is given with a name. The message lists what is known.
+    """
+    with_files = [entry.name for entry in ENTRIES if entry.files]
+    if like is not None and not (
+        like in with_files or (like not in BY_NAME and like in SCORERS and entry_of(like).files)
+    ):
+        msg = f"like={like!r} is no model with an official file; known: {', '.join(with_files)}"
+        raise ValueError(msg)
+    known = name in SCORERS
+    if name.startswith(HUB_PREFIX) or Path(name).exists() or (known and like is None):
+        return
+    if known:
+        msg = (
+            f"like={like!r} says what a checkpoint file holds, but {name!r} is a model's name and "
+            "no file here: leave like out"
+        )
+        raise ValueError(msg)
+    msg = (
+        f"unknown model {name!r}: neither a path nor one of {', '.join(SCORERS)}; "
+        f"a hub repository is written {HUB_PREFIX}user/repo"
+    )
+    raise ValueError(msg)
+
+
+def check_dtype(dtype: object) -> str:
+    """The name of a number type that encoders can have.
+
+    Args:
+        dtype: A `torch.dtype` or its name.
+
+    Raises:
+        ValueError: It is no such type.
+    """
+    name = dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        known = ", ".join(DTYPES)
+        msg = (
+            f'dtype must be one of {known}, as a torch.dtype or its name, or "auto"; got {dtype!r}'
+        )
+        raise ValueError(msg)
+    return name
