@@ -27,6 +27,7 @@ stablepref.runtime
 stablepref.output
 stablepref.assets
 stablepref.weights
+stablepref.models.catalog stablepref.models.registry
 stablepref.images
 stablepref.preprocess
 stablepref.augment

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from stablepref.images.arrays import require_tensor
+from stablepref.output.text import shorten
 from stablepref.scorer import Scorer
 from stablepref.scoring.prompts import check_prompts
 
@@ -183,16 +184,19 @@ class FunctionScorer(Scorer):
 
     def _numbers(self, found: Any) -> Tensor:  # noqa: ANN401 - whatever the function returned
         """Float32 on the CPU."""
-        try:
-            if not isinstance(found, Tensor):
-                found = torch.from_numpy(np.asarray(found, dtype=np.float64))
+        if isinstance(found, Tensor):
             return found.detach().to(device="cpu", dtype=torch.float32)
-        except (TypeError, ValueError) as error:
+        try:
+            values = np.asarray(found)
+        except (TypeError, ValueError):  # rows of several lengths, tensors elsewhere
+            values = np.asarray(None)
+        if values.dtype.kind not in "biuf":
             msg = (
-                f"{self._called()} returned a {type(found).__name__} that does not hold numbers "
-                f"({error}); expected one number for each image"
+                f"{self._called()} returned a {type(found).__name__} that does not hold numbers, "
+                f"{shorten(repr(found))}; expected one number for each image"
             )
-            raise TypeError(msg) from error
+            raise TypeError(msg)
+        return torch.from_numpy(values.astype(np.float32))
 
     def _called(self) -> str:
         return f"the function {_place(self.fn)} of the scorer {self.name!r}"

@@ -21,8 +21,6 @@ from stablepref.preprocess.resample import Axis, apply_weights, weight_matrices
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_CHANNELS = 3
-_BATCH_RANK = 4
 # Resizing the short side of a thread-like picture to 224 would need gigabytes for a long side
 # of which the centre crop keeps almost nothing.
 _MAX_RESIZED_PIXELS = 100_000_000
@@ -62,7 +60,7 @@ class Preprocess(nn.Module):
             raise ValueError(f"unknown preprocessing protocol {protocol!r}; known are: {known}")
         if size < 1:
             raise ValueError(f"size is {size}; expected the side of the model's input in pixels")
-        if len(mean) != _CHANNELS or len(std) != _CHANNELS or min(std) <= 0:
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(
                 f"mean is {tuple(mean)} and std is {tuple(std)}; expected one number for each of "
                 "red, green and blue, positive ones for std"
@@ -70,7 +68,7 @@ class Preprocess(nn.Module):
         self.protocol = protocol
         self.size = size
         # On the CPU whatever the default device, so that models built on "meta" keep them.
-        shape = (_CHANNELS, 1, 1)
+        shape = (3, 1, 1)
         self._mean = torch.tensor(mean, dtype=torch.float32, device="cpu").view(shape)
         self._std = torch.tensor(std, dtype=torch.float32, device="cpu").view(shape)
         self.register_buffer("mean", self._mean.clone(), persistent=False)
@@ -217,7 +215,7 @@ def _to_tensor(image: Image.Image) -> Tensor:
 def _as_batch(pixels: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Pictures as one batch, padded to equal size, and their own sides, float64 ``(batch, 2)``."""
     if isinstance(pixels, Tensor):
-        if pixels.ndim != _BATCH_RANK:
+        if pixels.ndim != 4:
             raise ValueError(
                 f"got pixels of shape {tuple(pixels.shape)}; expected (batch, 3, H, W), or a list "
                 "of tensors (3, H, W)"
@@ -235,7 +233,7 @@ def _as_batch(pixels: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
                 f"picture {index} is {picture.dtype}; expected floating point in [0, 1] (divide "
                 "8-bit values by 255, or give PIL images to the exact form)"
             )
-        if len(shape) != _BATCH_RANK - 1 or shape[0] != _CHANNELS or not picture.numel():
+        if len(shape) != 3 or shape[0] != 3 or not picture.numel():
             raise ValueError(
                 f"picture {index} has shape {shape}; expected (3, H, W): three channels, RGB, and "
                 "at least one pixel"
@@ -270,7 +268,7 @@ def _corners(
         if hflip is not None:
             high = high.expand(batch, hflip.shape[1], 2)
         return torch.zeros_like(high), high
-    shaped = boxes.ndim == _BATCH_RANK - 1 and boxes.shape[::2] == (batch, 4) and boxes.shape[1]
+    shaped = boxes.ndim == 3 and boxes.shape[::2] == (batch, 4) and boxes.shape[1]
     if not shaped or not boxes.is_floating_point():
         raise ValueError(
             f"got boxes {boxes.dtype} {tuple(boxes.shape)}; expected float ({batch}, views, 4)"

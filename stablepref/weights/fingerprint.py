@@ -1,4 +1,4 @@
-"""What tells the weights of one model from another's, quickly."""
+"""Fingerprints: short hashes that tell the weights of one model from another's, quickly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SAMPLED: Final = 16
-"""About so many values of each weight are looked at."""
+"""Roughly how many values of each weight are hashed."""
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -20,7 +20,7 @@ def weights_digest(model: nn.Module) -> str:
 
     Equal for equal weights wherever they are stored; another checkpoint of the same architecture,
     or another number type, gives another one. Of weights that accelerate has put out of reach
-    (sequential offloading leaves them on the meta device) there are only names and shapes.
+    (sequential offloading leaves them on the meta device) only names and shapes are hashed.
     """
     digest = blake2b(digest_size=8)
     for name, weight in model.state_dict().items():
@@ -33,7 +33,7 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def scheduler_digest(scheduler: object) -> str:
-    """A scheduler's class with a hash of its settings, but for the version that wrote them.
+    """A scheduler's class with a hash of its settings, except the version that wrote them.
 
     Args:
         scheduler: One of diffusers, or None.
@@ -48,7 +48,7 @@ def part_digests(parts: Mapping[str, object]) -> dict[str, str]:
     """The digest of each part of a pipeline that has weights, in the order of their names.
 
     Args:
-        parts: A pipeline's `components`: networks, and things that are none.
+        parts: A pipeline's `components`: networks, and things that are not.
     """
     return {
         name: weights_digest(part)
