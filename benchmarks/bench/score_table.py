@@ -28,11 +28,11 @@ class Failure:
     """An image that a scorer has no score for.
 
     Attributes:
-        model: Who made it, or should have.
+        model: The model that made it, or should have.
         prompt: The key of its prompt.
         image: Its number among the prompt's.
-        scorer: Who could not score it.
-        reason: Why.
+        scorer: The scorer that has no score for it.
+        reason: Why there is no score.
     """
 
     model: str
@@ -48,12 +48,12 @@ class ScoreTable:
     """Scores of every image.
 
     Attributes:
-        name: Of the prompt set.
-        prompts: The set.
-        models: Who made the images.
+        name: The prompt set's name.
+        prompts: Its prompts.
+        models: The models that made the images.
         scorers: Settings of each scorer by name, its unit among them.
         scores: `(models, scorers, prompts, images)`; NaN where there is none.
-        failures: Why there is none.
+        failures: The images without a score, with the reasons.
     """
 
     name: str
@@ -70,8 +70,7 @@ class ScoreTable:
             ValueError: There is no such scorer.
         """
         if scorer not in self.scorers:
-            msg = f"no scorer {scorer!r}; there are: {', '.join(self.scorers)}"
-            raise ValueError(msg)
+            raise ValueError(f"no scorer {scorer!r}; there are: {', '.join(self.scorers)}")
         return self.scores[:, list(self.scorers).index(scorer)]
 
     def means(self, scorer: str) -> Array:
@@ -96,7 +95,7 @@ def read_table(folder: Path) -> ScoreTable:
     """The scores of a run, finished or not.
 
     Raises:
-        ValueError: The folder is no run, or nothing is scored in it yet.
+        ValueError: The folder is not a run, or nothing is scored in it yet.
         ResumeError: A file of scores is damaged.
     """
     config, prompts = _read_run(folder)
@@ -106,8 +105,7 @@ def read_table(folder: Path) -> ScoreTable:
         for row in RowFiles(folder / SCORES_FOLDER).rows()
     }
     if not rows:
-        msg = f"nothing is scored in {folder} yet: give the command of the run again"
-        raise ValueError(msg)
+        raise ValueError(f"nothing is scored in {folder} yet: give the command of the run again")
     images = 1 + max(number for _, _, number in rows)
     scores = np.full((len(models), len(scorers), len(prompts), images), np.nan)
     places = {name: place for place, name in enumerate(models)}
@@ -134,39 +132,36 @@ def joined(tables: Sequence[ScoreTable]) -> ScoreTable:
     """One table of the models of several runs of the same prompts, with the scorers they share.
 
     Raises:
-        ValueError: There is no table, prompts differ, a model is in two runs, a scorer has other
+        ValueError: No tables are given, prompts differ, a model is in two runs, a scorer has other
             weights in another run, or no scorer is in all of them.
     """
     if not tables:
-        msg = "no run"
-        raise ValueError(msg)
+        raise ValueError("expected one or more runs, got none")
     first = tables[0]
     left_out = unshared(tables)
     shared = [name for name in first.scorers if name not in left_out]
     if not shared:
-        told = "; ".join(", ".join(table.scorers) for table in tables)
-        msg = f"no scorer is in all of the runs, which have: {told}"
-        raise ValueError(msg)
+        listed = "; ".join(", ".join(table.scorers) for table in tables)
+        raise ValueError(f"no scorer is in all of the runs, which have: {listed}")
     models: list[str] = []
     for table in tables:
         if table.prompts != first.prompts:
-            msg = (
-                f"the runs have other prompts: {len(first.prompts)} of {first.name} and "
+            raise ValueError(
+                f"the runs have different prompts: {len(first.prompts)} of {first.name} and "
                 f"{len(table.prompts)} of {table.name}; models compare on the same prompts only"
             )
-            raise ValueError(msg)
         for name in shared:
             if table.scorers[name] != first.scorers[name]:
-                msg = (
+                raise ValueError(
                     f"the scorer {name} is {dict(first.scorers[name])} in one run and "
                     f"{dict(table.scorers[name])} in another: their scores do not compare"
                 )
-                raise ValueError(msg)
         models += table.models
     twice = sorted({name for name in models if models.count(name) > 1})
     if twice:
-        msg = f"{', '.join(twice)} is in two of the runs: give it another name in one of them"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{', '.join(twice)} is in two of the runs: give it another name in one of them"
+        )
     images = max(table.scores.shape[-1] for table in tables)
     parts = []
     for table in tables:
@@ -185,8 +180,7 @@ def joined(tables: Sequence[ScoreTable]) -> ScoreTable:
 def _read_run(folder: Path) -> tuple[dict[str, Any], tuple[BenchPrompt, ...]]:
     path = folder / CONFIG_FILE
     if not path.is_file():
-        msg = f"{folder} is no run of a benchmark: there is no {CONFIG_FILE} in it"
-        raise ValueError(msg)
+        raise ValueError(f"{folder} is not a run of a benchmark: it has no {CONFIG_FILE}")
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     with (folder / PROMPTS_FILE).open(encoding="utf-8") as lines:
         prompts = tuple(BenchPrompt(**json.loads(line)) for line in lines)

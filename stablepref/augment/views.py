@@ -163,12 +163,13 @@ def weak_views(
     Args:
         pixels: RGB in [0, 1], float ``(batch, 3, H, W)``, on any device.
         views: Number of views per picture.
-        seed: As in `weak_view_boxes`, as are ``step``, ``area``, ``ratio`` and ``hflip``.
-        step: Training step.
+        seed: Any integer.
+        step: Training step, from 0; views change from step to step.
         items: Identity of each picture; by default its place in the batch.
-        area: Bounds of the cropped share of the area.
-        ratio: Bounds of the crop's aspect ratio; None keeps the picture's.
-        hflip: Whether half of the views are mirrored.
+        area: Bounds of the cropped share of the picture's area, which is uniform between them.
+        ratio: Bounds of the crop's own width / height, as in `weak_view_boxes`; None keeps the
+            picture's.
+        hflip: Whether half of the views are mirrored left to right.
 
     Returns:
         Tensor ``(batch, views, 3, H, W)`` in the pixels' dtype; differentiable.
@@ -241,6 +242,7 @@ def mentions_side(prompt: str) -> bool:
     """Whether a prompt names left or right, so that a mirrored picture may no longer fit it.
 
     Any whole word counts, ``left``, ``Right``, ``leftmost``, ``right-hand``, also where it means
-    no side ("the right colour"): not mirroring costs little, mirroring a side changes the picture.
+    something else ("the right colour"): not mirroring costs little, and mirroring a side changes
+    the picture.
     """
     return _SIDE_WORDS.search(prompt) is not None

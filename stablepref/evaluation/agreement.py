@@ -124,7 +124,7 @@ def flip_share(
 
     Args:
         before: Scores of each group's images.
-        after: Scores of the same images, disturbed, or by another scorer.
+        after: Scores of the same images when perturbed, or by another scorer.
         ranks: If given, only pairs that people do not tie are counted.
 
     Returns:

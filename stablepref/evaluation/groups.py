@@ -28,9 +28,9 @@ Key = str | bytes | int
 
 @final
 class ImageKeys:
-    """One key for one image: for equal paths or URLs, for equal bytes, for one and the same object.
+    """Gives equal keys to the same image: to equal paths or URLs, equal bytes, the same object.
 
-    Objects are known as long as they live, and are not kept alive.
+    Objects are recognised as long as they exist, and are not kept alive.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class ImageKeys:
         number = next(self._numbers)
         try:
             reference = weakref.ref(image, lambda _: self._objects.pop(place, None))
-        except TypeError:  # dictionaries, say, of which each counts as another image
+        except TypeError:  # a dictionary, for instance: each counts as another image
             return number
         self._objects[place] = reference, number
         return number
@@ -64,8 +64,8 @@ class ScoredGroup:
         label: The group's id, or its number in the data, from 1.
         prompt: The prompt.
         images: Paths, URLs or short descriptions of the images.
-        ranks: As in `RankedGroup`.
-        annotations: As in `RankedGroup`.
+        ranks: One for each image; lower is better, equal ranks are ties.
+        annotations: Single annotators' ranks of the images, where they are known.
         scores: In the model's unit, float64 ``(1 + perturbations, images)``: of the images as they
             are, then of each perturbation's; NaN for images that could not be scored.
         errors: Why, by the image's position.
@@ -140,7 +140,7 @@ class PendingGroup:
 
 
 def identity(group: ScoredGroup | PendingGroup) -> dict[str, object]:
-    """The columns of a row that say which group it is; plain values for JSON."""
+    """The columns of a row that identify its group; plain values for JSON."""
     return {
         "group": group.label,
         "prompt": group.prompt,

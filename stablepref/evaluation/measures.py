@@ -171,7 +171,9 @@ class Measures:
     def note(self) -> str:
         """Why there is no calibration, else empty."""
         if self.preference_scale is None:
-            return f"{self.model} was not trained on preferences, so its margin is no probability"
+            return (
+                f"{self.model} was not trained on preferences, so its margin is not a probability"
+            )
         return "" if self.pairs else "people tie all pairs"
 
     @cached_property

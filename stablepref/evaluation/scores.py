@@ -1,8 +1,8 @@
-"""Scores of ranked groups, plain and disturbed; each image is decoded and encoded once.
+"""Scores of ranked groups, plain and perturbed; each image is decoded and encoded once.
 
-Groups stream: pixels are in memory for a few batches only, and a group's images are let go once
-they are scored. An image that comes again under its prompt has its score already, and under another
-prompt its features are matched again, as long as they are among the 256 MB of the latest.
+Groups stream: pixels are in memory for a few batches only, and a group's images are released once
+they are scored. An image that occurs again under its prompt has its score already, and under
+another prompt its features are matched again, as long as they are among the latest 256 MB.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ FEATURE_BYTES = 2**28
 
 @final
 class GroupScores:
-    """Scores groups as they come, and remembers what it has scored.
+    """Scores groups one after the other, and remembers what it has scored.
 
     Args:
         scorer: The model; its modes and gradients stay as they are.
-        perturbations: What images are disturbed with, by name.
+        perturbations: What images are changed by, by name.
         limit: How many images are encoded at once.
     """
 
@@ -180,10 +180,10 @@ class GroupScores:
 
 @final
 class FeatureMemory:
-    """Features of the images met last, as many as fit, and those that are waited for.
+    """Features of the latest images, as many as fit, and those that are still needed.
 
     Args:
-        room: Bytes, without the features that are waited for.
+        room: Bytes, not counting the features that are still needed.
     """
 
     def __init__(self, room: int) -> None:
@@ -197,7 +197,7 @@ class FeatureMemory:
         return key in self._rows
 
     def put(self, key: Key, row: Tensor) -> None:
-        """Remember an image's features, and forget the oldest that nobody waits for."""
+        """Remember an image's features, and forget the oldest that are not needed."""
         self._bytes += row.nbytes - (self._rows[key].nbytes if key in self._rows else 0)
         self._rows[key] = row
         for old in list(self._rows):
@@ -211,7 +211,7 @@ class FeatureMemory:
         self._waiting[key] += 1
 
     def take(self, key: Key) -> Tensor:
-        """The features that were waited for."""
+        """The features, which `wait` had kept."""
         self._waiting[key] -= 1
         self._rows.move_to_end(key)
         return self._rows[key]

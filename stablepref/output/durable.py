@@ -1,4 +1,4 @@
-"""Files that are on the disk when they are said to be, and what a kill leaves of others."""
+"""Files that are complete on disk or absent, and what a killed process leaves behind."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WRITING: Final = ".writing"
-"""How hidden files and folders end that are being written."""
+"""The end of the names of hidden files and folders that are being written."""
 SAVING: Final = ".saving-"
-"""How folders begin in which a scorer is being saved."""
+"""The start of the names of folders in which a scorer is being saved."""
 
 
 def sync(path: Path) -> None:
-    """Have what was written to a file, or to a folder's list of names, on the disk.
+    """Make sure that what was written to a file, or to a folder's list of names, is on disk.
 
     Raises:
         OSError: It cannot be opened, or the disk fails.
@@ -34,8 +34,8 @@ def sync(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield where to write a file that takes the place of `path` when the block ends.
 
-    The file appears whole and on the disk, or, if the block fails, not at all. What a kill leaves
-    is a hidden file of which `remove_leftovers` knows.
+    The file appears whole and on disk, or, if the block fails, not at all. A killed process leaves
+    a hidden file, which `remove_leftovers` deletes.
 
     Raises:
         OSError: It cannot be written.
@@ -50,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed runs had begun to write in a folder; nothing must be writing there."""
+    """Delete what killed runs had begun to write in a folder; no process may be writing there."""
     for pattern in (f".*{WRITING}", f"{SAVING}*"):
         for path in folder.glob(pattern):
             if path.is_dir():

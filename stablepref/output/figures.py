@@ -23,12 +23,12 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> None:
 
     Args:
         figure: What to write.
-        path: The file; its ending says the format, .svg or .png say. Its folder is made.
+        path: The file; its suffix, such as .svg or .png, is the format. Its folder is made.
         dpi: Pixels per inch.
 
     Raises:
         OSError: It cannot be written.
-        ValueError: The ending is of no format that matplotlib writes.
+        ValueError: matplotlib does not write this format.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None} if path.suffix == ".svg" else None

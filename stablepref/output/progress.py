@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 1.5
 def progress_bar(
     description: str, *, total: int | None, show: bool | None = None
 ) -> Iterator[Callable[[int], None]]:
-    """Yield `advance(n)`; after a second or two of work a bar on standard error follows it.
+    """Yield `advance(n)`; after a second or two of work a bar on standard error shows it.
 
     Args:
         description: What is being done.

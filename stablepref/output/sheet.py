@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SIDE: Final = 192
-"""Of a picture's place, in pixels."""
+"""Pixels on each side of the square that a picture is fitted into."""
 MARGIN: Final = 12
 LINE: Final = 22
 FONT_SIZE: Final = 13
@@ -33,9 +33,9 @@ def contact_sheet(
     Args:
         pictures: At least one, of any size and mode; shown whole, its long side `side`
             pixels.
-        lines: What stands below each; cut where it is too long.
-        title: Above all of them, cut at the sheet's width.
-        side: Of a picture's place in pixels.
+        lines: The text below each; cut where it is too long.
+        title: The text above all of them, cut at the sheet's width.
+        side: Pixels on each side of the square that a picture is fitted into.
         frame_first: Frame the first, as the best one.
 
     Returns:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from accelerate.utils import DistributedType
 
 from stablepref.output.durable import replacing, sync
+from stablepref.output.tables import Table
 from stablepref.weights.folder import save_folder
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ def training_card(
     name: str, described: Mapping[str, Any], step: int, scores: Mapping[str, float]
 ) -> str:
     """The model card's section on the training, in Markdown."""
-    rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in scores.items())
-    table = f"| measured | value |\n| --- | --- |\n{rows}" if rows else "Nothing was measured.\n"
+    rows = [(name, f"{value:.4f}") for name, value in scores.items()]
+    measured = Table(columns=("measured", "value"), rows=rows).markdown()
+    table = measured if rows else "Nothing was measured.\n"
     return (
         "## Training\n\n"
         f"`{name}`, trained with stablepref from `{described['config']['model']}`, "

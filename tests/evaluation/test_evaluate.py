@@ -112,7 +112,7 @@ def test_the_probability_is_that_of_compare() -> None:
 def test_scorers_without_a_probability_say_why() -> None:
     report = evaluate(ShadeScorer(preference_scale=None), HAND, perturbations=())
     assert report.calibration is report.calibration_single is None
-    assert report.note == "shade was not trained on preferences, so its margin is no probability"
+    assert report.note == "shade was not trained on preferences, so its margin is not a probability"
     tied = evaluate(ShadeScorer(), [shades("p", (1, 2), (1, 1))], perturbations=())
     assert tied.calibration is None
     assert tied.note == "people tie all pairs"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PRIOR: Final = 0.5
 RESAMPLES: Final = 500
-"""Each is a fit of its own."""
+"""Fewer than for means: each resample is fitted anew."""
 _SLOPE: Final = 1e-9
 _FAR: Final = 0.01
 """A search that ends further than this from the minimum has failed."""
@@ -34,7 +34,7 @@ class Strength:
     """A model's place among all.
 
     Attributes:
-        scorer: Who decides.
+        scorer: The scorer that decides.
         model: The model.
         rank: 1 is the best.
         rank_low: Best rank within the 95 % bootstrap interval over prompts.
@@ -64,10 +64,10 @@ def fit_bradley_terry(wins: Array, *, prior: float = PRIOR, start: Array | None 
 
     Args:
         wins: `(models, models)`, not negative: how often the row's model won over the column's. A
-            tie is half a win for both. The diagonal is not looked at.
+            tie is half a win for both. The diagonal is ignored.
         prior: Wins that are added for both sides of every pair. One half (Haldane, 1956) keeps the
             strength of a model that always wins finite; 0 is the pure maximum of likelihood.
-        start: Strengths from which the search starts; it ends at the same.
+        start: Strengths from which the search starts; the result does not depend on them.
 
     Returns:
         `(models,)`, log-odds whose mean is 0.
@@ -78,19 +78,18 @@ def fit_bradley_terry(wins: Array, *, prior: float = PRIOR, start: Array | None 
         RuntimeError: The search did not converge.
     """
     if wins.ndim != 2 or wins.shape[0] != wins.shape[1] or len(wins) < 2:
-        msg = f"wins has the shape {wins.shape}; expected (models, models) of two models or more"
-        raise ValueError(msg)
+        raise ValueError(
+            f"wins has the shape {wins.shape}; expected (models, models) of two models or more"
+        )
     counts = wins + prior
     np.fill_diagonal(counts, 0)
     if not (np.isfinite(counts) & (counts >= 0)).all():
-        msg = "wins must be finite and not negative"
-        raise ValueError(msg)
+        raise ValueError("wins must be finite and not negative")
     if connected_components(counts > 0, connection="strong")[0] > 1:
-        msg = (
-            "some models have no win over some others, not through third ones either: their "
-            "strengths have no bound; add a prior"
+        raise ValueError(
+            "some models have not won over some others, not even through third ones, so that "
+            "their strengths are unbounded; add a prior"
         )
-        raise ValueError(msg)
     # Strengths but the last, which is held at 0: a shift of all changes nothing.
     begin = np.zeros(len(wins) - 1) if start is None else (start - start[-1])[:-1]
     counts /= counts.sum()
@@ -102,11 +101,10 @@ def fit_bradley_terry(wins: Array, *, prior: float = PRIOR, start: Array | None 
         method="trust-exact",
         options={"gtol": _SLOPE},
     )
-    # The loss is flat at its minimum, and its slope tells better than itself where that is.
+    # The loss is flat at its minimum; the slope locates the minimum more exactly.
     step = np.linalg.solve(_curvature(found.x, counts), _slope(found.x, counts))
     if np.abs(step).max() > _FAR:
-        msg = f"the strengths were not found: {found.message}"
-        raise RuntimeError(msg)
+        raise RuntimeError(f"the strengths were not found: {found.message}")
     strengths = np.append(found.x - step, 0.0)
     return np.asarray(strengths - strengths.mean())
 
@@ -121,21 +119,21 @@ def rank_models(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[Strength, ...]:
-    """All models by strength, the strongest first; none with fewer than two models or prompts.
+    """All models by strength, the strongest first; empty with fewer than two models or prompts.
 
     A model that shares no prompt with another has no strength, and is left out. Each prompt that
     two models share is one contest between them, divided as their images' scores say. Intervals
     draw whole prompts, since all contests of a prompt depend on each other; where all prompts say
-    the same they have no width, and those of `compare_models` say more.
+    the same they have no width, and the intervals of `compare_models` are more informative.
 
     Args:
         table: The scores.
         scorer: One of its scorers.
         prior: Wins that are added for both sides of every pair, see `fit_bradley_terry`.
         tie_margin: Scores that differ by at most this are tied.
-        confidence: Of the intervals.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
+        confidence: Share of resamples inside the intervals.
+        resamples: How often as many prompts are drawn.
+        seed: Of the draws.
 
     Raises:
         ValueError: As `fit_bradley_terry`, or there is no such scorer.

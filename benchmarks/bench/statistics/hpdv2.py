@@ -19,7 +19,7 @@ STYLE_PROMPTS: Final = 800
 @final
 @dataclass(frozen=True)
 class StyleScore:
-    """What the official benchmark reports of a model and a style.
+    """What the official benchmark reports for a model and a style.
 
     Attributes:
         model: The model.
@@ -47,23 +47,21 @@ def grouped(scores: Array, groups: int = GROUPS) -> tuple[float, float]:
 
     Args:
         scores: `(n,)`, without NaN; n is a multiple of `groups`.
-        groups: How many.
+        groups: Number of groups.
 
     Raises:
-        ValueError: n is no multiple, or a score is NaN.
+        ValueError: n is not a multiple of `groups`, or a score is NaN.
     """
     if not len(scores) or len(scores) % groups:
-        msg = f"{len(scores)} scores cannot be cut into {groups} equal groups"
-        raise ValueError(msg)
+        raise ValueError(f"{len(scores)} scores cannot be cut into {groups} equal groups")
     if np.isnan(scores).any():
-        msg = f"{int(np.isnan(scores).sum())} of {len(scores)} scores are missing"
-        raise ValueError(msg)
+        raise ValueError(f"{int(np.isnan(scores).sum())} of {len(scores)} scores are missing")
     means = scores.reshape(groups, -1).mean(axis=1)
     return float(means.mean()), float(means.std())
 
 
 def style_scores(table: ScoreTable) -> tuple[StyleScore, ...]:
-    """The official numbers of every model and scorer; none for other prompt sets than HPD v2's.
+    """The official numbers of every model and scorer; empty for prompt sets other than HPD v2's.
 
     Several images of a prompt count as their mean.
     """

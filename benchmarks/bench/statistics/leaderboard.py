@@ -24,14 +24,14 @@ class Standing:
     Attributes:
         model: The model.
         scorer: The scorer.
-        label: What prompts are grouped by, such as "category"; "" for all prompts.
-        value: Which of these groups; "" for all prompts.
+        label: The label that prompts are grouped by, such as "category"; "" for all prompts.
+        value: The label's value; "" for all prompts.
         mean: Mean over prompts of the mean over each prompt's images, in the scorer's unit; NaN
             where nothing could be scored.
         low: Lower bound of the bootstrap interval over prompts; NaN with fewer than two.
         high: Upper bound.
-        prompts: How many have a score.
-        images: How many have a score.
+        prompts: How many prompts have a score.
+        images: How many images have a score.
         failed: Images without one.
     """
 

@@ -1,4 +1,4 @@
-"""How many prompts it takes to tell two models apart."""
+"""How many prompts are needed to distinguish two models."""
 
 from __future__ import annotations
 
@@ -26,25 +26,24 @@ def needed_prompts(
 
     Args:
         win_share: p, the first model's share of the decided prompts, 0 to 1.
-        decided: Share of all prompts that are decided and no tie, above 0 and up to 1.
-        significance: The chance to find a difference where there is none.
-        power: The chance to find the one that there is.
+        decided: Share of all prompts that are not ties, above 0 and up to 1.
+        significance: The probability of finding a difference where there is none.
+        power: The probability of finding a difference that exists.
 
     Returns:
-        The number, rounded up; None if the share is exactly one half, for which no number would do.
+        The number, rounded up; None if the share is exactly one half, for which no number suffices.
 
     Raises:
         ValueError: An argument is out of its range.
     """
     if not 0 <= win_share <= 1:
-        msg = f"win_share is {win_share}; expected a share from 0 to 1"
-        raise ValueError(msg)
+        raise ValueError(f"win_share is {win_share}; expected a share from 0 to 1")
     if not 0 < decided <= 1:
-        msg = f"decided is {decided}; expected a share above 0 and up to 1"
-        raise ValueError(msg)
+        raise ValueError(f"decided is {decided}; expected a share above 0 and up to 1")
     if not (0 < significance < 1 and 0 < power < 1):
-        msg = f"significance {significance} and power {power} must lie strictly between 0 and 1"
-        raise ValueError(msg)
+        raise ValueError(
+            f"significance {significance} and power {power} must lie strictly between 0 and 1"
+        )
     if win_share == 0.5:
         return None
     reach = float(norm.ppf(1 - significance / 2) + norm.ppf(power))

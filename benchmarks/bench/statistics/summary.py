@@ -1,4 +1,4 @@
-"""All that can be concluded from a table of scores, and what cannot be."""
+"""All statistics of a table of scores, with warnings of what they do not show."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..score_table import ScoreTable
 
 _LARGE: Final = 1_000_000
-"""More prompts than this are no advice."""
+"""A needed number of prompts above this is not given exactly."""
 
 
 @final
@@ -30,15 +30,15 @@ class Summary:
     """The statistics of a benchmark.
 
     Attributes:
-        name: Of the prompt set.
-        prompts: How many it has.
+        name: The prompt set's name.
+        prompts: How many prompts it has.
         units: Each scorer's unit by its name.
         standings: Means over all prompts, see `standings`.
         categories: Means over each category, see `category_standings`.
         styles: HPD v2's own numbers, see `style_scores`; empty for other sets.
         pairs: Every pair of models under every scorer, see `compare_models`.
         strengths: Rankings, see `rank_models`.
-        warnings: What must be known before anything is concluded, in words.
+        warnings: What to know before drawing conclusions, in words.
     """
 
     name: str
@@ -67,9 +67,9 @@ def summarise(
 
     Args:
         table: The scores.
-        resamples: Of the bootstrap of means and win rates.
-        fits: Of that of rankings.
-        seed: Of both.
+        resamples: How often prompts are drawn for the intervals of means and win rates.
+        fits: How often they are drawn for the intervals of rankings.
+        seed: Of all draws.
     """
     pairs = [
         pair
@@ -90,32 +90,34 @@ def summarise(
         styles=style_scores(table),
         pairs=tuple(pairs),
         strengths=tuple(strengths),
-        warnings=(*_of_coverage(table), *_of_laboratory(table), *map(_told, _close(pairs))),
+        warnings=(*_of_coverage(table), *_of_laboratory(table), *map(_undecided, _close(pairs))),
     )
 
 
 def _close(pairs: list[PairComparison]) -> Iterator[PairComparison]:
-    """Pairs that the prompts do not tell apart."""
+    """Pairs that the prompts do not distinguish."""
     yield from (pair for pair in pairs if not pair.distinct)
 
 
-def _told(pair: PairComparison) -> str:
-    """That the prompts are too few, and how many would do."""
+def _undecided(pair: PairComparison) -> str:
+    """The warning that the prompts are too few, and how many are needed."""
     start = (
-        f"{pair.scorer}: {pair.prompts} prompts do not tell {pair.a} and {pair.b} apart "
+        f"{pair.scorer}: {pair.prompts} prompts do not distinguish {pair.a} from {pair.b} "
         f"(win rate {pair.win_rate:.3f}, {pair.low:.3f} to {pair.high:.3f}; adjusted p "
         f"{pair.p_adjusted:.2g})"
     )
     if pair.needed is None:
-        return f"{start}; they are even, so that no number of prompts is known to do"
+        return f"{start}; they are even, so that no number of prompts can be given"
     if pair.needed > _LARGE:
-        return f"{start}; more than {_LARGE:,} would be needed"
+        return f"{start}; more than {_LARGE:,} prompts would be needed"
     number = max(pair.needed, pair.prompts + 1)
-    return f"{start}; about {number:,} would, with {POWER:.0%} power, if it stays like this"
+    return (
+        f"{start}; about {number:,} would, with {POWER:.0%} power, if the win rate stays the same"
+    )
 
 
 def _of_coverage(table: ScoreTable) -> Iterator[str]:
-    """Prompts without a score, and models whose means are over other prompts than the others'."""
+    """Warnings of prompts without a score, and of models whose means are over fewer prompts."""
     for scorer in table.scorers:
         there = ~np.isnan(table.means(scorer))
         if there.all():
@@ -132,7 +134,7 @@ def _of_coverage(table: ScoreTable) -> Iterator[str]:
 
 
 def _of_laboratory(table: ScoreTable) -> Iterator[str]:
-    """What scorers that know coloured shapes only can say about the prompts."""
+    """Warnings of scorers that only know coloured shapes."""
     foreign = sum(not in_laboratory(one.prompt) for one in table.prompts)
     for scorer in table.scorers:
         if not knows_shapes_only(scorer):

@@ -1,4 +1,4 @@
-"""Which of two models wins on the same prompts, how often, and how surely."""
+"""Which of two models wins on the same prompts, how often, and how certain that is."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class PairComparison:
     """Two models on the prompts that both have images of.
 
     Attributes:
-        scorer: Who decides.
+        scorer: The scorer that decides.
         a: One model.
         b: The other.
         prompts: How many both have a score for.
         win: Mean over prompts of the share of image pairs that a wins, 0 to 1.
-        tie: Of those that are tied.
-        loss: Of those that b wins.
+        tie: The share of image pairs that are tied.
+        loss: The share that b wins.
         win_rate: `win` plus half of `tie`: the chance that an image of a is preferred.
         low: Lower bound of its 95 % bootstrap interval over prompts.
         high: Upper bound.
@@ -48,9 +48,9 @@ class PairComparison:
         p_adjusted: The same after Holm's (1979) correction for all pairs of models under this
             scorer.
         distinct: Whether `p_adjusted` is below 0.05.
-        needed: How many prompts would tell the models apart with 80 % power if the wins stay as
-            they are, at a significance of 0.05 over the number of pairs, see `needed_prompts`; None
-            where no number is known to do: they are even.
+        needed: How many prompts would distinguish the models with 80 % power if the win rate stays
+            the same, at a significance of 0.05 over the number of pairs, see `needed_prompts`; None
+            where no number can be given: they are even.
     """
 
     scorer: str

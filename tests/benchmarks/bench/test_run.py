@@ -251,5 +251,5 @@ def test_wrong_use(pipeline: Path, tmp_path: Path) -> None:
         bench(PROMPTS, [str(pipeline)], ["shape"], out=tmp_path / "b")
     with pytest.raises(ValueError, match="the scorer shapes is named twice"):
         bench(PROMPTS, [str(pipeline)], ["shapes", "shapes"], out=tmp_path / "b")
-    with pytest.raises(ValueError, match="is no run of a benchmark"):
+    with pytest.raises(ValueError, match="is not a run of a benchmark"):
         read_table(tmp_path)

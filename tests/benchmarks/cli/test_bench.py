@@ -130,7 +130,7 @@ def test_wrong_models_and_runs(prompts: Path, tmp_path: Path) -> None:
     assert "--model" in done.stderr
     done = run("bench", "leaderboard", tmp_path)
     assert done.returncode == 2
-    assert "is no run of a benchmark" in done.stderr
+    assert "is not a run of a benchmark" in done.stderr
 
 
 def test_options_may_come_before_the_prompts(prompts: Path, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_figure_4_beside_its_formula(tmp_path: Path) -> None:
         (["table4", "--imagereward-images", "."], "of --imagereward are, which is not given"),
         (["table4", "--ablations", "."], "is no run of the ablations"),
         (["table6", "--model", "GLIDE=x"], "give the runs too, --run"),
-        (["table6", "--run", "."], "is no run of a benchmark"),
+        (["table6", "--run", "."], "is not a run of a benchmark"),
         (["figure6", "--out", "o", "--run", "a", "--run", "b"], "figure6 is of one run"),
         (["table4", "--scorer", "shape"], "table4 does not use --scorer"),
         (["figure5", "--out", "o", "--scorer", "shape"], "unknown model 'shape'"),

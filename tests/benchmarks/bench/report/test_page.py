@@ -174,7 +174,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert (tmp_path / "page" / "images" / "plain" / "00000.png").is_file()
     wrong = run("bench", "report", tmp_path)
     assert wrong.returncode == 2
-    assert "is no run of a benchmark" in wrong.stderr
+    assert "is not a run of a benchmark" in wrong.stderr
 
 
 def test_a_failing_report_leaves_the_old_one(page: Path, folder: Path, tmp_path: Path) -> None:

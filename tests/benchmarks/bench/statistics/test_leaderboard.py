@@ -115,11 +115,11 @@ def test_runs_join_on_equal_prompts_and_scorers() -> None:
     assert both.means("made-up").tolist() == [[1, 2], [4, 4]]
     with pytest.raises(ValueError, match="a is in two of the runs"):
         joined([one, one])
-    with pytest.raises(ValueError, match="other prompts: 2 of made-up and 3 of made-up"):
+    with pytest.raises(ValueError, match="different prompts: 2 of made-up and 3 of made-up"):
         joined([one, made_table({"b": [1, 2, 3]})])
     with pytest.raises(ValueError, match="no scorer is in all"):
         joined([one, made_table({"b": [1, 2]}, scorer="x")])
-    with pytest.raises(ValueError, match="no run"):
+    with pytest.raises(ValueError, match="expected one or more runs, got none"):
         joined([])
 
 
@@ -127,7 +127,7 @@ def test_warnings_say_how_many_prompts_would_do() -> None:
     rng = np.random.default_rng(3)
     close = {"a": rng.normal(size=40), "b": rng.normal(0.2, size=40)}
     (warning,) = summarise(made_table(close), resamples=50, fits=50).warnings
-    assert warning.startswith("made-up: 40 prompts do not tell a and b apart")
+    assert warning.startswith("made-up: 40 prompts do not distinguish a from b")
     assert "would, with 80% power" in warning
     far = {"a": rng.normal(size=40), "b": rng.normal(3, size=40)}
     assert summarise(made_table(far), resamples=50, fits=50).warnings == ()
