@@ -1,4 +1,4 @@
-"""The distributed engine of a training: how it is started, and what it is refused."""
+"""The distributed engine of a training: how it starts, and what it refuses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class EngineConfig(Protocol):
 
     @property
     def mixed_precision(self) -> Precision | None:
-        """Its autocast; as accelerate is configured, or by the device, if none."""
+        """Its autocast; None leaves it to accelerate's configuration, or else to the device."""
 
     @property
     def log_with(self) -> Tracker | None:
@@ -44,7 +44,7 @@ class EngineConfig(Protocol):
 def engine(config: EngineConfig, folder: Path) -> Iterator[Accelerator]:
     """accelerate, as a launcher has set this process up: alone, or one of many.
 
-    However the block ends, what trackers hold back is written.
+    However the block ends, the trackers write what they have buffered.
 
     Args:
         config: Its precision and tracker are used.
@@ -58,8 +58,9 @@ def engine(config: EngineConfig, folder: Path) -> Iterator[Accelerator]:
     if config.log_with is not None:
         available, install = _TRACKERS[config.log_with]
         if not available():
-            msg = f"log_with is {config.log_with!r}, whose package is not installed: {install}"
-            raise ImportError(msg)
+            raise ImportError(
+                f"log_with is {config.log_with!r}, whose package is not installed: {install}"
+            )
     accelerator = _started(config, folder)
     refuse_what_cannot_work(accelerator)
     together = False
@@ -74,8 +75,8 @@ def engine(config: EngineConfig, folder: Path) -> Iterator[Accelerator]:
 
 
 def _started(config: EngineConfig, folder: Path) -> Accelerator:
-    # Of its own accord accelerate joins processes on accelerators only: on CPUs each would
-    # train a copy of its own.
+    # By default accelerate joins processes on accelerators only: on CPUs each would train a copy
+    # of its own.
     cpu = _world_size() > 1 and not torch.accelerator.is_available()
     try:
         return Accelerator(
@@ -87,18 +88,17 @@ def _started(config: EngineConfig, folder: Path) -> Accelerator:
     except ValueError as error:
         if "already been initialized" not in str(error):
             raise
-        msg = (
+        raise ValueError(
             f"mixed_precision is {config.mixed_precision!r}, but this Python process already runs "
             "accelerate in another precision or on another device, and it keeps the first; start "
             "a new process (in a notebook, restart the kernel), or keep the precision"
-        )
-        raise ValueError(msg) from error
+        ) from error
 
 
 def _precision(config: EngineConfig, *, cpu: bool) -> Precision | None:
-    """What was asked for; None leaves it to a launcher, or to what this process runs already.
+    """The precision of the configuration; None leaves it to a launcher, or to a running accelerate.
 
-    Where nobody has said anything, it is bfloat16 if the device has units that multiply it.
+    Where none of them decides, it is bfloat16 if the device has units that multiply it.
     """
     asked = config.mixed_precision
     if asked is not None or is_initialized() or _CONFIGURED in os.environ:
@@ -108,33 +108,33 @@ def _precision(config: EngineConfig, *, cpu: bool) -> Precision | None:
 
 
 def refuse_what_cannot_work(accelerator: Accelerator) -> None:
-    """Combinations that an engine accepts and then ignores, or that fail late.
+    """Refuse combinations that accelerate accepts and then ignores, or that fail late.
 
     Raises:
-        ValueError: Says what came and what works.
+        ValueError: Names the combination, and one that works.
     """
     kind = accelerator.distributed_type
     if accelerator.num_processes != _world_size():
-        msg = (
+        raise ValueError(
             f"a launcher has started {_world_size()} processes, but accelerate runs "
             f"{accelerator.num_processes}: each would train a copy of its own; start one process "
             "without a launcher, or on CPUs set ACCELERATE_USE_CPU=true before anything else uses "
             "accelerate"
         )
-        raise ValueError(msg)
     if kind in _UNSUPPORTED:
-        msg = f"training does not run on {kind.value}; configure accelerate for DDP or FSDP"
-        raise ValueError(msg)
+        raise ValueError(
+            f"training does not run on {kind.value}; configure accelerate for DDP or FSDP"
+        )
     if accelerator.device.type != "cpu":
         return
     if accelerator.mixed_precision == "fp16":
-        msg = "fp16 needs a GPU: a CPU would train in float32 without a word; use bf16 or no"
-        raise ValueError(msg)
+        raise ValueError("fp16 needs a GPU: a CPU would silently train in float32; use bf16 or no")
     # accelerate itself ignores FSDP on a CPU.
     asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
     if kind == DistributedType.FSDP or asked:
-        msg = "FSDP needs GPUs; on CPUs start several processes with torchrun alone (DDP)"
-        raise ValueError(msg)
+        raise ValueError(
+            "FSDP needs GPUs; on CPUs start several processes with torchrun alone (DDP)"
+        )
 
 
 def any_process(accelerator: Accelerator, signals: list[int]) -> int:
@@ -158,5 +158,5 @@ def _finish(accelerator: Accelerator, *, together: bool) -> None:
 
 
 def _world_size() -> int:
-    """How many processes a launcher says there are."""
+    """How many processes the launcher has started."""
     return int(os.environ.get("WORLD_SIZE", "1"))

@@ -21,7 +21,7 @@ from stablepref.runtime.ahead import ahead
 from stablepref.training.pairs import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from stablepref.data.groups import RankedGroup
     from stablepref.training.pairs import Batch
@@ -155,13 +155,14 @@ class ShareReader:
         first = next(rest, None)
         if first is None:
             return
-        items = (
-            item
-            for step, batch in chain([first], rest)
-            for item in (*self._mine(batch), _End(step, batch))
-        )
+
+        def items() -> Iterator[tuple[int, int] | _End]:
+            for step, batch in chain([first], rest):
+                yield from self._mine(batch)
+                yield _End(step, batch)
+
         most = STEPS_AHEAD * (len(self._mine(first[1])) + 1)
-        yield from ahead(self._decode, items, workers=self.workers, most=most)
+        yield from ahead(self._decode, items(), workers=self.workers, most=most)
 
     def _decode(self, item: tuple[int, int] | _End) -> Tensor | str | _End:
         """Pixels `(3, H, W)` of an image, or what is wrong with it; the end of a batch as it is."""

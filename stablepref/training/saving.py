@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from accelerate.utils import DistributedType
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stablepref.scorer import Scorer
 
-CARD_FILE = "README.md"
+CARD_FILE: Final = "README.md"
 
 
 def save_trained(
@@ -37,13 +37,13 @@ def save_trained(
     Args:
         accelerator: The distributed engine, which may hold the weights in pieces.
         module: The prepared module.
-        folder: Where to; files there are replaced, each in one move.
+        folder: The model's folder; files there are replaced, each in one move.
         described: Configuration and fingerprints, for the card.
         step: Optimiser steps done, for the card.
         scores: What was measured of these weights, for the card.
 
     Raises:
-        OSError: A file cannot be written, on a full disk, say.
+        OSError: A file cannot be written, on a full disk for instance.
     """
     scorer: Scorer = accelerator.unwrap_model(module).scorer
     state = None

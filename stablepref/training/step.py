@@ -217,9 +217,8 @@ def _check_parts(found: Objective, pairs: int, device: torch.device) -> None:
             raise TypeError(
                 f"the loss returned a {type(part).__name__} as its {name}; expected a tensor"
             )
-        shape, expected = (), "a scalar, such as the mean over the pairs"
-        if name != "loss":
-            shape, expected = (pairs,), f"({pairs},), one number for each pair"
+        shape = () if name == "loss" else (pairs,)
+        expected = f"({pairs},), one number for each pair" if shape else "a scalar, such as a mean"
         if part.shape != shape:
             raise ValueError(
                 f"the loss returned a {name} of shape {tuple(part.shape)}; expected {expected}"
