@@ -70,7 +70,7 @@ def constant(*_: Tensor) -> Tensor:
         (lambda *_: 0.5, TypeError, "the loss returned a float; expected a scalar tensor or an Ob"),
         (lambda *_: None, TypeError, "the loss returned a NoneType; expected a scalar tensor"),
         (lambda s, *_: (s.sum(), s), TypeError, "the loss returned a tuple; expected a scalar"),
-        (lambda s, *_: s[:, 0], ValueError, r"a loss of shape \(3,\); expected a scalar, such as a mean"),
+        (lambda s, *_: s[:, 0], ValueError, r"a loss of shape \(3,\); expected a scalar, such"),
         (lambda s, *_: s.sum()[None], ValueError, r"a loss of shape \(1,\); expected a scalar"),
         (lambda s, *_: s.sum().detach(), ValueError, "the loss has no gradient in the scores"),
         (lambda s, *_: torch.tensor(s.sum().item()), ValueError, "no gradient in the scores"),
