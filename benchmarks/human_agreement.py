@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stablepref.data.groups import Ranks
-from stablepref.data.read import FORMATS, read_groups
+from stablepref.data.read import format_names, read_groups
 from stablepref.evaluation.annotators import majority, single_vs_rest, single_vs_single
 from stablepref.evaluation.means import GroupMean
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write JSON if asked to."""
     parser = argparse.ArgumentParser(description="Agreement between human annotators")
     parser.add_argument("path", help="ranked groups with single annotators' ranks")
-    parser.add_argument("--format", default="auto", choices=FORMATS)
+    parser.add_argument("--format", default="auto", choices=format_names())
     parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     parser.add_argument("--json", type=Path, help="write the numbers to this file as well")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, final
+
+import numpy as np
+from PIL import Image
 
 import stablepref
+from stablepref.images.sources import UnusableImageError, describe, iter_sources
 from stablepref.models.registry import SCORERS, check_model, model_name
-from stablepref.scoring.items import score_items
-
-from .corpus_rows import row_item
+from stablepref.scoring.items import Item, score_items
 
 try:
     import pyarrow as pa
@@ -22,12 +27,44 @@ except ImportError as error:
     raise ImportError(_msg) from error
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import torch
     from numpy.typing import NDArray
     from ray.data import Dataset
+
+
+_SINGLE = (bytes, bytearray, memoryview, Mapping, Image.Image)
+
+
+class CorpusOptions(TypedDict, total=False):
+    """Which columns of a corpus are read and written, and how its model runs.
+
+    Attributes:
+        image_column: Name of the images' column, "image" by default: bytes, paths, URLs, images of
+            `datasets`, arrays.
+        prompt_column: Name of the prompts' column, "prompt" by default.
+        score_column: Name of the new column of scores, "score" by default: float32, null where
+            there is none.
+        error_column: Name of the new column of reasons, "error" by default: strings, null where
+            there is a score.
+        like: For a checkpoint file whose name does not tell: the model it is like.
+        device: Where each worker computes. None takes an accelerator if the worker sees one;
+            `score_dataset` takes "cuda" with `num_gpus`, else "cpu".
+        dtype: Number type of the model; None chooses.
+        views: Average each score over this many weak views beside the image itself.
+        encode_batch_size: Images encoded at once; None chooses. Halved when memory runs out.
+    """
+
+    image_column: str
+    prompt_column: str
+    score_column: str
+    error_column: str
+    like: str | None
+    device: str | torch.device | None
+    dtype: torch.dtype | str | None
+    views: int
+    encode_batch_size: int | None
 
 
 @final
@@ -38,16 +75,9 @@ class ScoreBatch:
     with it. Takes batches in any of Ray's formats; "pyarrow" leaves the other columns untouched.
 
     Args:
-        model: As in `stablepref.load`; a path must lead to the same model on every machine.
-        image_column: Name of the images' column: bytes, paths, URLs, images of `datasets`, arrays.
-        prompt_column: Name of the prompts' column.
-        score_column: Name of the new column of scores, float32, null where there is none.
-        error_column: Name of the new column of reasons, strings, null where there is a score.
-        like: As in `stablepref.load`.
-        device: As in `stablepref.load`: None takes an accelerator if the worker sees one.
-        dtype: As in `stablepref.load`.
-        views: Average each score over this many weak views beside the image itself.
-        encode_batch_size: Images encoded at once; None chooses. Halved when memory runs out.
+        model: A name or path, see `stablepref.load`; a path must lead to the same model on every
+            machine.
+        **options: See `CorpusOptions`.
 
     Raises:
         ValueError: Two columns have one name; or as `stablepref.load`.
@@ -55,25 +85,17 @@ class ScoreBatch:
     """
 
     def __init__(
-        self,
-        model: str | os.PathLike[str] | None = None,
-        *,
-        image_column: str = "image",
-        prompt_column: str = "prompt",
-        score_column: str = "score",
-        error_column: str = "error",
-        like: str | None = None,
-        device: str | torch.device | None = None,
-        dtype: torch.dtype | str | None = None,
-        views: int = 0,
-        encode_batch_size: int | None = None,
+        self, model: str | os.PathLike[str] | None = None, **options: Unpack[CorpusOptions]
     ) -> None:
-        self._given = (image_column, prompt_column)
-        self._new = (score_column, error_column)
-        _check_names(self._given, self._new)
-        self._views = views
-        self._encode_batch_size = encode_batch_size
-        self._scorer = stablepref.load(model, device=device, dtype=dtype, like=like)
+        self._given, self._new = _columns(options)
+        self._views = options.get("views", 0)
+        self._encode_batch_size = options.get("encode_batch_size")
+        self._scorer = stablepref.load(
+            model,
+            device=options.get("device"),
+            dtype=options.get("dtype"),
+            like=options.get("like"),
+        )
 
     def __call__(self, batch: Mapping[str, NDArray[Any]] | pa.Table) -> pa.Table:
         """The batch, or DataFrame, as an Arrow table with the two new columns, in the same order.
@@ -101,7 +123,7 @@ class ScoreBatch:
         return table.append_column(score, scores).append_column(error, errors)
 
 
-def score_dataset(  # noqa: PLR0913 (flat keyword arguments)
+def score_dataset(
     ds: Dataset,
     model: str | os.PathLike[str] | None = None,
     *,
@@ -109,15 +131,7 @@ def score_dataset(  # noqa: PLR0913 (flat keyword arguments)
     batch_size: int = 64,
     num_cpus: float = 1,
     num_gpus: float = 0,
-    image_column: str = "image",
-    prompt_column: str = "prompt",
-    score_column: str = "score",
-    error_column: str = "error",
-    like: str | None = None,
-    device: str | None = None,
-    dtype: torch.dtype | str | None = None,
-    views: int = 0,
-    encode_batch_size: int | None = None,
+    **options: Unpack[CorpusOptions],
 ) -> Dataset:
     """Score every row of a dataset, with a fixed number of workers that hold a model each.
 
@@ -128,22 +142,14 @@ def score_dataset(  # noqa: PLR0913 (flat keyword arguments)
 
     Args:
         ds: Rows with an image and a prompt.
-        model: As in `stablepref.load`; None is `$STABLEPREF_MODEL` of this process, or "hps-v2.1".
-            A path must be there on every machine.
+        model: A name or path, see `stablepref.load`; None is `$STABLEPREF_MODEL` of this process
+            or "hps-v2.1". A path must be there on every machine.
         workers: How many, over all machines. Beside them Ray needs a CPU to read the data with.
         batch_size: Rows handed to a worker at once; blocks smaller than this are put together.
         num_cpus: Of each worker.
         num_gpus: Of each worker, 1 where each has a GPU of its own; without any it computes on the
             CPU.
-        image_column: As in `ScoreBatch`.
-        prompt_column: As in `ScoreBatch`.
-        score_column: As in `ScoreBatch`.
-        error_column: As in `ScoreBatch`.
-        like: As in `ScoreBatch`.
-        device: None is "cuda" with `num_gpus`, else "cpu".
-        dtype: As in `ScoreBatch`.
-        views: As in `ScoreBatch`.
-        encode_batch_size: As in `ScoreBatch`.
+        **options: See `CorpusOptions`.
 
     Returns:
         The dataset with the columns of score and error.
@@ -154,14 +160,13 @@ def score_dataset(  # noqa: PLR0913 (flat keyword arguments)
             Ray wraps their error.
     """
     name = model_name(model)
-    check_model(name, like)
+    check_model(name, options.get("like"))
     if name not in SCORERS and Path(name).exists():
         name = str(Path(name).resolve())
     if workers < 1:
         msg = f"workers must be 1 or more, got {workers}"
         raise ValueError(msg)
-    given, new = (image_column, prompt_column), (score_column, error_column)
-    _check_names(given, new)
+    given, new = _columns(options)
     _warn_of_waiting(workers, num_cpus)
     schema = ds.schema(fetch_if_missing=False)
     if schema is not None:
@@ -169,16 +174,9 @@ def score_dataset(  # noqa: PLR0913 (flat keyword arguments)
     return ds.map_batches(
         ScoreBatch,
         fn_constructor_kwargs={
+            **options,
             "model": name,
-            "image_column": image_column,
-            "prompt_column": prompt_column,
-            "score_column": score_column,
-            "error_column": error_column,
-            "like": like,
-            "device": device or ("cuda" if num_gpus else "cpu"),
-            "dtype": dtype,
-            "views": views,
-            "encode_batch_size": encode_batch_size,
+            "device": options.get("device") or ("cuda" if num_gpus else "cpu"),
         },
         batch_format="pyarrow",
         batch_size=batch_size,
@@ -200,11 +198,19 @@ def _warn_of_waiting(workers: int, num_cpus: float) -> None:
         warnings.warn(msg, stacklevel=3)
 
 
-def _check_names(given: Sequence[str], new: Sequence[str]) -> None:
-    names = [*given, *new]
-    if len(set(names)) < len(names):
-        msg = f"image, prompt, score and error need four different columns, got {', '.join(names)}"
+def _columns(options: CorpusOptions) -> tuple[tuple[str, str], tuple[str, str]]:
+    """The columns that are given, of images and prompts, and those to add, of scores and errors.
+
+    Raises:
+        ValueError: Two of them have one name.
+    """
+    given = options.get("image_column", "image"), options.get("prompt_column", "prompt")
+    new = options.get("score_column", "score"), options.get("error_column", "error")
+    if len({*given, *new}) < 4:
+        names = ", ".join([*given, *new])
+        msg = f"image, prompt, score and error need four different columns, got {names}"
         raise ValueError(msg)
+    return given, new
 
 
 def _check_columns(names: Sequence[str], given: Sequence[str], new: Sequence[str]) -> None:
@@ -221,3 +227,56 @@ def _check_columns(names: Sequence[str], given: Sequence[str], new: Sequence[str
             "score_column= and error_column="
         )
         raise ValueError(msg)
+
+
+def row_item(image: object, prompt: object, *, number: int) -> Item:
+    """The image and prompt of one row; what is wrong with either takes the image's place.
+
+    Args:
+        image: Bytes of an image file, a path or http(s) URL, an image of `datasets` (a dictionary
+            of bytes and path), an array `(H, W)` or `(H, W, channels)`, or a PIL image.
+        prompt: A string, or UTF-8 bytes, as an undecoded WebDataset has them.
+        number: Of the row in its batch, from 0; names an image that has no path.
+    """
+    place = f"row {number}"
+    text = _text(prompt)
+    if isinstance(text, UnusableImageError):
+        return Item(place, text, None)
+    if isinstance(image, str | os.PathLike):
+        first, *more = islice(iter_sources(image), 2)
+        if more:
+            reason = "a row holds one image, but this is a folder or pattern of several"
+            return Item(first.name, UnusableImageError(reason), text)
+        return Item(first.name, first.value, text)
+    if _is_missing(image):
+        return Item(place, UnusableImageError("the row has no image"), text)
+    if not (isinstance(image, _SINGLE) or _is_one_array(image)):
+        reason = (
+            "a row's image must be bytes, a path or URL, a dictionary of bytes and path, an array "
+            f"(H, W, 3) or a PIL image; got {describe(image)}"
+        )
+        return Item(place, UnusableImageError(reason), text)
+    return Item(place, image, text)
+
+
+def _text(prompt: object) -> str | UnusableImageError:
+    """The prompt as a string, or what is wrong with it."""
+    if isinstance(prompt, bytes):
+        try:
+            prompt = prompt.decode()
+        except UnicodeDecodeError as error:
+            return UnusableImageError(f"the row's prompt is not UTF-8: {error}")
+    if _is_missing(prompt):
+        return UnusableImageError("the row has no prompt")
+    if not isinstance(prompt, str):
+        return UnusableImageError(f"the row's prompt must be a string, got {prompt!r:.60}")
+    return prompt if prompt.strip() else UnusableImageError("the row's prompt is empty")
+
+
+def _is_missing(value: object) -> bool:
+    """Whether a cell is empty: null in Arrow, NaN in pandas."""
+    return value is None or (isinstance(value, float) and np.isnan(value))
+
+
+def _is_one_array(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim <= 3 and value.dtype.kind in "uif"

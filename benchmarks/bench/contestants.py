@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from stablepref.assets import PIPELINES
-from stablepref.scoring.manifest import is_manifest
+from stablepref.data.manifest import is_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from accelerate import PartialState
     from PIL import Image
 
+    from stablepref.data.prompts import ListedPrompt
     from stablepref.integrations.best_of_n.candidates import Generated, Pipeline
 
     from .contestants import Contestant
-    from .prompt_files import BenchPrompt
 
 IN_A_ROW: Final = 3
 """If more prompts than these fail one after another, it is the pipeline."""
@@ -56,7 +56,7 @@ class Studio:
     def __init__(
         self,
         contestant: Contestant,
-        prompts: Sequence[BenchPrompt],
+        prompts: Sequence[ListedPrompt],
         *,
         folder: Path,
         images: int,

@@ -8,15 +8,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
-from stablepref.data.rows import IMAGE_SUFFIXES
+from stablepref.data.manifest import is_manifest, read_manifest
+from stablepref.images.paths import image_files
 from stablepref.images.sources import UnusableImageError
-from stablepref.scoring.manifest import is_manifest, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from .prompt_files import BenchPrompt
+    from stablepref.data.prompts import ListedPrompt
 
 IMAGES_FOLDER: Final = "images"
 """Where a run keeps the pictures that it made, a folder for each model."""
@@ -49,13 +49,13 @@ class Picture:
         return self.model, self.prompt, self.number
 
 
-def picture_name(prompt: BenchPrompt, number: int) -> str:
+def picture_name(prompt: ListedPrompt, number: int) -> str:
     """An image's name in its model's folder, without suffix: "00012", "anime/00012-1"."""
     return f"{prompt.key}-{number}" if number else prompt.key
 
 
 def finished_pictures(
-    model: str, source: Path, prompts: Sequence[BenchPrompt], images: int
+    model: str, source: Path, prompts: Sequence[ListedPrompt], images: int
 ) -> list[Picture]:
     """The pictures that a folder or manifest has for the prompts.
 
@@ -101,9 +101,9 @@ def finished_pictures(
     return pictures
 
 
-def _of_folder(folder: Path, prompts: Sequence[BenchPrompt]) -> dict[int, dict[int, object]]:
+def _of_folder(folder: Path, prompts: Sequence[ListedPrompt]) -> dict[int, dict[int, object]]:
     files: dict[str, Path] = {}
-    for path in _image_files(folder):
+    for path in image_files(folder.rglob("*"), where=folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in files:
             msg = f"{path} and {files[name]} are two images of one name: keep one of them"
@@ -111,24 +111,29 @@ def _of_folder(folder: Path, prompts: Sequence[BenchPrompt]) -> dict[int, dict[i
         files[name] = path
     places = {prompt.key: place for place, prompt in enumerate(prompts)}
     found: dict[int, dict[int, object]] = defaultdict(dict)
+    foreign = []
     for name, path in files.items():
-        for layout in (_OWN, _GENEVAL):
-            fits = layout.fullmatch(name)
-            if fits and fits["key"] in places:
-                number = int(fits["number"] or 0)
-                # A run's own layout goes before GenEval's.
-                if layout is _OWN or number not in found[places[fits["key"]]]:
-                    found[places[fits["key"]]][number] = path
+        layouts = [
+            (layout, places[fits["key"]], int(fits["number"] or 0))
+            for layout in (_OWN, _GENEVAL)
+            if (fits := layout.fullmatch(name)) and fits["key"] in places
+        ]
+        for layout, place, number in layouts:
+            # A run's own layout goes before GenEval's.
+            if layout is _OWN or number not in found[place]:
+                found[place][number] = path
+        if not layouts and not name.endswith("/grid"):  # GenEval's picture of a prompt's samples
+            foreign.append(name)
+    if foreign and found:
+        msg = (
+            f"{folder}: {len(foreign)} images are named after no prompt of this set, and are left "
+            f"out: {', '.join(foreign[:3])}{', ...' * (len(foreign) > 3)}"
+        )
+        warnings.warn(msg, stacklevel=2)
     return found
 
 
-def _image_files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-            yield path
-
-
-def _of_manifest(manifest: Path, prompts: Sequence[BenchPrompt]) -> dict[int, dict[int, object]]:
+def _of_manifest(manifest: Path, prompts: Sequence[ListedPrompt]) -> dict[int, dict[int, object]]:
     places: dict[str, list[int]] = defaultdict(list)
     for place, prompt in enumerate(prompts):
         places[prompt.prompt].append(place)

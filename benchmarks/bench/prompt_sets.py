@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING, Final, final
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
 
-from stablepref.data.rows import hub_rows
+from stablepref.data.hub import dataset_rows, hub_rows
+from stablepref.data.prompts import ListedPrompt, prompts_of_rows, read_prompt_file
 from stablepref.weights.hub import UnavailableError, first_line, require_network
 
 from ..shapes.prompt_set import lab_prompts
-from .prompt_files import (
-    BenchPrompt,
-    prompts_of_rows,
-    read_prompt_file,
-)
 
 if TYPE_CHECKING:
     import os
@@ -28,7 +24,7 @@ if TYPE_CHECKING:
 
 HPDV2_STYLES: Final = ("anime", "concept-art", "paintings", "photo")
 
-Prompts = tuple[BenchPrompt, ...]
+Prompts = tuple[ListedPrompt, ...]
 
 
 @final
@@ -63,7 +59,7 @@ class _Named:
 
 def _table(repository: str) -> Prompts:
     require_network(ENDPOINT)
-    return prompts_of_rows(repository, hub_rows(repository, "train"))
+    return prompts_of_rows(repository, dataset_rows(hub_rows(repository, "train")))
 
 
 def _hpdv2() -> Prompts:
@@ -81,7 +77,7 @@ def _hpdv2() -> Prompts:
 
 def _lab() -> Prompts:
     return tuple(
-        BenchPrompt(f"{place:05d}", one.prompt, {"category": one.category})
+        ListedPrompt(f"{place:05d}", one.prompt, {"category": one.category})
         for place, one in enumerate(lab_prompts())
     )
 

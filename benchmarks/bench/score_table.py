@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import numpy as np
 
-from .prompt_files import BenchPrompt
+from stablepref.data.prompts import ListedPrompt
+
 from .row_files import RowFiles
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class ScoreTable:
     """
 
     name: str
-    prompts: tuple[BenchPrompt, ...]
+    prompts: tuple[ListedPrompt, ...]
     models: tuple[str, ...]
     scorers: Mapping[str, Mapping[str, object]]
     scores: Array
@@ -177,11 +178,11 @@ def joined(tables: Sequence[ScoreTable]) -> ScoreTable:
     )
 
 
-def _read_run(folder: Path) -> tuple[dict[str, Any], tuple[BenchPrompt, ...]]:
+def _read_run(folder: Path) -> tuple[dict[str, Any], tuple[ListedPrompt, ...]]:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise ValueError(f"{folder} is not a run of a benchmark: it has no {CONFIG_FILE}")
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     with (folder / PROMPTS_FILE).open(encoding="utf-8") as lines:
-        prompts = tuple(BenchPrompt(**json.loads(line)) for line in lines)
+        prompts = tuple(ListedPrompt(**json.loads(line)) for line in lines)
     return config, prompts

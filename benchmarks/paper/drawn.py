@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from PIL import Image
 
+from stablepref.data.prompts import ListedPrompt
 from stablepref.output.durable import replacing
 from stablepref.output.progress import progress_bar
 
 from ..bench.image_folders import picture_name
 from ..bench.judges import knows_shapes_only
-from ..bench.prompt_files import BenchPrompt
 from ..bench.prompt_sets import PromptSet
 from ..bench.run import bench
 from ..shapes.people.generators import GENERATORS, generate
@@ -60,7 +60,7 @@ def drawn_run(
     """
     chosen = _prompts(prompts)
     keys = [
-        BenchPrompt(f"{place:05d}", one.prompt, {"category": one.category})
+        ListedPrompt(f"{place:05d}", one.prompt, {"category": one.category})
         for place, one in enumerate(chosen)
     ]
     total = len(generators) * len(keys) * images

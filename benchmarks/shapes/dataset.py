@@ -17,7 +17,7 @@ from PIL import Image
 from rich.progress import track
 
 from stablepref.data.groups import RankedGroup
-from stablepref.data.jsonl import write_jsonl
+from stablepref.data.write import write_jsonl
 from stablepref.output.durable import replacing
 
 from .people.alignment import MISTAKE_COSTS

@@ -12,8 +12,7 @@ from PIL import Image
 
 from stablepref.output.durable import replacing
 from stablepref.output.sheet import SIDE, contact_sheet, fitted
-from stablepref.scoring.items import Outcome
-from stablepref.scoring.manifest import Item
+from stablepref.scoring.items import Item, Outcome
 from stablepref.scoring.page import write_page
 
 if TYPE_CHECKING:

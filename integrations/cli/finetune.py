@@ -19,6 +19,7 @@ from stablepref.cli.options import (
     read_setting,
     with_settings,
 )
+from stablepref.data.prompts import read_prompt_file
 
 from ..finetune.config import FinetuneConfig
 
@@ -48,12 +49,12 @@ def finetune(
         typer.Option("--prompt", "-p", help="A prompt to train on; may be given several times."),
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="A text file of prompts to train on, one in each line.")
+        Path | None, typer.Option(help="File or folder of prompts to train on, as for `bench`.")
     ] = None,
     sample_prompts: Annotated[
         Path | None,
         typer.Option(
-            help="A text file of prompts to draw samples of; by default the first ones trained on."
+            help="File or folder of prompts to draw samples of; by default the first trained on."
         ),
     ] = None,
     model: Annotated[
@@ -93,7 +94,9 @@ def finetune(
     )
     trained_on = [*(prompt or ()), *(read_prompts(prompts) if prompts else ())]
     if not trained_on:
-        msg = "there is no prompt to train on; expected --prompt, or --prompts with a text file"
+        msg = (
+            "there is no prompt to train on; expected --prompt, or --prompts with a file of prompts"
+        )
         raise ValueError(msg)
     sampled = read_prompts(sample_prompts) if sample_prompts else None
     scorers = [ScorerOptions(name, None, device, dtype) for name in (model or [None])]
@@ -122,22 +125,13 @@ def finetune(
 
 
 def read_prompts(path: Path) -> list[str]:
-    """The lines of a text file that are not blank.
+    """The prompts of a file or folder in any form that `read_prompt_file` knows.
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is not text, or has no such line.
+        ValueError: It holds no prompt, or one that is damaged.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        msg = f"{path} is not text in UTF-8: {error}"
-        raise ValueError(msg) from error
-    prompts = [line.strip() for line in lines if line.strip()]
-    if not prompts:
-        msg = f"{path} has no prompts; expected one in each line"
-        raise ValueError(msg)
-    return prompts
+    return [one.prompt.strip() for one in read_prompt_file(path)]
 
 
 def _scorer(given: "Sequence[ScorerOptions]") -> "Scorer":

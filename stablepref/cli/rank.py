@@ -21,8 +21,7 @@ from stablepref.cli.score import outcomes, print_rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stablepref.scoring.items import Outcome
-    from stablepref.scoring.manifest import Item
+    from stablepref.scoring.items import Item, Outcome
 
 
 @with_options
@@ -44,8 +43,8 @@ def rank(
     """Order images from best to worst for a prompt, or for each prompt of a manifest."""
     style = chosen(json=as_json, csv=as_csv)
 
+    from stablepref.data.manifest import read_items
     from stablepref.output.results import check_input, check_place
-    from stablepref.scoring.items import read_items
 
     items = read_items(images, prompt)
     if html is not None:

@@ -22,8 +22,7 @@ from stablepref.cli.options import (
 
 if TYPE_CHECKING:
     from stablepref.scorer import Scorer
-    from stablepref.scoring.items import Outcome
-    from stablepref.scoring.manifest import Item
+    from stablepref.scoring.items import Item, Outcome
 
 
 @with_options
@@ -52,7 +51,7 @@ def score(
     if out is not None:
         _score_to_file(images, prompt, scorer, out, tally, batch_size=batch_size)
     else:
-        from stablepref.scoring.items import read_items
+        from stablepref.data.manifest import read_items
 
         items = read_items(images, prompt)
         loaded = scorer.load()
@@ -84,8 +83,9 @@ def outcomes(
         views: Weak views that each score is averaged over too.
         done: Items at the beginning that are scored already.
     """
+    from stablepref.data.manifest import count_items
     from stablepref.output.progress import progress_bar
-    from stablepref.scoring.items import count_items, score_items
+    from stablepref.scoring.items import score_items
 
     total = count_items(images) if sys.stderr.isatty() else None
     with progress_bar("scoring", total=total and total - done) as advance:
@@ -119,8 +119,8 @@ def _score_to_file(
     *,
     batch_size: int | None,
 ) -> None:
+    from stablepref.data.manifest import read_items
     from stablepref.output.results import ResultsFile, check_input
-    from stablepref.scoring.items import read_items
 
     file = ResultsFile(out)
     check_input("--out", out, images)

@@ -1,6 +1,11 @@
 from .check import check_data as check_data
+from .formats import FORMATS as FORMATS
+from .formats import Format as Format
 from .groups import DataError as DataError
 from .groups import Exclusions as Exclusions
 from .groups import RankedGroup as RankedGroup
+from .prompts import ListedPrompt as ListedPrompt
+from .prompts import read_prompt_file as read_prompt_file
 from .read import read_folder as read_folder
 from .read import read_groups as read_groups
+from .write import write_jsonl as write_jsonl

@@ -3,9 +3,9 @@
 This is what `stablepref data check` runs.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -21,8 +21,9 @@ from stablepref.data.report import DataReport, ImageProblem, SharedImage, SplitR
 from stablepref.images.decoding import decode
 from stablepref.images.sources import ImageError, Source
 from stablepref.output.progress import progress_bar
+from stablepref.runtime.ahead import ahead
 
-_GROUPS_AT_ONCE = 64
+_IMAGES_AHEAD = 64
 
 
 def check_data(
@@ -42,8 +43,8 @@ def check_data(
 
     Args:
         splits: Sources for `read_groups` by the name of the split: ``{"train": path, ...}``.
-        format: As for `read_groups`.
-        images: As for `read_groups`.
+        format: The data set, as for `read_groups`; ``"auto"`` recognises it.
+        images: Folder where relative image paths start, as for `read_groups`.
         select: Take from each source the split that it is named for; see `read_groups`.
         workers: Threads that decode.
         progress: Show a progress bar; None shows it on a terminal.
@@ -61,10 +62,7 @@ def check_data(
         raise ValueError("no data to check; expected at least one source")
     reports, prompts = [], []
     first_places: dict[bytes, dict[str, str]] = {}
-    with (
-        ThreadPoolExecutor(workers) as pool,
-        progress_bar("images", total=None, show=progress) as bar,
-    ):
+    with progress_bar("images", total=None, show=progress) as bar:
         for name, source in splits.items():
             report, seen = SplitReport(name), set[str]()
             groups = read_groups(
@@ -75,13 +73,11 @@ def check_data(
                 on_error="skip",
                 exclusions=report.exclusions,
             )
-            for batch in _batched(groups, _GROUPS_AT_ONCE):
-                inspected = pool.map(_inspect, [x for group in batch for x in group.images])
-                for group in batch:
-                    seen.add(group.prompt)
-                    report.examples += [group] * (len(report.examples) < examples)
-                    _add_group(report, group, islice(inspected, len(group.images)), first_places)
-                    bar(len(group.images))
+            for group, inspected in _inspected(groups, workers):
+                seen.add(group.prompt)
+                report.examples += [group] * (len(report.examples) < examples)
+                _add_group(report, group, inspected, first_places)
+                bar(len(group.images))
             reports.append(report)
             prompts.append(seen)
     counts = Counter(prompt for seen in prompts for prompt in seen)
@@ -156,7 +152,18 @@ def _add_group(
     report.usable_pairs += 0 if rest is None else len(rest.pairs())
 
 
-def _batched(groups: Iterable[RankedGroup], size: int) -> Iterator[list[RankedGroup]]:
-    groups = iter(groups)
-    while batch := list(islice(groups, size)):
-        yield batch
+def _inspected(
+    groups: Iterable[RankedGroup], workers: int
+) -> Iterator[tuple[RankedGroup, list[_Inspection]]]:
+    """Each group with what decoding its images showed; threads decode the images of the next."""
+    waiting: deque[RankedGroup] = deque()
+
+    def images() -> Iterator[object]:
+        for group in groups:
+            waiting.append(group)
+            yield from group.images
+
+    with closing(ahead(_inspect, images(), workers=workers, most=_IMAGES_AHEAD)) as results:
+        for first in results:
+            group = waiting.popleft()
+            yield group, [first, *islice(results, len(group.images) - 1)]

@@ -3,42 +3,115 @@
 Formats as their makers publish them: ImageReward's ``test.json`` (THUDM/ImageReward), ImageRewardDB
 (hub ``THUDM/ImageRewardDB``), HPD v2's ``train.json`` and ``test.json`` (hub ``ymhao/HPDv2``) and
 test gallery (github ``tgxs002/hpd_test_vis``), Pick-a-Pic (hub ``yuvalkirstain/pickapic_v1``).
+
+A data set is one function and one row of `FORMATS`. Other packages add theirs by an entry point of
+the group ``stablepref.readers`` that names a `Format`, programs by `FORMATS.register`.
 """
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from stablepref.data.groups import MINIMUM_IMAGES, RankedGroup
-from stablepref.data.jsonl import group_from_row, require_keys, resolve_image
+from stablepref.data.groups import MINIMUM_IMAGES, RankedGroup, as_list, as_name, as_rank, shown
 from stablepref.data.rows import Row, Rows
+from stablepref.runtime.registry import Registry
 
-_TIE_LABEL = 0.5
-_LABEL_RANKS = {(1.0, 0.0): (1, 2), (0.0, 1.0): (2, 1), (_TIE_LABEL, _TIE_LABEL): (1, 1)}
+_GROUP_KEYS = frozenset(
+    {"prompt", "images", "ranks", "id", "annotations", "annotators", "metadata"}
+)
+_LABEL_RANKS = (((1, 0), (1, 2)), ((0, 1), (2, 1)), ((0.5, 0.5), (1, 1)))
 _IMAGEREWARDDB_RATINGS = ("overall_rating", "image_text_alignment_rating", "fidelity_rating")
 
 
 @final
 class LeftOutError(Exception):
-    """A row that is valid and yet no ranked group; readers count it and go on."""
+    """A row that is valid and yet not a ranked group; readers count it and continue."""
 
 
 @final
 @dataclass(frozen=True)
-class Schema:
+class Format:
     """How the rows of one data set are recognised and read.
 
     Attributes:
-        keys: Keys that its rows have.
         convert: Makes a group of a row and the folder where relative image paths start. Raises
-            `ValueError` for a row that is not valid and `LeftOutError` for one that is no group.
+            `ValueError` for a row that is not valid and `LeftOutError` for one that is not a group.
+        keys: Keys that its rows have, by which they are recognised; a format without any is read
+            only where it is named.
         merge: Joins the rows of one group, for data sets with one row for each image.
     """
 
-    keys: frozenset[str]
     convert: Callable[[Row, Path | None], RankedGroup]
+    keys: Collection[str] = ()
     merge: Callable[[Rows], Rows] | None = None
+
+
+def require_keys(row: Row, *keys: str) -> None:
+    """Check that a row has all the keys.
+
+    Raises:
+        ValueError: If one is missing; it names the key and those that are there.
+    """
+    for key in keys:
+        if key not in row:
+            raise ValueError(f"the key {key!r} is missing; there are: {_keys(row)}")
+
+
+def resolve_image(value: object, folder: Path | None) -> object:
+    """Turn an image as a row holds it into one that `stablepref.images` accepts.
+
+    Args:
+        value: A path, a URL, bytes, the ``{"bytes", "path"}`` of the `datasets` library, or an
+            image object, which is handed through.
+        folder: Where relative paths start; None leaves them as they are.
+
+    Returns:
+        A `Path`, a URL, bytes or the image object.
+
+    Raises:
+        ValueError: If there is no image: None, an empty text, a number, a list, or a mapping
+            without bytes or path.
+    """
+    if isinstance(value, Mapping):
+        content = value.get("bytes")
+        value = value.get("path") if content is None else content
+    nothing = value is None or (isinstance(value, str) and not value)
+    if nothing or isinstance(value, (bool, int, float, complex, list, tuple, set, Mapping)):
+        raise ValueError(f"an image is {shown(value)}; expected a path or bytes")
+    if isinstance(value, str) and "://" in value:
+        return value
+    if isinstance(value, (str, os.PathLike)):
+        return Path(value) if folder is None else folder / value
+    return value
+
+
+def resolve_images(values: object, folder: Path | None) -> tuple[object, ...]:
+    """`resolve_image` of each of a list.
+
+    Raises:
+        ValueError: If it is not a list, or as `resolve_image`.
+    """
+    return tuple(resolve_image(value, folder) for value in as_list(values, "the list of images"))
+
+
+def stablepref_group(row: Row, folder: Path | None) -> RankedGroup:
+    """A row of the project's own form, with the keys of `RankedGroup`; others become metadata."""
+    require_keys(row, "prompt", "images", "ranks")
+    metadata = row.get("metadata")
+    if not isinstance(metadata, (Mapping, type(None))):
+        raise ValueError(f"metadata is a {type(metadata).__name__}; expected an object")
+    extra = {key: row[key] for key in row.keys() - _GROUP_KEYS if not isinstance(row[key], bytes)}
+    return RankedGroup(
+        prompt=row["prompt"],
+        images=resolve_images(row["images"], folder),
+        ranks=row["ranks"],
+        id=_id(row, "id"),
+        annotations=_given(row, "annotations"),
+        annotators=_given(row, "annotators"),
+        metadata={key: _plain(value) for key, value in {**extra, **(metadata or {})}.items()},
+    )
 
 
 def imagereward_group(row: Row, folder: Path | None) -> RankedGroup:
@@ -46,9 +119,9 @@ def imagereward_group(row: Row, folder: Path | None) -> RankedGroup:
     require_keys(row, "prompt", "generations", "ranking")
     return RankedGroup(
         prompt=row["prompt"],
-        images=_images(row["generations"], folder),
+        images=resolve_images(row["generations"], folder),
         ranks=row["ranking"],
-        id=_name(row.get("id")),
+        id=_id(row, "id"),
     )
 
 
@@ -56,7 +129,8 @@ def imagerewarddb_rows(rows: Rows) -> Rows:
     """Join ImageRewardDB's rows, one for each image, to one row for each ``prompt_id``.
 
     A group is complete when it has ``image_amount_in_total`` rows; the order of rows is free.
-    Incomplete groups follow at the end.
+    Incomplete groups follow at the end. Rows that are whole groups already, as in its
+    configurations ``*_group``, where rank and image are lists, stay.
     """
     waiting: dict[str, tuple[str, list[Row]]] = {}
     for place, row in rows:
@@ -64,13 +138,18 @@ def imagerewarddb_rows(rows: Rows) -> Rows:
             if isinstance(row, ValueError):
                 raise row
             require_keys(row, "prompt_id", "prompt", "rank")
+            name = as_name(row["prompt_id"])
+            if _is_list(row["rank"]):
+                whole = _whole(row)
+                yield place, whole
+                continue
         except ValueError as error:
             yield place, error
             continue
-        first, members = waiting.setdefault(str(row["prompt_id"]), (place, []))
+        first, members = waiting.setdefault(name, (place, []))
         members.append(row)
         if len(members) == row.get("image_amount_in_total"):
-            yield first, _merged(waiting.pop(str(row["prompt_id"]))[1])
+            yield first, _merged(waiting.pop(name)[1])
     for first, members in waiting.values():
         yield first, _merged(members)
 
@@ -79,19 +158,31 @@ def imagerewarddb_group(row: Row, folder: Path | None) -> RankedGroup:
     """A row of `imagerewarddb_rows`; groups of which one image is left are left out."""
     if len(row["images"]) < MINIMUM_IMAGES:
         raise LeftOutError("only one image of the prompt")
-    return group_from_row(row, folder)
+    return stablepref_group(row, folder)
+
+
+def imagerewarddb_pair(row: Row, folder: Path | None) -> RankedGroup:
+    """A row of ImageRewardDB's configurations ``*_pair``: the better image and the worse."""
+    require_keys(row, "prompt", "img_better", "img_worse")
+    return RankedGroup(
+        prompt=row["prompt"],
+        images=resolve_images([row["img_better"], row["img_worse"]], folder),
+        ranks=(1, 2),
+        id=_id(row, "prompt_id"),
+    )
 
 
 def hpdv2_train_group(row: Row, folder: Path | None) -> RankedGroup:
     """A row of HPD v2's train.json: ``human_preference`` is 1 for the preferred image, else 0."""
     require_keys(row, "prompt", "file_path", "human_preference")
-    preference = row["human_preference"]
-    if not isinstance(preference, (list, tuple)) or not set(preference) <= {0, 1}:
-        raise ValueError(f"human_preference is {preference!r}; expected a list of 0 and 1")
+    given = row["human_preference"]
+    preference = as_list(given, "human_preference") if _is_list(given) else None
+    if preference is None or not all(_is_number(one) and one in (0, 1) for one in preference):
+        raise ValueError(f"human_preference is {shown(given)}; expected a list of 0 and 1")
     user = row.get("user_hash")
     return RankedGroup(
         prompt=row["prompt"],
-        images=_images(row["file_path"], folder),
+        images=resolve_images(row["file_path"], folder),
         ranks=tuple(2 - int(preferred) for preferred in preference),
         metadata={} if user is None else {"user_hash": user},
     )
@@ -104,22 +195,23 @@ def hpdv2_test_group(row: Row, folder: Path | None) -> RankedGroup:
     them under ``annotation``. Both are read, and so is the singular ``raw_annotation``.
     """
     require_keys(row, "prompt", "image_path", "rank")
-    raw = row.get("raw_annotations", row.get("raw_annotation")) or ()
-    if isinstance(raw, Mapping) or not all(isinstance(entry, Mapping) for entry in raw):
+    raw = row.get("raw_annotations", row.get("raw_annotation"))
+    entries = [] if raw is None else as_list(raw, "raw_annotations")
+    if not all(isinstance(entry, Mapping) for entry in entries):
         raise ValueError("raw_annotations: expected a list of objects with rank and user_hash")
     annotations = []
-    for entry in raw:
+    for entry in entries:
         ranks = entry.get("rank", entry.get("annotation"))
         if ranks is None:
-            raise ValueError(f"an annotation has no ranks; there are: {', '.join(sorted(entry))}")
-        annotations.append(tuple(ranks))
-    named = all("user_hash" in entry for entry in raw)
+            raise ValueError(f"an annotation has no ranks; there are: {_keys(entry)}")
+        annotations.append(ranks)
+    named = all("user_hash" in entry for entry in entries)
     return RankedGroup(
         prompt=row["prompt"],
-        images=_images(row["image_path"], folder),
+        images=resolve_images(row["image_path"], folder),
         ranks=row["rank"],
         annotations=tuple(annotations),
-        annotators=tuple(entry["user_hash"] for entry in raw) if named else (),
+        annotators=tuple(entry["user_hash"] for entry in entries) if named else (),
     )
 
 
@@ -129,16 +221,16 @@ def hpdv2_gallery_group(row: Row, folder: Path | None) -> RankedGroup:
     The group's ranks are the annotators' mean ranks; equal means are ties.
     """
     require_keys(row, "prompt", "image_path", "rankings")
-    rankings = row["rankings"]
-    if not isinstance(rankings, (list, tuple)) or not all(
-        isinstance(ranks, (list, tuple)) and len(ranks) == len(rankings[0]) > 0
-        for ranks in rankings
-    ):
+    rankings = [
+        [as_rank(rank, f"rankings[{image}]") for rank in as_list(ranks, f"rankings[{image}]")]
+        for image, ranks in enumerate(as_list(row["rankings"], "rankings"))
+    ]
+    if not all(len(ranks) == len(rankings[0]) > 0 for ranks in rankings):
         raise ValueError("rankings: expected for each image a list of as many ranks, not empty")
     return RankedGroup(
         prompt=row["prompt"],
-        images=_images(row["image_path"], folder),
-        ranks=tuple(sum(ranks) / len(ranks) for ranks in rankings),
+        images=resolve_images(row["image_path"], folder),
+        ranks=tuple(sum(map(float, ranks)) / len(ranks) for ranks in rankings),
         annotations=tuple(zip(*rankings, strict=True)),
     )
 
@@ -149,62 +241,126 @@ def pickapic_group(row: Row, folder: Path | None) -> RankedGroup:
     Rows without a label are left out. Without the images' bytes their URLs are used.
     """
     require_keys(row, "caption", "label_0", "label_1")
-    if not row.get("has_label", True):
+    if row.get("has_label", True) in (False, 0, None):
         raise LeftOutError("has_label is false")
     labels = row["label_0"], row["label_1"]
-    if labels not in _LABEL_RANKS:
-        raise ValueError(
-            f"label_0 and label_1 are {labels}; expected 1 and 0, 0 and 1, or 0.5 each"
-        )
-    images = [row.get(f"jpg_{side}") or row.get(f"image_{side}_url") for side in (0, 1)]
+    ranks = None
+    if all(map(_is_number, labels)):
+        ranks = next((ranks for known, ranks in _LABEL_RANKS if labels == known), None)
+    if ranks is None:
+        found = f"({', '.join(map(shown, labels))})"
+        raise ValueError(f"label_0 and label_1 are {found}; expected 1 and 0, 0 and 1, or 0.5 each")
+    images = []
+    for side in (0, 1):
+        picture = row.get(f"jpg_{side}")
+        nothing = picture is None or (isinstance(picture, (bytes, str)) and not picture)
+        images.append(row.get(f"image_{side}_url") if nothing else picture)
     kept = ("num_example_per_prompt", "image_0_uid", "image_1_uid", "model_0", "model_1", "user_id")
     return RankedGroup(
         prompt=row["caption"],
-        images=_images(images, folder),
-        ranks=_LABEL_RANKS[labels],
-        id=_name(row.get("ranking_id")),
+        images=resolve_images(images, folder),
+        ranks=ranks,
+        id=_id(row, "ranking_id"),
         metadata={key: row[key] for key in kept if row.get(key) is not None},
     )
 
 
-SCHEMAS: Mapping[str, Schema] = {
-    "stablepref": Schema(frozenset({"prompt", "images", "ranks"}), group_from_row),
-    "imagereward": Schema(frozenset({"prompt", "generations", "ranking"}), imagereward_group),
-    "imagerewarddb": Schema(
-        frozenset({"prompt", "prompt_id", "rank"}), imagerewarddb_group, imagerewarddb_rows
-    ),
-    "hpdv2-train": Schema(
-        frozenset({"prompt", "file_path", "human_preference"}), hpdv2_train_group
-    ),
-    "hpdv2-test": Schema(frozenset({"prompt", "image_path", "rank"}), hpdv2_test_group),
-    "hpdv2-gallery": Schema(frozenset({"prompt", "image_path", "rankings"}), hpdv2_gallery_group),
-    "pickapic": Schema(frozenset({"caption", "label_0", "label_1"}), pickapic_group),
-}
-"""The known data sets by name. ImageRewardDB stands before HPD v2's test set, whose keys its
-metadata files have as well."""
+FORMATS = Registry[Format](
+    "format",
+    "stablepref.readers",
+    {
+        "stablepref": Format(stablepref_group, {"prompt", "images", "ranks"}),
+        "imagereward": Format(imagereward_group, {"prompt", "generations", "ranking"}),
+        "imagerewarddb": Format(
+            imagerewarddb_group, {"prompt", "prompt_id", "rank"}, imagerewarddb_rows
+        ),
+        "imagerewarddb-pair": Format(imagerewarddb_pair, {"prompt", "img_better", "img_worse"}),
+        "hpdv2-train": Format(hpdv2_train_group, {"prompt", "file_path", "human_preference"}),
+        "hpdv2-test": Format(hpdv2_test_group, {"prompt", "image_path", "rank"}),
+        "hpdv2-gallery": Format(hpdv2_gallery_group, {"prompt", "image_path", "rankings"}),
+        "pickapic": Format(pickapic_group, {"caption", "label_0", "label_1"}),
+    },
+)
+"""The known data sets by name, with those of other packages. ImageRewardDB stands before HPD v2's
+test set, whose keys its metadata files have as well."""
 
 
-def detect_schema(row: Row) -> str:
-    """Name the schema whose keys a row has.
+def named_format(name: str) -> Format:
+    """The format of a name.
+
+    Raises:
+        KeyError: If there is no such format.
+        ImportError: If a package says that it brings it, and fails to.
+        TypeError: If what it brings is not a `Format`.
+    """
+    found: object = FORMATS[name]
+    if not isinstance(found, Format):
+        raise TypeError(
+            f"the format {name!r} is a {type(found).__name__}; "
+            "expected a stablepref.data.formats.Format"
+        )
+    return found
+
+
+def detect_format(row: Row) -> str:
+    """Name the format whose keys a row has; those of other packages come after the built-in ones.
 
     Raises:
         ValueError: If there is none.
+        ImportError: As `named_format`.
     """
-    for name, schema in SCHEMAS.items():
-        if schema.keys <= row.keys():
+    known = []
+    for name in FORMATS:
+        keys = named_format(name).keys
+        if keys and set(keys) <= row.keys():
             return name
-    known = "; ".join(f"{name}: {', '.join(sorted(s.keys))}" for name, s in SCHEMAS.items())
-    raise ValueError(f"keys {', '.join(sorted(row))} are of no known format. Known are {known}")
+        known += [f"{name}: {', '.join(sorted(keys))}"] * bool(keys)
+    raise ValueError(
+        f"the keys {_keys(row)} are those of no known format; known are {'; '.join(known)}"
+    )
 
 
-def _images(values: object, folder: Path | None) -> tuple[object, ...]:
-    if not isinstance(values, (list, tuple)):
-        raise ValueError(f"the images are a {type(values).__name__}; expected a list")
-    return tuple(resolve_image(value, folder) for value in values)
+def _keys(row: Row) -> str:
+    return ", ".join(sorted(map(str, row))) or "none"
 
 
-def _name(value: object) -> str | None:
-    return None if value is None else str(value)
+def _is_list(value: object) -> bool:
+    return isinstance(value, (list, tuple)) or bool(getattr(value, "ndim", 0))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (bool, int, float)) or getattr(value, "ndim", None) == 0
+
+
+def _given(row: Row, key: str) -> tuple[Any, ...]:
+    """A list that a row need not have."""
+    value = row.get(key)
+    return () if value is None else tuple(as_list(value, key))
+
+
+def _id(row: Row, key: str) -> str | None:
+    value = row.get(key)
+    return None if value is None else as_name(value)
+
+
+def _plain(value: object) -> object:
+    """Arrays and their numbers as lists and numbers, which JSON can hold."""
+    return value.tolist() if hasattr(value, "ndim") and hasattr(value, "tolist") else value
+
+
+def _whole(row: Row) -> Row:
+    """A row with the lists of all images, as one of `_merged`."""
+    images = row.get("image", row.get("image_path"))
+    kept = {
+        key: _plain(row[key]) for key in ("classification", *_IMAGEREWARDDB_RATINGS) if key in row
+    }
+    return {
+        "prompt": row["prompt"],
+        "images": as_list(images, "the list of images"),
+        "ranks": row["rank"],
+        "id": row["prompt_id"],
+        "metadata": {key: value for key, value in kept.items() if value is not None},
+    }
 
 
 def _merged(members: list[Row]) -> Row:

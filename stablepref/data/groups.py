@@ -1,21 +1,73 @@
 """`RankedGroup`, the unit of human preference data: images of one prompt and their ranks.
 
 Lower ranks are better and equal ranks are ties; only the order of ranks counts, so gaps and
-averages are welcome. `stablepref.data.jsonl` holds the project's own form on disk, and
+averages are welcome. `stablepref.data.write` holds the project's own form on disk, and
 `stablepref.data.read` reads the data sets of the field.
 """
 
 import math
 import os
+import reprlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from numbers import Real
-from typing import final
+from typing import Any, final
 
 Ranks = tuple[float, ...]
 MINIMUM_IMAGES = 2
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+
+
+def shown(value: object) -> str:
+    """A value as it stands in messages: as Python writes it, cut where it is long or deep."""
+    return _SHORT.repr(value)
+
+
+def as_list(value: object, name: str) -> list[Any]:
+    """A list that a row holds, as tuple or array too.
+
+    Raises:
+        ValueError: If it is anything else; the message calls it by its name.
+    """
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if getattr(value, "ndim", 0) >= 1 and hasattr(value, "tolist"):
+        # An array of numbers or names is a list of them; one of pictures is a list of arrays.
+        return list(value) if value.ndim > 2 else value.tolist()
+    raise ValueError(f"{name} is a {type(value).__name__}; expected a list")
+
+
+def as_rank(value: object, name: str) -> float:
+    """A rank, whole where it was whole.
+
+    Raises:
+        ValueError: If it is not a number, or not a finite one; the message calls it by its name.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"{name} is {shown(value)}; expected a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {shown(value)}; expected a finite number")
+    # Whole numbers stay whole, so that they are written as they were read.
+    return int(number) if number.is_integer() else number
+
+
+def as_name(value: object) -> str:
+    """A name that a row holds: a text, a number, or anything else that is a single value.
+
+    Raises:
+        ValueError: If it is a list, an object or the like.
+    """
+    if value is None or isinstance(value, (Mapping, list, tuple, set, bytes, bool)):
+        raise ValueError(f"a name is {shown(value)}; expected a text or a number")
+    return str(value)
 
 
 @final
@@ -42,7 +94,7 @@ class DataError(ValueError):
 @final
 @dataclass
 class Exclusions:
-    """What was left out of the data: how often for each reason, and the first places of each.
+    """What was excluded from the data: how often for each reason, and the first places of each.
 
     Attributes:
         counts: Number of items by reason.
@@ -55,7 +107,7 @@ class Exclusions:
     keep: int = 20
 
     def add(self, reason: str, place: str) -> None:
-        """Count one item that was left out for ``reason`` at ``place``."""
+        """Count one item that was excluded for ``reason`` at ``place``."""
         self.counts[reason] += 1
         places = self.places.setdefault(reason, [])
         if len(places) < self.keep:
@@ -92,7 +144,9 @@ class RankedGroup:
     def __post_init__(self) -> None:
         """Turn lists into tuples and check that the parts fit together."""
         if not isinstance(self.prompt, str) or not self.prompt.strip():
-            raise ValueError(f"the prompt is {self.prompt!r}; expected a text that is not blank")
+            raise ValueError(
+                f"the prompt is {shown(self.prompt)}; expected a text that is not blank"
+            )
         images = _as_tuple(self.images, "images")
         if len(images) < MINIMUM_IMAGES:
             raise ValueError(
@@ -102,7 +156,7 @@ class RankedGroup:
             _as_ranks(ranks, len(images), f"annotations[{index}]")
             for index, ranks in enumerate(_as_tuple(self.annotations, "annotations"))
         )
-        annotators = tuple(str(name) for name in _as_tuple(self.annotators, "annotators"))
+        annotators = tuple(map(as_name, _as_tuple(self.annotators, "annotators")))
         if annotators and len(annotators) != len(annotations):
             raise ValueError(
                 f"annotators has {len(annotators)} item(s) and annotations {len(annotations)}; "
@@ -142,7 +196,10 @@ class RankedGroup:
 
 
 def _as_tuple(values: object, name: str) -> tuple[object, ...]:
-    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+    if isinstance(values, (list, tuple)) or hasattr(values, "ndim"):
+        return tuple(as_list(values, name))
+    unordered = (str, bytes, Mapping, set, frozenset)
+    if isinstance(values, unordered) or not isinstance(values, Iterable):
         raise ValueError(f"{name} is a {type(values).__name__}; expected a list")
     return tuple(values)
 
@@ -151,14 +208,4 @@ def _as_ranks(values: object, count: int, name: str) -> Ranks:
     ranks = _as_tuple(values, name)
     if len(ranks) != count:
         raise ValueError(f"{name} has {len(ranks)} item(s) for {count} images; expected as many")
-    return tuple(_as_rank(rank, f"{name}[{index}]") for index, rank in enumerate(ranks))
-
-
-def _as_rank(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ValueError(f"{name} is {value!r}; expected a number")
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{name} is {number}; expected a finite number")
-    # Whole numbers stay whole, so that they are written as they were read.
-    return int(number) if number.is_integer() else number
+    return tuple(as_rank(rank, f"{name}[{index}]") for index, rank in enumerate(ranks))

@@ -2,182 +2,269 @@
 
 from __future__ import annotations
 
-import csv
-import json
+import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import import_module
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Any, Final, final
 
-from stablepref.images.sources import UnusableImageError, has_scheme, iter_sources
+from stablepref.data.groups import DataError, shown
+from stablepref.data.prompts import PROMPT_COLUMNS
+from stablepref.data.rows import find_column, open_parquet, parquet_rows, read_values
+from stablepref.images.sources import (
+    UnusableImageError,
+    count_sources,
+    has_scheme,
+    is_url,
+    iter_sources,
+)
+from stablepref.scoring.items import Item
 
-SUFFIXES = (".jsonl", ".csv", ".parquet")
-PARQUET_ROWS = 64  # held in memory at once, with their images where these are in the file
-
-Rows = Iterator[tuple[int, object]]
+SUFFIXES: Final = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+IMAGE_COLUMNS: Final = (
+    *("image", "image_path", "image_file", "img", "path", "file", "file_path", "file_name"),
+    *("filename", "url", "image_url"),
+)
+"""Columns that hold images, in any case of letters; the first of them that a row has is taken."""
+_TABLES: Final = (".csv", ".tsv")
 
 
 @final
 @dataclass(frozen=True)
-class Item:
-    """One image to be scored.
+class Columns:
+    """Which columns of a manifest hold what; None takes the first known one that is there.
 
     Attributes:
-        name: Its whole path or URL; the place in the manifest for an image that has neither.
-        image: What `stablepref.images.decode` takes; an `UnusableImageError` in its place says why
-            there is none.
-        prompt: Its prompt; None where the row has none, and then the image is an error too.
+        image: Of the images.
+        prompt: Of the prompts.
     """
 
-    name: str
-    image: object
-    prompt: str | None
+    image: str | None = None
+    prompt: str | None = None
+
+    def of(self, names: Sequence[str]) -> tuple[str, str]:
+        """The columns of image and prompt among those that are there.
+
+        Raises:
+            ValueError: One is missing; the message lists those that are there.
+        """
+        return self.image_of(names), self.prompt_of(names)
+
+    def image_of(self, names: Sequence[str]) -> str:
+        """The column of the images, as `of`."""
+        return _column(names, "image", self.image, IMAGE_COLUMNS)
+
+    def prompt_of(self, names: Sequence[str]) -> str:
+        """The column of the prompts, as `of`."""
+        return _column(names, "prompt", self.prompt, PROMPT_COLUMNS)
+
+
+KNOWN: Final = Columns()
+"""The known columns."""
+
+
+def _column(names: Sequence[str], role: str, name: str | None, known: Sequence[str]) -> str:
+    found = find_column(names, known) if name is None else name
+    if found is None or found not in names:
+        there = ", ".join(map(str, names)) or "none"
+        expected = f"one of {', '.join(known)}" if name is None else repr(name)
+        msg = (
+            f"there is no column for the {role}, only {there}; expected {expected}, or name it "
+            f"with {role}_column= (--{role}-column)"
+        )
+        raise ValueError(msg)
+    return found
 
 
 def is_manifest(path: str) -> bool:
-    """Whether `path` has a manifest's suffix: .jsonl, .csv or .parquet."""
-    return Path(path).suffix.lower() in SUFFIXES
+    """Whether a path or URL has a manifest's suffix, one of `SUFFIXES`."""
+    return not is_url(path) and Path(path).suffix.lower() in SUFFIXES
 
 
-def read_manifest(path: Path) -> Iterator[Item]:
-    """Image and prompt of each row, lazily; a bad row yields the reason in the image's place.
+def read_manifest(path: Path, columns: Columns = KNOWN) -> Iterator[Item]:
+    """Image and prompt of each row, lazily; a bad row gives the reason in the image's place.
 
-    Rows have `image` (a path, relative to the manifest's folder or from `~/`, or a URL; in parquet
-    also bytes or an image of `datasets`, which is bytes and a path) and `prompt`; further columns
-    are ignored.
+    An image is a path, relative to the manifest's folder or from `~/`, or a URL; in Parquet also
+    bytes or an image of `datasets`, which is bytes and a path. Other columns are kept where they
+    hold texts, numbers or truth values.
+
+    Args:
+        path: The file; `SUFFIXES` are read.
+        columns: Which columns hold images and prompts.
 
     Raises:
-        ValueError: The file has another suffix, no such columns, or is damaged.
+        ValueError: The file has another suffix, or no such columns.
+        DataError: It is damaged.
         OSError: It cannot be read.
+        ImportError: It is a Parquet file, and pyarrow is not installed.
     """
-    for number, row in _numbered_rows(path):
-        yield _item(row, place=f"{path}:{number}", folder=path.parent)
+    for place, row in _values(path, columns):
+        yield _item(row, columns, place=f"{path}:{place.rpartition(' ')[2]}", folder=path.parent)
 
 
 def count_rows(path: Path) -> int:
-    """How many items `read_manifest` yields; for parquet from the file's own count.
+    """How many items `read_manifest` yields; for Parquet from the file's own count.
 
     Raises:
-        ValueError: As `read_manifest`.
-        OSError: As `read_manifest`.
+        ValueError: The file has another suffix.
+        DataError: It is damaged.
+        OSError: It cannot be read.
+        ImportError: It is a Parquet file, and pyarrow is not installed.
     """
     if path.suffix.lower() == ".parquet":
-        with _reading(path), import_module("pyarrow.parquet").ParquetFile(path) as file:
+        with open_parquet(path) as file:
             return int(file.metadata.num_rows)
-    if path.suffix.lower() == ".jsonl":
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
         with path.open("rb") as lines:
             return sum(bool(line.strip()) for line in lines)
-    return sum(1 for _ in _numbered_rows(path))
+    return sum(1 for _ in _values(path, None))
 
 
-def _numbered_rows(path: Path) -> Rows:
-    """Each row with the number by which a person finds it: line, or row for parquet."""
-    readers = {".jsonl": _json_lines, ".csv": _csv_rows, ".parquet": _parquet_rows}
+def read_items(
+    images: Sequence[str], prompt: str | None, columns: Columns = KNOWN
+) -> Iterator[Item]:
+    """Items of a manifest, or of files, folders, globs and URLs with one prompt, lazily.
+
+    All items of a manifest have the other columns of its first good row, None where they lack one.
+
+    Args:
+        images: Files, folders, globs and URLs, or one manifest.
+        prompt: Of all images; None with a manifest.
+        columns: Which columns of the manifest hold images and prompts.
+
+    Raises:
+        ValueError: At once: no prompt or an empty one, anything beside a manifest, columns without
+            a manifest, or a manifest that has no rows.
+        OSError: At once: the manifest cannot be read.
+    """
+    if not any(map(is_manifest, images)):
+        if columns != KNOWN:
+            msg = "--image-column and --prompt-column are for a manifest; there is none"
+            raise ValueError(msg)
+        if prompt is None or not prompt.strip():
+            wrong = "missing" if prompt is None else "empty"
+            msg = f"--prompt is {wrong} (only a manifest brings prompts of its own)"
+            raise ValueError(msg)
+        return (Item(source.name, source.value, prompt) for source in iter_sources(list(images)))
+    if len(images) > 1 or prompt is not None:
+        msg = "a manifest stands alone: no other images beside it, no --prompt"
+        raise ValueError(msg)
+    path = Path(images[0])
+    items = read_manifest(path, columns)
+    first: list[Item] = []
+    for item in items:
+        first.append(item)
+        if item.prompt is not None:
+            break
+    if not first:
+        msg = f"{path} has no rows"
+        raise ValueError(msg)
+    names = list(first[-1].others)
+    return (
+        replace(item, others={name: item.others.get(name) for name in names})
+        for item in itertools.chain(first, items)
+    )
+
+
+def count_items(images: Sequence[str]) -> int | None:
+    """How many items `read_items` yields; None if that cannot be known beforehand."""
+    return count_rows(Path(images[0])) if is_manifest(images[0]) else count_sources(list(images))
+
+
+def _values(path: Path, columns: Columns | None) -> Iterator[tuple[str, object]]:
+    """The rows of a manifest; None for the columns reads them all and checks none."""
     suffix = path.suffix.lower()
-    if suffix not in readers:
-        msg = f"{path} is no manifest: expected one of {', '.join(SUFFIXES)}"
+    if suffix not in SUFFIXES:
+        msg = f"{path} is not a manifest: expected one of {', '.join(SUFFIXES)}"
         raise ValueError(msg)
-    return readers[suffix](path)
-
-
-def _item(row: object, *, place: str, folder: Path) -> Item:
-    """One row's item; one without a usable image bears the row's place as its name."""
-    prompt = row.get("prompt") if isinstance(row, Mapping) else None
-    if not isinstance(prompt, str) or not prompt.strip():
-        return Item(place, UnusableImageError(_without_prompt(row)), None)
-    assert isinstance(row, Mapping)
-    image = row.get("image")
-    if isinstance(image, Mapping):
-        image = image.get("bytes") or image.get("path")
-    if isinstance(image, bytes) and image:
-        return Item(place, image, prompt)
-    if not isinstance(image, str) or not image:
-        reason = f"the row's image must be a path or URL, got {image!r:.60}"
-        return Item(place, UnusableImageError(reason), prompt)
-    if image.startswith("~/"):
-        image = str(Path(image).expanduser())
-    name = image if has_scheme(image) else str(folder / image)
-    first, *more = islice(iter_sources(name), 2)
-    if more:
-        reason = "a row names one image, but this is a folder or pattern of several"
-        return Item(name, UnusableImageError(reason), prompt)
-    return Item(name, first.value, prompt)
-
-
-def _without_prompt(row: object) -> str:
-    if isinstance(row, ValueError):
-        return str(row)
-    if isinstance(row, Mapping):
-        prompt = row.get("prompt")
-        return f"the row's prompt is {'missing' if prompt is None else repr(prompt)}"
-    return f"expected an object with image and prompt, got {row!r:.60}"
-
-
-def _json_lines(path: Path) -> Rows:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield number, json.loads(line.decode("utf-8-sig"))
-            except ValueError as error:
-                yield number, ValueError(f"the row is not JSON: {error}")
-
-
-def _csv_rows(path: Path) -> Rows:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            reader = csv.DictReader(file)
-            _require_columns(path, reader.fieldnames or [])
-            for row in reader:
-                yield reader.line_num, row
-        except (csv.Error, UnicodeDecodeError) as error:
-            msg = f"{path} cannot be read as CSV in UTF-8 after line {reader.line_num}: {error}"
-            raise ValueError(msg) from error
-
-
-def _parquet_rows(path: Path) -> Rows:
     try:
-        parquet = import_module("pyarrow.parquet")
-    except ImportError as error:
-        msg = f"reading {path} needs pyarrow: pip install 'stablepref[bench]'"
-        raise ValueError(msg) from error
-    with _reading(path):
-        file = parquet.ParquetFile(path)
-    with file:
-        _require_columns(path, file.schema_arrow.names)
-        batches = file.iter_batches(batch_size=PARQUET_ROWS, columns=["image", "prompt"])
-        first = 1
-        while True:
-            with _reading(path):
-                batch = next(batches, None)
-                rows = [] if batch is None else batch.to_pylist()
-            if batch is None:
-                return
-            yield from enumerate(rows, first)
-            first += len(rows)
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Name the file in what pyarrow says about its content."""
-    try:
-        yield
-    except FileNotFoundError:
+        if suffix == ".parquet" and columns is not None:
+            with open_parquet(path) as file:
+                schema = file.schema_arrow
+            needed = columns.of(schema.names)
+            read = [one.name for one in schema if one.name in needed or not _holds_more(one.type)]
+            yield from parquet_rows(path, read)
+            return
+        checked = columns is None or suffix not in _TABLES
+        for place, row in read_values(path):
+            if columns is not None and not checked and isinstance(row, Mapping):
+                columns.of(list(row))
+                checked = True
+            yield place, row
+    except DataError:
         raise
-    except (OSError, ValueError) as error:
-        msg = f"{path} cannot be read as parquet: {error}"
+    except ValueError as error:
+        msg = f"{path}: {error}"
         raise ValueError(msg) from error
 
 
-def _require_columns(path: Path, names: Sequence[str]) -> None:
-    missing = {"image", "prompt"} - set(names)
-    if missing:
-        msg = (
-            f"{path} has the columns {', '.join(names) or 'none'}; "
-            f"expected {' and '.join(sorted(missing))} too"
-        )
+def _holds_more(kind: Any) -> bool:  # noqa: ANN401 (pyarrow has no types)
+    """Whether a type of Arrow holds bytes or several values."""
+    return kind.num_fields > 0 or "binary" in str(kind)
+
+
+def _item(row: object, columns: Columns, *, place: str, folder: Path) -> Item:
+    """One row's item; one without a usable image bears the row's place as its name."""
+    prompt: str | None = None
+    others: dict[str, object] = {}
+    try:
+        row = _checked_row(row)
+        prompt_column = columns.prompt_of(list(row))
+        prompt = _prompt(row[prompt_column])
+        image_column = columns.image_of(list(row))
+        others = _plain_values(row, {image_column, prompt_column})
+        name, image = _image(row[image_column], folder)
+    except ValueError as error:
+        return Item(place, UnusableImageError(str(error)), prompt, others)
+    return Item(name or place, image, prompt, others)
+
+
+def _checked_row(row: object) -> Mapping[str, object]:
+    if isinstance(row, ValueError):
+        raise row
+    if not isinstance(row, Mapping):
+        msg = f"expected an object with image and prompt, got {shown(row)}"
         raise ValueError(msg)
+    return row
+
+
+def _prompt(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        msg = f"the row's prompt is {'missing' if value is None else shown(value)}"
+        raise ValueError(msg)
+    return value
+
+
+def _plain_values(row: Mapping[str, object], without: set[str]) -> dict[str, object]:
+    """What JSON can hold of a row's other columns; a number that is not finite is None."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+        if name not in without and isinstance(value, (str, int, float, bool, type(None)))
+    }
+
+
+def _image(value: object, folder: Path) -> tuple[str | None, object]:
+    """Name and content of a row's image; bytes have no name."""
+    if isinstance(value, Mapping):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes) and value:
+        return None, value
+    if not isinstance(value, str) or not value:
+        msg = f"the row's image must be a path or URL, got {shown(value)}"
+        raise ValueError(msg)
+    if has_scheme(value):
+        (source,) = iter_sources(value)  # of addresses that are not fetched it says what to do
+        return source.name, source.value
+    path = Path.home() / value[2:] if value.startswith("~/") else folder / value
+    if _is_folder(path):
+        return str(path), UnusableImageError("a row names one image, but this is a folder")
+    return str(path), path
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long, say: opening it says so
+        return False

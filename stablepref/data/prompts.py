@@ -1,37 +1,41 @@
-"""Prompts out of a file: tables, JSON in its usual forms, or a line each."""
+"""Prompts out of a file or folder: tables, JSON in its usual forms, a line each, a file each."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final, Literal, final
+from typing import TYPE_CHECKING, Final, final
 
-from stablepref.data.groups import DataError
-from stablepref.data.jsonl import jsonl_rows
+from stablepref.data.groups import DataError, shown
+from stablepref.data.json_values import json_document, json_text
+from stablepref.data.rows import find_column, read_values
+from stablepref.images.paths import natural_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 PROMPT_COLUMNS: Final = ("prompt", "prompts", "caption", "text")
+"""Columns that hold prompts, in any case of letters; the first of them that a row has is taken."""
 LABEL_COLUMNS: Final = ("category", "challenge", "style", "tag")
 """Columns by which prompts are grouped, in any case of letters."""
-SUFFIXES: Final = (".csv", ".tsv", ".json", ".jsonl", ".txt")
+QUESTION_COLUMNS: Final = ("question", "question_natural_language", "proposition_id")
+"""Columns of tables with a row for each question about a prompt: DSG, DPG-Bench, TIFA."""
+ID_COLUMNS: Final = ("item_id", "prompt_id", "id")
+"""Columns that name the prompt of a question."""
+SUFFIXES: Final = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt")
 
 
 @final
 @dataclass(frozen=True)
-class BenchPrompt:
-    """One prompt of a set.
+class ListedPrompt:
+    """One prompt of a list.
 
     Attributes:
-        key: Its place, which also names its image files: "00012", or "anime/00012" in a set of
-            several styles. Equal prompts have places of their own.
+        key: Its place, which also names its image files: "00012", or "anime/00012" in a list of
+            several styles; its id or its file's name where the list gives one. Equal prompts have
+            places of their own.
         prompt: The words, exactly as in the file.
         labels: What it is grouped by, such as {"category": "Colors"}.
     """
@@ -41,143 +45,157 @@ class BenchPrompt:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
-def read_prompt_file(path: Path, *, styles: Sequence[str] = ()) -> tuple[BenchPrompt, ...]:
+def read_prompt_file(path: Path, *, styles: Sequence[str] = ()) -> tuple[ListedPrompt, ...]:
     """All prompts of a file, in its order; repeated prompts stay, as official protocols keep them.
 
-    - `.csv` and `.tsv`: a column of `PROMPT_COLUMNS`, and any of `LABEL_COLUMNS`. A `.tsv` whose
-      quotes do not enclose whole fields has none with a meaning, as in the media type
-      text/tab-separated-values.
-    - `.jsonl`: objects with such keys, a line each.
-    - `.json`: a list of such objects or of prompts, or `{"style": [prompt, ...], ...}` as in the
-      benchmark of HPD v2.
+    - `.csv`, `.tsv` and `.parquet`: a column of `PROMPT_COLUMNS`, and any of `LABEL_COLUMNS`. A
+      table with a row for each question (`QUESTION_COLUMNS`) gives each of its prompts once.
+    - `.jsonl`: objects with such keys, or prompts, a line each.
+    - `.json`: a list of such objects or of prompts; an object of such objects by their ids, as MJHQ
+      and GenAI-Bench have it; or `{"style": [prompt, ...], ...}` as in the benchmark of HPD v2.
     - `.txt`: a prompt a line; empty lines are left out.
-    - A folder of `.json` files that hold lists of prompts: a style each.
+    - A folder of `.json` files that hold lists of prompts, a style each, or of `.txt` files that
+      hold a prompt each.
 
     Args:
         path: The file or folder.
-        styles: Of a folder, only these; all if none.
+        styles: Of a folder, only these; all of them without any.
 
     Raises:
-        ValueError: The file has another suffix, no such column, no prompt, or a bad one; it names
-            the place.
+        DataError: The file is damaged, or a row has no prompt; it names the place.
+        ValueError: The file has another suffix, or holds no prompt.
         OSError: It cannot be read.
     """
+    suffix = path.suffix.lower()
     if path.is_dir():
-        files = [path / f"{style}.json" for style in styles] or sorted(path.glob("*.json"))
-        if not files:
-            msg = f"{path} is a folder without .json files; expected one list of prompts a style"
-            raise ValueError(msg)
-        prompts = _of_styles(path, {file.stem: _json(file) for file in files})
-    elif path.suffix.lower() == ".json":
-        found = _json(path)
-        many = isinstance(found, Mapping)
-        prompts = _of_styles(path, found) if many else _of_rows(path, _entries(path, found))
+        prompts = _of_folder(path, styles)
+    elif suffix == ".json" and json_text(path).lstrip().startswith("{"):
+        prompts = _of_object(path, json_document(path))
+    elif suffix == ".txt":
+        prompts = prompts_of_rows(path, _lines(path))
+    elif suffix in SUFFIXES:
+        prompts = prompts_of_rows(path, read_values(path))
     else:
-        prompts = _of_rows(path, _rows(path))
+        msg = f"{path} is not a file of prompts: expected one of {', '.join(SUFFIXES)}"
+        raise ValueError(msg)
     if not prompts:
         msg = f"{path} holds no prompt"
         raise ValueError(msg)
     return prompts
 
 
-def prompts_of_rows(name: str, rows: Iterable[object]) -> tuple[BenchPrompt, ...]:
-    """Prompts of rows from elsewhere, such as `datasets`.
+def prompts_of_rows(
+    source: str | Path, rows: Iterable[tuple[str, object]]
+) -> tuple[ListedPrompt, ...]:
+    """Prompts of rows with their places, from a file or from elsewhere, such as `datasets`.
 
     Raises:
-        ValueError: As `read_prompt_file`.
+        DataError: A row has no prompt; it names the place.
     """
-    return _of_rows(name, ((f"row {number}", row) for number, row in enumerate(rows, start=1)))
-
-
-def _rows(path: Path) -> Iterator[tuple[str, object]]:
-    """Each row of a file with its place."""
-    suffix = path.suffix.lower()
-    if suffix == ".jsonl":
-        yield from jsonl_rows(path)
-    elif suffix in {".csv", ".tsv"}:
-        yield from _table(path, "," if suffix == ".csv" else "\t")
-    elif suffix == ".txt":
-        with _text(path), path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield f"line {number}", line.rstrip("\n")
-    else:
-        msg = f"{path} is no file of prompts: expected one of {', '.join(SUFFIXES)}"
-        raise ValueError(msg)
-
-
-def _table(path: Path, delimiter: str) -> list[tuple[str, object]]:
-    with _text(path):
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            text = file.read()
+    prompts: list[ListedPrompt] = []
+    asked: dict[tuple[str, str], int] = {}
+    for place, row in rows:
         try:
-            return _cells(text, delimiter, csv.QUOTE_MINIMAL)
-        except csv.Error:
-            if delimiter == ",":
-                raise
-            return _cells(text, delimiter, csv.QUOTE_NONE)
+            prompt, labels = _parsed(row)
+            about = _asked_about(row)
+        except (ValueError, RecursionError) as error:
+            raise DataError(source, place, str(error)) from error
+        if about is None:
+            prompts.append(ListedPrompt(f"{len(prompts):05d}", prompt, labels))
+            continue
+        before = asked.setdefault((about, prompt), len(prompts))
+        if before == len(prompts):
+            key = about if _names_a_file(about) else f"{before:05d}"
+            prompts.append(ListedPrompt(key, prompt, labels))
+        else:  # a label of all questions is one of the prompt
+            same = prompts[before].labels.items() & labels.items()
+            prompts[before] = ListedPrompt(prompts[before].key, prompt, dict(sorted(same)))
+    _check_keys(source, prompts)
+    return tuple(prompts)
 
 
-def _cells(text: str, delimiter: str, quoting: Literal[0, 3]) -> list[tuple[str, object]]:
-    lines = io.StringIO(text, newline="")
-    reader = csv.DictReader(lines, delimiter=delimiter, quoting=quoting, strict=True)
-    return [(f"line {reader.line_num}", row) for row in reader]
+def _lines(path: Path) -> Iterator[tuple[str, object]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                yield f"line {number}", ValueError(f"not UTF-8 text ({error})")
+            else:
+                if text.strip():
+                    yield f"line {number}", text
 
 
-@contextmanager
-def _text(path: Path) -> Iterator[None]:
-    """Name the file in what is wrong with its text."""
-    try:
-        yield
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(path, "text", f"not readable as UTF-8 text or a table ({error})") from error
-
-
-def _json(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise DataError(path, "text", f"not JSON ({error})") from error
-
-
-def _entries(path: Path, found: object) -> Iterator[tuple[str, object]]:
-    if not isinstance(found, list):
-        msg = f"{path} holds a {type(found).__name__}; expected a list of prompts or of objects"
+def _of_folder(path: Path, styles: Sequence[str]) -> tuple[ListedPrompt, ...]:
+    files = [path / f"{style}.json" for style in styles] or sorted(path.glob("*.json"))
+    if files:
+        return _of_styles(path, {file.stem: json_document(file) for file in files})
+    texts = sorted(path.glob("*.txt"), key=natural_key)
+    if not texts:
+        msg = (
+            f"{path} is a folder without .json and .txt files; expected a list of prompts for each "
+            "style, or a text for each prompt"
+        )
         raise ValueError(msg)
-    yield from ((f"entry {number}", row) for number, row in enumerate(found, start=1))
+    prompts = []
+    for file in texts:
+        try:
+            prompt, _ = _parsed(file.read_text(encoding="utf-8-sig").strip())
+        except ValueError as error:
+            raise DataError(file, "text", str(error)) from error
+        prompts.append(ListedPrompt(file.stem, prompt))
+    return tuple(prompts)
 
 
-def _of_styles(path: Path, styles: object) -> tuple[BenchPrompt, ...]:
+def _of_object(path: Path, found: object) -> tuple[ListedPrompt, ...]:
+    """Prompts of a JSON object: lists of prompts by style, or objects by id."""
+    assert isinstance(found, Mapping), "the text begins with a brace"
+    if not found or not all(isinstance(one, Mapping) for one in found.values()):
+        return _of_styles(path, found)
+    prompts = []
+    for key, row in found.items():
+        try:
+            prompt, labels = _parsed(row)
+            if not _names_a_file(key):
+                msg = f"the id {shown(key)} cannot name a file"
+                raise ValueError(msg)
+        except ValueError as error:
+            raise DataError(path, f"entry {shown(key)}", str(error)) from error
+        prompts.append(ListedPrompt(key, prompt, labels))
+    return tuple(prompts)
+
+
+def _of_styles(path: Path, styles: Mapping[str, object]) -> tuple[ListedPrompt, ...]:
     """Prompts of several lists, each numbered by itself."""
-    assert isinstance(styles, Mapping)
-    prompts: list[BenchPrompt] = []
+    prompts: list[ListedPrompt] = []
     for style, listed in styles.items():
         if not isinstance(listed, list) or not _names_a_file(style):
-            msg = f"{path}: {style!r} is no style with a list of prompts"
+            msg = f"{path}: {shown(style)} is not a style with a list of prompts"
             raise ValueError(msg)
-        rows = _of_rows(path, _entries(path, listed))
+        rows = ((f"entry {number} of {style}", row) for number, row in enumerate(listed, start=1))
         prompts += [
-            BenchPrompt(f"{style}/{one.key}", one.prompt, {"style": style, **one.labels})
-            for one in rows
+            ListedPrompt(f"{style}/{one.key}", one.prompt, {"style": style, **one.labels})
+            for one in prompts_of_rows(path, rows)
         ]
     return tuple(prompts)
 
 
-def _names_a_file(style: str) -> bool:
-    """Whether images of a style go to a folder of its own."""
-    return style not in {"", ".."} and PurePosixPath(style).name == style
+def _names_a_file(key: str) -> bool:
+    """Whether images can go to a file or folder of this name."""
+    return (
+        key not in {"", ".."}
+        and PurePosixPath(key).name == key
+        and len(key.encode("utf-8", "replace")) < 200
+        and key.isprintable()
+    )
 
 
-def _of_rows(source: object, rows: Iterable[tuple[str, object]]) -> tuple[BenchPrompt, ...]:
-    prompts: list[BenchPrompt] = []
-    for place, row in rows:
-        try:
-            prompt, labels = _parsed(row)
-        except ValueError as error:
-            msg = f"{source}, {place}: {error}"
-            raise ValueError(msg) from error
-        prompts.append(BenchPrompt(f"{len(prompts):05d}", prompt, labels))
-    return tuple(prompts)
+def _check_keys(source: object, prompts: Sequence[ListedPrompt]) -> None:
+    keys = [one.key for one in prompts]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        msg = f"{source}: the id {twice!r} stands for several prompts"
+        raise ValueError(msg)
 
 
 def _parsed(row: object) -> tuple[str, dict[str, str]]:
@@ -187,15 +205,26 @@ def _parsed(row: object) -> tuple[str, dict[str, str]]:
     labels: dict[str, str] = {}
     prompt = row
     if isinstance(row, Mapping):
-        by_name = {str(name).strip().lower(): value for name, value in row.items()}
-        names = [name for name in PROMPT_COLUMNS if name in by_name]
-        if not names:
+        column = find_column(row, PROMPT_COLUMNS)
+        if column is None:
             there = ", ".join(map(str, row)) or "none"
             msg = f"no column of {', '.join(PROMPT_COLUMNS)}; there are: {there}"
             raise ValueError(msg)
-        prompt = by_name[names[0]]
-        labels = {name: str(by_name[name]).strip() for name in LABEL_COLUMNS if by_name.get(name)}
+        prompt = row[column]
+        for name in LABEL_COLUMNS:
+            found = find_column(row, [name])
+            if found is not None and isinstance(row[found], (str, int, float)) and row[found]:
+                labels[name] = str(row[found]).strip()
     if not isinstance(prompt, str) or not prompt.strip():
-        msg = f"the prompt is {prompt!r}; expected words"
+        msg = f"the prompt is {shown(prompt)}; expected words"
         raise ValueError(msg)
     return prompt, labels
+
+
+def _asked_about(row: object) -> str | None:
+    """The id of the prompt that a row asks a question about; None where it asks none."""
+    if not isinstance(row, Mapping) or find_column(row, QUESTION_COLUMNS) is None:
+        return None
+    column = find_column(row, ID_COLUMNS)
+    value = None if column is None else row[column]
+    return str(value).strip() if isinstance(value, (str, int)) else ""

@@ -6,29 +6,30 @@ first row (`stablepref.data.formats`).
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from stablepref.data.formats import SCHEMAS, LeftOutError, Schema, detect_schema
+from stablepref.data.formats import FORMATS, Format, LeftOutError, detect_format, named_format
 from stablepref.data.groups import DataError, Exclusions, RankedGroup
-from stablepref.data.rows import (
-    IMAGE_SUFFIXES,
-    ROW_READERS,
-    Rows,
-    choose_split,
-    dataset_rows,
-    hub_rows,
-)
-
-FORMATS = ("auto", *SCHEMAS, "folder")
-"""Values of `format`: detection, the data sets of `stablepref.data.formats`, folders of images."""
+from stablepref.data.hub import choose_split, dataset_rows, hub_rows
+from stablepref.data.rows import READERS, Row, Rows, read_rows
+from stablepref.images.paths import image_files
 
 _HUB_PREFIX = "hf:"
 _SAVED_BY_DATASETS = ("dataset_dict.json", "state.json")
 _SHARD_NUMBER = re.compile(r"[-_.]?\d+(-of-\d+)?(-[0-9a-f]{16})?$")
 _RANK_NAME = re.compile(r"(\d+(?:\.\d+)?)(?:[ _-].*)?")
+_PROMPT_FILE = "prompt.txt"
+# What a format's own code raises at a row that it does not expect.
+_FAULTS = (TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+
+def format_names() -> tuple[str, ...]:
+    """What `format` may be: detection, the data sets of `FORMATS`, folders of images."""
+    return ("auto", *FORMATS, "folder")
 
 
 def read_groups(
@@ -45,21 +46,23 @@ def read_groups(
     Args:
         source: One of
 
-            - a file: ``.jsonl``, ``.json`` (an array), ``.parquet`` or ``.tar`` (WebDataset);
+            - a file: ``.jsonl``, ``.json`` (an array), ``.csv``, ``.tsv``, ``.parquet`` or ``.tar``
+              (WebDataset);
             - a folder of such files (its shards, in order of name), a folder saved by the
               `datasets` library, or a folder of images ``PROMPT/RANK.png``;
             - ``"hf:user/repository"`` or ``"hf:user/repository:configuration"``, streamed from
               the Hugging Face hub;
             - a `datasets` object, or any iterable of rows.
-        format: The data set, one of `FORMATS`; ``"auto"`` tells it from the first row's keys.
+        format: The data set, one of `format_names`; ``"auto"`` recognises it by its first row's
+            keys.
         images: Folder where relative image paths start. By default the file's own folder; for
             foreign data sets also its subfolders ``images`` and that with the file's name (as
             ``test/`` beside ``test.json``), whichever holds an image of the first group.
         split: The split, where a `datasets` source has several, or a folder has files of several:
             ``"test"`` for ``test.json``, ``metadata-test.parquet`` or ``test-00000-of-00004.tar``.
         on_error: ``"raise"`` stops at an entry that is not valid; ``"skip"`` counts it in
-            ``exclusions`` and goes on.
-        exclusions: Told what was left out: entries without a label, prompts with one image, and
+            ``exclusions`` and continues.
+        exclusions: Counts what is excluded: entries without a label, prompts with one image, and
             with ``on_error="skip"`` those that are not valid.
 
     Returns:
@@ -71,8 +74,8 @@ def read_groups(
         DataError: While iterating, at an entry that is not valid: it names the place in the file.
         ImportError: If the data needs a library that is not installed; it names the extra.
     """
-    if format not in FORMATS:
-        raise ValueError(f"format is {format!r}; expected one of: {', '.join(FORMATS)}")
+    if format not in format_names():
+        raise ValueError(f"format is {format!r}; expected one of: {', '.join(format_names())}")
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
     left_out = Exclusions() if exclusions is None else exclusions
@@ -90,7 +93,7 @@ def read_groups(
         raise FileNotFoundError(f"no such file or folder: {path} (hub data sets start with 'hf:')")
     if path.is_file():
         folders = (path.parent, path.parent / path.stem, path.parent / "images")
-        return _groups(_file_rows(path), str(path), format, folders, root, left_out, keep_going)
+        return _groups(read_rows(path), str(path), format, folders, root, left_out, keep_going)
     if any((path / name).is_file() for name in _SAVED_BY_DATASETS):
         rows = dataset_rows(hub_rows(str(path), split))
         return _groups(rows, str(path), format, (path,), root, left_out, keep_going)
@@ -100,7 +103,9 @@ def read_groups(
         folders = (path, path / "images")
         return _groups(rows, str(path), format, folders, root, left_out, keep_going)
     if format not in ("auto", "folder"):
-        raise ValueError(f"{path} holds no {', '.join(ROW_READERS)} file, so no {format} data")
+        raise ValueError(f"{path} holds no {', '.join(READERS)} file, so no {format} data")
+    if format == "auto":
+        _require_evidence(path)
     return read_folder(path, on_error=on_error, exclusions=left_out)
 
 
@@ -114,12 +119,13 @@ def read_folder(
 
     An image's name begins with its rank, a number, alone or followed by a space, ``_`` or ``-`` and
     anything: ``1.png``, ``2_seed7.jpg``. Equal ranks are ties. The prompt is the subfolder's name,
-    or the text of a file ``prompt.txt`` in it. Hidden files and files of other kinds are passed by.
+    or the text of a file ``prompt.txt`` in it. Hidden files are left out; other files that are not
+    images are counted and named in a warning.
 
     Args:
         path: The folder.
-        on_error: As for `read_groups`.
-        exclusions: As for `read_groups`.
+        on_error: ``"raise"`` stops at a subfolder that is not valid; ``"skip"`` counts it.
+        exclusions: Counts the subfolders that are not valid with ``on_error="skip"``.
 
     Yields:
         The groups in the order of the subfolders' names.
@@ -132,9 +138,12 @@ def read_folder(
     left_out = Exclusions() if exclusions is None else exclusions
     found = False
     for folder in sorted(item for item in path.iterdir() if item.is_dir()):
-        files = sorted(item for item in folder.iterdir() if _is_image(item))
+        if folder.name.startswith("."):
+            continue
+        others = (item for item in folder.iterdir() if item.name != _PROMPT_FILE)
+        files = sorted(image_files(others, where=folder))
         found = found or bool(files)
-        if folder.name.startswith(".") or not files:
+        if not files:
             continue
         try:
             yield _folder_group(folder, files)
@@ -144,7 +153,7 @@ def read_folder(
             left_out.add(str(error), f"folder {folder.name}")
     if not found:
         raise ValueError(
-            f"{path}: nothing to read; expected {', '.join(ROW_READERS)} files, or subfolders "
+            f"{path}: nothing to read; expected {', '.join(READERS)} files, or subfolders "
             "named after prompts with images named after ranks, such as 'a red circle/1.png'"
         )
 
@@ -158,33 +167,36 @@ def _groups(
     exclusions: Exclusions,
     keep_going: bool,
 ) -> Iterator[RankedGroup]:
-    """Turn rows into groups; `folders` are the candidates for where images are."""
+    """Turn rows into groups; `folders` are where images may be."""
     if format == "folder":
         raise ValueError(f"{name} is not a folder of images; give another format or 'auto'")
-    schema_name, rows = _detected(rows, name) if format == "auto" else (format, rows)
-    schema = SCHEMAS[schema_name]
-    if schema.merge is not None:
-        rows = schema.merge(rows)
+    chosen, rows = _detected(rows, name) if format == "auto" else (format, rows)
+    reader = named_format(chosen)
+    if reader.merge is not None:
+        rows = reader.merge(rows)
     guess = root is None
     if guess and folders:
         root = folders[0]
         # The project's own format is defined by the file's folder; others have their layouts.
-        guess = schema_name != "stablepref"
+        guess = chosen != "stablepref"
     place = None
     for place, row in rows:
         try:
             if isinstance(row, ValueError):
                 raise row
             if guess:
-                root = _image_root(schema, row, folders)
+                root = _image_root(reader, row, folders)
                 guess = False
-            group = schema.convert(row, root)
+            group = reader.convert(row, root)
         except LeftOutError as error:
             exclusions.add(str(error), f"{name}, {place}")
-        except ValueError as error:
+        except (ValueError, *_FAULTS) as error:
+            reason = str(error)
+            if not isinstance(error, ValueError):
+                reason = f"not a row of the format {chosen} ({type(error).__name__}: {error})"
             if not keep_going:
-                raise DataError(name, place, str(error)) from error
-            exclusions.add(str(error), f"{name}, {place}")
+                raise DataError(name, place, reason) from error
+            exclusions.add(reason, f"{name}, {place}")
         else:
             yield group
     if place is None:
@@ -192,14 +204,14 @@ def _groups(
 
 
 def _detected(rows: Rows, name: str) -> tuple[str, Rows]:
-    """Tell the schema from the first row that can be read, and give back all rows."""
+    """The format by the first row that can be read, and all rows."""
     seen = []
     for place, row in rows:
         seen.append((place, row))
         if isinstance(row, ValueError):
             continue
         try:
-            return detect_schema(row), chain(seen, rows)
+            return detect_format(row), chain(seen, rows)
         except ValueError as error:
             raise DataError(name, place, str(error)) from error
     if seen:
@@ -207,30 +219,24 @@ def _detected(rows: Rows, name: str) -> tuple[str, Rows]:
     raise ValueError(f"{name} is empty; expected at least one group")
 
 
-def _image_root(
-    schema: Schema, row: Mapping[str, object], folders: tuple[Path, ...]
-) -> Path | None:
+def _image_root(reader: Format, row: Row, folders: tuple[Path, ...]) -> Path | None:
     for folder in folders:
-        images = schema.convert(row, folder).images
-        if any(isinstance(image, Path) and image.is_file() for image in images):
+        if any(map(_is_file, reader.convert(row, folder).images)):
             return folder
     return folders[0] if folders else None
 
 
-def _file_rows(path: Path) -> Rows:
-    reader = ROW_READERS.get(path.suffix.lower())
-    if reader is None:
-        known = ", ".join(ROW_READERS)
-        raise ValueError(f"{path}: files ending in {path.suffix!r} are not read; known are {known}")
-    return reader(path)
+def _is_file(image: object) -> bool:
+    try:
+        return isinstance(image, Path) and image.is_file()
+    except OSError:  # a name that is too long, say
+        return False
 
 
 def _shards(path: Path, split: str | None) -> list[Path]:
     """The files of a folder that hold one data set: one kind, and names that differ by number."""
     files = [
-        item
-        for item in sorted(path.iterdir())
-        if item.is_file() and item.suffix.lower() in ROW_READERS
+        item for item in sorted(path.iterdir()) if item.is_file() and item.suffix.lower() in READERS
     ]
     parts: dict[str, list[Path]] = {}
     for file in files:
@@ -247,12 +253,34 @@ def _shards(path: Path, split: str | None) -> list[Path]:
 
 
 def _named_rows(path: Path) -> Rows:
-    for place, row in _file_rows(path):
+    for place, row in read_rows(path):
         yield f"{path.name}, {place}", row
 
 
-def _is_image(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
+def _require_evidence(path: Path) -> None:
+    """Refuse to take numbers for ranks where nothing else says that they are.
+
+    Folders named after prompts hold a `prompt.txt` or have names of several words; file numbers are
+    written with zeros in front.
+
+    Raises:
+        ValueError: If there is no such evidence.
+    """
+    for folder in sorted(item for item in path.iterdir() if item.is_dir()):
+        if folder.name.startswith("."):
+            continue
+        with warnings.catch_warnings():  # the reader itself reports what it skips
+            warnings.simplefilter("ignore")
+            files = image_files(folder.iterdir(), where=folder)
+        numbers = [match[1] for file in files if (match := _RANK_NAME.fullmatch(file.stem))]
+        phrase = (folder / _PROMPT_FILE).is_file() or len(folder.name.split()) > 1
+        padded = any(number.isdecimal() and number != str(int(number)) for number in numbers)
+        if numbers and (padded or not phrase):
+            raise ValueError(
+                f"{path}: nothing but their numbers says that the images of {folder.name} are "
+                f"ranked ({files[0].name}, ...); if {folder.name} is a prompt and the numbers are "
+                "ranks, 1 the best, give the format 'folder'"
+            )
 
 
 def _folder_group(folder: Path, files: list[Path]) -> RankedGroup:
@@ -262,6 +290,6 @@ def _folder_group(folder: Path, files: list[Path]) -> RankedGroup:
         if match is None:
             raise ValueError(f"{file.name} does not begin with a rank, as 1.png or 2_seed7.png do")
         ranks.append(float(match[1]))
-    text = folder / "prompt.txt"
-    prompt = text.read_text(encoding="utf-8").strip() if text.is_file() else folder.name
+    text = folder / _PROMPT_FILE
+    prompt = text.read_text(encoding="utf-8-sig").strip() if text.is_file() else folder.name
     return RankedGroup(prompt, tuple(files), tuple(ranks), id=folder.name)

@@ -1,97 +1,147 @@
-"""Rows of preference data out of files and `datasets` objects, one at a time.
+"""The rows of files, one at a time: JSON Lines, JSON, CSV, TSV, Parquet and WebDataset shards.
 
-What a row means is the business of `stablepref.data.formats`; here it is only a mapping and its
-place.
+What a row means is the business of others: of `stablepref.data.formats` for preference data, of
+`stablepref.data.manifest` and of `stablepref.data.prompts`. Here it is a value and its place.
 """
 
+import csv
 import importlib
-import json
-import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from stablepref.data.groups import DataError
-from stablepref.data.jsonl import jsonl_rows
+from stablepref.data.json_values import Values, json_entries, json_lines, parsed
+from stablepref.images.paths import image_suffixes
 
 Row = Mapping[str, Any]
 Rows = Iterator[tuple[str, Row | ValueError]]
-"""Pairs of a place, such as "line 3", and the row that was found there. A single row that is not
-valid is the error that says so; a file that cannot be read on raises `DataError`."""
+"""`Values` that are rows, or errors in their places."""
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-
-_SPACE = re.compile(r"[ \t\r\n]*")
-_PARQUET_BATCH = 64
+_PARQUET_BATCH = 64  # rows in memory at once, with their images where these are in the file
 
 
-def json_rows(path: Path) -> Rows:
-    """Yield ("entry N", object) for each object of a JSON array, counted from 1.
-
-    Objects are parsed one by one, so that HPD v2's 645 thousand entries need no more memory than
-    their text.
+def read_values(path: Path) -> Values:
+    """What a file holds, value by value, with places; the suffix says how it is read.
 
     Raises:
-        DataError: If the file is not one JSON array; it names the line.
+        ValueError: If files of this suffix are not read.
+        DataError: While iterating, if the file is damaged so that it cannot be read on.
+        OSError: While iterating, if it cannot be opened.
+        ImportError: While iterating, if a library is not installed; the message names the extra.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(path, f"byte {error.start}", f"not UTF-8 text ({error.reason})") from error
-
-    def expect(character: str, position: int, wanted: str) -> int:
-        position = _skip_space(text, position)
-        if not text.startswith(character, position):
-            found = repr(text[position : position + 10]) if position < len(text) else "the end"
-            line = text.count("\n", 0, position) + 1
-            raise DataError(path, f"line {line}", f"not JSON: expected {wanted}, found {found}")
-        return _skip_space(text, position + 1)
-
-    decoder = json.JSONDecoder()
-    position = expect("[", 0, "an array of objects")
-    number = 0
-    while number > 0 or not text.startswith("]", position):
-        number += 1
-        try:
-            row, position = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            raise DataError(path, f"line {error.lineno}", f"not JSON ({error.msg})") from error
-        yield f"entry {number}", _mapping(row, "a JSON object")
-        position = _skip_space(text, position)
-        if text.startswith("]", position):
-            break
-        position = expect(",", position, "',' or ']'")
-    if position + 1 < len(text.rstrip()):
-        line = text.count("\n", 0, position) + 1
-        raise DataError(path, f"line {line}", "text after the end of the array")
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        known = ", ".join(READERS)
+        raise ValueError(f"{path}: files ending in {path.suffix!r} are not read; known are {known}")
+    return reader(path)
 
 
-def parquet_rows(path: Path) -> Rows:
+def read_rows(path: Path) -> Rows:
+    """The rows of a file, as `read_values`; a value that is no row is an error in its place."""
+    return as_rows(read_values(path), "a JSON object")
+
+
+def as_rows(values: Iterable[tuple[str, object]], wanted: str) -> Rows:
+    """Replace what is no row by an error that says what was wanted."""
+    for place, value in values:
+        if not isinstance(value, (Mapping, ValueError)):
+            value = ValueError(f"a {type(value).__name__}; expected {wanted}")  # noqa: PLW2901
+        yield place, value
+
+
+def find_column(names: Iterable[str], known: Sequence[str]) -> str | None:
+    """The first of the known columns that a row has, in any case of letters; None without any."""
+    by_name = {str(name).strip().lower(): name for name in names}
+    return next((by_name[name] for name in known if name in by_name), None)
+
+
+def table_rows(path: Path) -> Rows:
+    """Yield ("line N", row) for each row of a CSV or TSV file that is not blank, by its last line.
+
+    Columns are separated by tabs in `.tsv`, else by commas, or by semicolons (or tabs) where the
+    first line has no comma. Cells that a short row lacks are None. Where the quotes of a TSV do not
+    enclose whole fields they have no meaning, as in the media type text/tab-separated-values.
+
+    Raises:
+        DataError: If the line of column names is not UTF-8 text or not a row.
+    """
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        delimiter, quoting = _dialect(path)
+        reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
+        names: Sequence[str] | None = None
+        while True:
+            before = reader.line_num
+            found: Row | ValueError
+            try:
+                cells = next(reader, None)
+                if cells is None:
+                    return
+                if not cells:
+                    continue
+                _check_text(cells)
+                if names is None:
+                    names = cells
+                    continue
+                found = _cells(names, cells)
+            except (csv.Error, ValueError) as error:
+                lines = f" in lines {before + 1} to {reader.line_num}"
+                place = lines if reader.line_num > before + 1 else ""
+                found = ValueError(f"not readable as a row of a table{place} ({error})")
+            if names is None:
+                raise DataError(path, f"line {reader.line_num}", str(found))
+            yield f"line {reader.line_num}", found
+
+
+def parquet_rows(path: Path, columns: Sequence[str] | None = None) -> Rows:
     """Yield ("row N", row) for each row of a Parquet file, counted from 1, in small batches.
 
+    Args:
+        path: The file.
+        columns: Those to read; all by default.
+
     Raises:
-        DataError: If the file is no Parquet file.
+        DataError: If the file is not a Parquet file, or damaged.
         ImportError: If pyarrow is not installed.
     """
-    pyarrow = import_extra("pyarrow")
-    parquet = import_extra("pyarrow.parquet")
     number = 0
+    with open_parquet(path) as file:
+        batches = file.iter_batches(batch_size=_PARQUET_BATCH, columns=columns)
+        while True:
+            try:
+                batch = next(batches, None)
+                rows = [] if batch is None else batch.to_pylist()
+            except (OSError, ValueError, ArithmeticError) as error:
+                place = f"after row {number}"
+                raise DataError(path, place, f"not readable as Parquet ({error})") from error
+            if batch is None:
+                return
+            for row in rows:
+                number += 1
+                yield f"row {number}", row
+
+
+def open_parquet(path: Path) -> Any:  # noqa: ANN401 (pyarrow has no types)
+    """A `pyarrow.parquet.ParquetFile`.
+
+    Raises:
+        DataError: If the file is not a Parquet file.
+        FileNotFoundError: If it is not there.
+        ImportError: If pyarrow is not installed.
+    """
+    parquet = import_extra("pyarrow.parquet")
     try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"row {number}", row
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(
-            path, f"after row {number}", f"not readable as Parquet ({error})"
-        ) from error
+        return parquet.ParquetFile(path)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise DataError(path, "row 1", f"not readable as Parquet ({error})") from error
 
 
-def tar_rows(path: Path) -> Rows:
+def tar_rows(path: Path) -> Values:
     """Yield ("sample KEY", row) for each sample of a WebDataset shard.
 
     Files that share a name up to its first dot, and follow each other, are one sample. Its JSON
@@ -100,7 +150,7 @@ def tar_rows(path: Path) -> Rows:
     ``KEY.NAME.jpg`` becomes ``NAME``. Anything else, such as ``KEY.jpg_0``, goes by its ending.
 
     Raises:
-        DataError: If the shard is truncated or no tar file.
+        DataError: If the shard is truncated or not a tar file.
     """
     try:
         with tarfile.open(path, mode="r|*") as shard:
@@ -112,11 +162,11 @@ def tar_rows(path: Path) -> Rows:
                     assert content is not None, "a regular file has content"
                     files[_split_name(member.name)[1]] = content.read()
                 yield f"sample {key}", sample_row(files)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise DataError(path, "archive", f"not readable as a tar file ({error})") from error
 
 
-def sample_row(files: Mapping[str, object]) -> Row | ValueError:
+def sample_row(files: Mapping[str, object]) -> object:
     """Make a row of the files of one WebDataset sample, as in `tar_rows`.
 
     Args:
@@ -124,86 +174,38 @@ def sample_row(files: Mapping[str, object]) -> Row | ValueError:
             `datasets` library made of them. Names that begin with ``__`` are skipped.
 
     Returns:
-        The row, or an error if the JSON file is not a JSON object.
+        The row, or an error if a text is not UTF-8 or the JSON file is not valid; what is no JSON
+        object is returned as it is.
     """
     row: dict[str, Any] = {}
     numbered: dict[int, object] = {}
+    suffixes = image_suffixes()
     for name, value in files.items():
         stem, _, last = name.lower().rpartition(".")
         if name.startswith("__"):
             continue
-        if f".{last}" in IMAGE_SUFFIXES:
-            if stem.isdigit():
+        if f".{last}" in suffixes:
+            if stem.isdecimal() and len(stem) < 20:  # Python converts no more than 4300 digits
                 numbered[int(stem)] = value
             else:
                 row[stem or "image"] = value
         elif last == "json":
-            try:
-                fields = json.loads(value) if isinstance(value, (bytes, str)) else value
-            except ValueError as error:
-                return ValueError(f"its json is not valid ({error})")
+            fields = parsed(value) if isinstance(value, (bytes, str)) else value
+            if isinstance(fields, ValueError):
+                return ValueError(f"its json is not valid: {fields}")
             if not isinstance(fields, Mapping):
-                return _mapping(fields, "a JSON object")
+                return fields
             row.update(fields)
         elif last == "txt":
-            row["prompt"] = value.decode("utf-8") if isinstance(value, bytes) else value
+            try:
+                row["prompt"] = value.decode("utf-8-sig") if isinstance(value, bytes) else value
+            except UnicodeDecodeError as error:
+                return ValueError(f"its txt is not UTF-8 text ({error})")
         else:
             row[name] = value
     if numbered:
         row["images"] = [numbered[index] for index in sorted(numbered)]
     return row
-
-
-def dataset_rows(dataset: Iterable[object]) -> Rows:
-    """Yield ("row N", row), counted from 1, of a `datasets` object or any iterable of mappings.
-
-    Image columns of the `datasets` library are left undecoded, so that a broken image is found
-    where it is used and does not end the stream. Rows of its WebDataset loader are understood.
-    """
-    for number, row in enumerate(_undecoded(dataset), start=1):
-        if isinstance(row, Mapping) and "__key__" in row:
-            yield f"sample {row['__key__']}", sample_row(row)
-        else:
-            yield f"row {number}", _mapping(row, "a mapping of columns")
-
-
-def hub_rows(name: str, split: str | None) -> Iterable[object]:
-    """Open a data set of the Hugging Face hub, or one that `datasets` saved, for streaming.
-
-    Args:
-        name: ``user/repository``, ``user/repository:configuration`` or a folder.
-        split: The split, needed where there are several.
-
-    Returns:
-        The rows.
-
-    Raises:
-        ImportError: If `datasets` is not installed.
-        ValueError: If there are several splits and none was chosen.
-    """
-    datasets = import_extra("datasets")
-    if Path(name).is_dir():
-        found = datasets.load_from_disk(name)
-    else:
-        repository, _, configuration = name.partition(":")
-        found = datasets.load_dataset(repository, configuration or None, streaming=True)
-    return choose_split(found, name, split)
-
-
-def choose_split(found: Iterable[object], name: str, split: str | None) -> Iterable[object]:
-    """Take one split out of a mapping of splits; anything else is handed through.
-
-    Raises:
-        ValueError: If there are several splits and ``split`` is none of them.
-    """
-    if not isinstance(found, Mapping):
-        return found
-    if split is None and len(found) == 1:
-        (split,) = found
-    if split not in found:
-        raise ValueError(f"{name}: split is {split!r}; expected one of: {', '.join(found)}")
-    rows: Iterable[object] = found[split]
-    return rows
 
 
 def import_extra(module: str) -> ModuleType:
@@ -220,39 +222,56 @@ def import_extra(module: str) -> ModuleType:
         ) from error
 
 
-ROW_READERS: Mapping[str, Callable[[Path], Rows]] = {
-    ".jsonl": jsonl_rows,
-    ".ndjson": jsonl_rows,
-    ".json": json_rows,
+READERS: Mapping[str, Callable[[Path], Values]] = {
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
+    ".json": json_entries,
+    ".csv": table_rows,
+    ".tsv": table_rows,
     ".parquet": parquet_rows,
     ".tar": tar_rows,
 }
-"""The reader of a file's rows, by its suffix in lower case."""
+"""What reads a file, by its suffix in lower case."""
 
 
-def _undecoded(dataset: Iterable[object]) -> Iterable[object]:
-    if not type(dataset).__module__.startswith("datasets."):
-        return dataset
-    datasets = import_extra("datasets")
-    stream = dataset.to_iterable_dataset() if isinstance(dataset, datasets.Dataset) else dataset
-    if isinstance(stream, datasets.IterableDataset) and stream.features is not None:
-        stream = stream.decode(False)
-    return stream
+def _dialect(path: Path) -> tuple[str, Literal[0, 3]]:
+    """What separates the columns of a table, and whether its quotes have a meaning."""
+    options: Any = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+    with path.open(**options) as file:
+        first = next((line for line in file if line.strip()), "")
+    if path.suffix.lower() == ".tsv":
+        delimiter = "\t"
+    else:
+        delimiter = next((mark for mark in ",;\t" if mark in first), ",")
+    if delimiter == "\t":
+        with path.open(**options) as file:
+            try:
+                for _ in csv.reader(file, delimiter=delimiter, strict=True):
+                    pass
+            except csv.Error:
+                return delimiter, csv.QUOTE_NONE
+    return delimiter, csv.QUOTE_MINIMAL
 
 
-def _skip_space(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
-    assert found is not None, "the pattern matches nothing as well"
-    return found.end()
+def _check_text(cells: Sequence[str]) -> None:
+    """Refuse bytes that are not UTF-8, which reading keeps as lone surrogates."""
+    for cell in cells:
+        try:
+            cell.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError("not UTF-8 text") from None
+
+
+def _cells(names: Sequence[str], cells: Sequence[str]) -> Row:
+    if len(cells) > len(names):
+        raise ValueError(
+            f"{len(cells)} cells for {len(names)} columns; cells that hold the separator need "
+            "quotes around them"
+        )
+    return dict.fromkeys(names) | dict(zip(names, cells, strict=False))
 
 
 def _split_name(name: str) -> tuple[str, str]:
     path = PurePosixPath(name)
     stem, _, rest = path.name.partition(".")
     return str(path.with_name(stem)) if stem else str(path), rest
-
-
-def _mapping(row: object, wanted: str) -> Row | ValueError:
-    if isinstance(row, Mapping):
-        return row
-    return ValueError(f"a {type(row).__name__}; expected {wanted}")

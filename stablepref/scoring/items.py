@@ -1,23 +1,39 @@
-"""What a command was given, item by item, and what came of each."""
+"""Images with their prompts on their way to a scorer, and what came of each."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, final
 
-from stablepref.images.sources import count_sources, iter_sources
-from stablepref.output.text import shorten
-from stablepref.scoring.manifest import Item, count_rows, is_manifest, read_manifest
+from stablepref.images.sources import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping
 
     from stablepref.scorer import Scorer
 
 NO_PROMPT = "-"  # goes to the scorer with an image that is an error already
+
+
+@final
+@dataclass(frozen=True)
+class Item:
+    """One image to be scored.
+
+    Attributes:
+        name: Its whole path or URL; its place in the file for an image that has neither.
+        image: What `stablepref.images.decode` takes; an `UnusableImageError` in its place says why
+            there is none.
+        prompt: Its prompt; None where the row has none, and then the image is an error too.
+        others: What else its row holds, plain JSON values by column.
+    """
+
+    name: str
+    image: object
+    prompt: str | None
+    others: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
 @final
@@ -40,49 +56,22 @@ class Outcome:
     error: str | None
 
     def row(self, *, views: bool) -> dict[str, object]:
-        """The outcome as it is printed and written, plain JSON values."""
+        """The outcome as it is printed and written, plain JSON values.
+
+        The item's other columns follow its own; none of them takes the place of one of these.
+        """
         row: dict[str, object] = {
             "index": self.index,
             "image": self.item.name,
             "prompt": self.item.prompt,
             "score": self.score,
         }
-        return row | ({"spread": self.spread} if views else {}) | {"error": self.error}
+        row |= ({"spread": self.spread} if views else {}) | {"error": self.error}
+        return row | {name: value for name, value in self.item.others.items() if name not in row}
 
     def without_image(self) -> Outcome:
         """The outcome without its image, which may be the bytes of a whole file."""
         return replace(self, item=replace(self.item, image=None))
-
-
-def read_items(images: Sequence[str], prompt: str | None) -> Iterator[Item]:
-    """Items of a manifest, or of files, folders, globs and URLs with one prompt, lazily.
-
-    Raises:
-        ValueError: At once: no prompt or an empty one, anything beside a manifest, or a manifest
-            that has no rows or is none.
-        OSError: At once: the manifest cannot be read.
-    """
-    if not any(map(is_manifest, images)):
-        if prompt is None or not prompt.strip():
-            wrong = "missing" if prompt is None else "empty"
-            msg = f"--prompt is {wrong} (only a manifest brings prompts of its own)"
-            raise ValueError(msg)
-        return _file_items(images, prompt)
-    if len(images) > 1 or prompt is not None:
-        msg = "a manifest stands alone: no other images beside it, no --prompt"
-        raise ValueError(msg)
-    path = Path(images[0])
-    items = read_manifest(path)
-    first = next(items, None)
-    if first is None:
-        msg = f"{path} has no rows"
-        raise ValueError(msg)
-    return itertools.chain([first], items)
-
-
-def count_items(images: Sequence[str]) -> int | None:
-    """How many items `read_items` yields; None if that cannot be known beforehand."""
-    return count_rows(Path(images[0])) if is_manifest(images[0]) else count_sources(list(images))
 
 
 def score_items(
@@ -92,10 +81,10 @@ def score_items(
 
     Args:
         scorer: The model.
-        items: What to score; none is an empty result.
+        items: What to score; without any the result is empty.
         start: Index of the first item.
-        batch_size: As in `Scorer.score`.
-        views: As in `Scorer.score`.
+        batch_size: Images encoded at once; None chooses.
+        views: Average over this many weak views beside the image itself.
 
     Raises:
         ValueError: As `Scorer.score` for its arguments; or as `items`, after the outcomes before.
@@ -126,8 +115,3 @@ def score_items(
             spread=None if bad or not views else result.spread,
             error=error,
         )
-
-
-def _file_items(images: Sequence[str], prompt: str) -> Iterator[Item]:
-    for source in iter_sources(list(images)):
-        yield Item(source.name, source.value, prompt)

@@ -1,15 +1,22 @@
 """What the rows of each data set mean, on rows as their makers publish them."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from helpers.archives import png
+from helpers.commandline import run
+from helpers.plugin import install_plugin
 
+import stablepref
 from stablepref.data.formats import (
-    SCHEMAS,
+    FORMATS,
+    Format,
     LeftOutError,
-    detect_schema,
+    detect_format,
     hpdv2_gallery_group,
     hpdv2_test_group,
     hpdv2_train_group,
@@ -17,8 +24,10 @@ from stablepref.data.formats import (
     imagerewarddb_group,
     imagerewarddb_rows,
     pickapic_group,
+    stablepref_group,
 )
-from stablepref.data.groups import RankedGroup
+from stablepref.data.groups import DataError, Exclusions, RankedGroup
+from stablepref.data.read import read_groups
 
 ROOT = Path("root")
 
@@ -187,15 +196,16 @@ def test_imagerewarddb_rows_that_are_not_valid_keep_their_place() -> None:
     ],
 )
 def test_every_format_is_recognised(name: str, row: dict[str, Any]) -> None:
-    assert detect_schema(row) == name
-    assert name in SCHEMAS
+    assert detect_format(row) == name
+    assert name in FORMATS
 
 
 def test_unknown_keys_are_shown_with_those_that_are_known() -> None:
     with pytest.raises(
-        ValueError, match=r"keys text, url are of no known.*pickapic: caption, label"
+        ValueError,
+        match=r"the keys text, url are those of no known format.*pickapic: caption, label",
     ):
-        detect_schema({"url": "", "text": ""})
+        detect_format({"url": "", "text": ""})
 
 
 @pytest.mark.parametrize(
@@ -203,7 +213,7 @@ def test_unknown_keys_are_shown_with_those_that_are_known() -> None:
     [
         (imagereward_group, IMAGEREWARD | {"ranking": [1, 2]}, "ranks has 2 .* 4 images"),
         (imagereward_group, {"prompt": "p"}, "'generations' is missing"),
-        (imagereward_group, IMAGEREWARD | {"generations": "a.png"}, "images are a str"),
+        (imagereward_group, IMAGEREWARD | {"generations": "a.png"}, "list of images is a str"),
         (hpdv2_train_group, HPDV2_TRAIN | {"human_preference": [2, 1]}, "list of 0 and 1"),
         (hpdv2_train_group, HPDV2_TRAIN | {"human_preference": 1}, "list of 0 and 1"),
         (hpdv2_test_group, HPDV2_TEST | {"rank": [1, 2]}, "ranks has 2"),
@@ -221,3 +231,99 @@ def test_rows_that_are_not_valid_are_explained(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         convert(row, None)
+
+
+def test_imagerewarddb_grouped_by_prompt(shared_data: Path) -> None:
+    (group,) = read_groups(shared_data / "cases" / "imagerewarddb_grouped.json")
+    assert group.ranks == (1, 2, 3, 3)
+    assert (len(group.pairs()), len(group.ties())) == (5, 1)
+    assert group.metadata["classification"] == "Outdoor Scenes"
+
+
+def test_imagerewarddb_pairs(shared_data: Path) -> None:
+    (group,) = read_groups(shared_data / "cases" / "imagerewarddb_pair.json")
+    assert [Path(str(image)).name for image in group.images] == ["a.png", "c.png"]
+    assert group.pairs() == [(0, 1)]
+
+
+def test_arrays_in_rows_are_lists() -> None:
+    images = np.array(["a.png", "b.png", "c.png"])
+    test = hpdv2_test_group(
+        {
+            "prompt": np.str_("a dog"),
+            "image_path": images,
+            "rank": np.array([2.0, 1.0, 3.0], np.float32),
+            "raw_annotations": [{"rank": np.array([2, 1, 3]), "user_hash": np.int64(7)}],
+        },
+        None,
+    )
+    assert (test.ranks, test.annotations, test.annotators) == ((2, 1, 3), ((2, 1, 3),), ("7",))
+    assert test.images == (Path("a.png"), Path("b.png"), Path("c.png"))
+    gallery = hpdv2_gallery_group(
+        HPDV2_GALLERY | {"image_path": images, "rankings": np.array([[1, 2], [2, 1], [3, 3]])}, None
+    )
+    assert gallery.ranks == (1.5, 1.5, 3)
+    pick = pickapic_group(PICKAPIC | {"label_0": np.float32(0.5), "label_1": np.float64(0.5)}, None)
+    assert pick.ties() == [(0, 1)]
+    own = {"prompt": "p", "images": images, "ranks": np.arange(3), "seeds": np.array([1, 2])}
+    assert stablepref_group(own, None).metadata == {"seeds": [1, 2]}
+    pictures = np.zeros((2, 4, 4, 3), np.uint8)
+    held = stablepref_group({"prompt": "p", "images": pictures, "ranks": [1, 2]}, None)
+    assert [image.shape for image in held.images] == [(4, 4, 3)] * 2  # type: ignore[attr-defined]
+
+
+PLUGIN = """
+from stablepref.data import Format, RankedGroup
+
+def votes(row, folder):
+    ranks = (1, 2) if row["first"] > row["second"] else (2, 1)
+    return RankedGroup(row["what"], (folder / row["one"], folder / row["two"]), ranks)
+
+FORMAT = Format(votes, keys={"what", "one", "two", "first", "second"})
+FUNCTION = votes
+"""
+VOTES = {"what": "a cat", "one": "0.png", "two": "1.png", "first": 3, "second": 5}
+
+
+def test_a_format_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One function and one row: by name and by its keys, in Python and on the command line."""
+    package = tmp_path / "package"
+    package.mkdir()
+    names = {"votes": "FORMAT", "bare": "FUNCTION"}
+    install_plugin(package, monkeypatch, PLUGIN, {"stablepref.readers": names})
+    data = tmp_path / "data.jsonl"
+    data.write_text(f"{json.dumps(VOTES)}\n" + json.dumps(VOTES | {"first": "x"}) + "\n")
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(png(number))
+    for name in ("votes", "auto"):
+        counted = Exclusions()
+        (group,) = stablepref.read_groups(data, name, on_error="skip", exclusions=counted)
+        assert (group.prompt, group.ranks) == ("a cat", (2, 1))
+        ((reason, count),) = counted.counts.items()
+        assert count == 1
+        assert reason.startswith("not a row of the format votes (TypeError: '>' not supported")
+    with pytest.raises(DataError, match=r"line 2: not a row of the format votes"):
+        list(stablepref.read_groups(data, "votes"))
+    with pytest.raises(TypeError, match=r"'bare' is a function; expected a stablepref\.data"):
+        list(stablepref.read_groups(data, "bare"))
+    done = run("data", "check", data, "--format", "votes", "--json")
+    (split,) = json.loads(done.stdout)["splits"]
+    assert (split["groups"], split["pairs"], split["usable_pairs"]) == (1, 1, 1)
+    known = run("data", "check", data, "--format", "vote")
+    assert known.returncode == 2
+    assert "format is 'vote'; expected one of: auto, stablepref" in known.stderr
+    assert "votes" in known.stderr
+
+
+def test_a_format_registered_by_a_program() -> None:
+    def convert(row: Mapping[str, Any], folder: Path | None) -> RankedGroup:
+        return RankedGroup(row["q"], (b"a", b"b"), row["order"])
+
+    FORMATS.register("mine", Format(convert))
+    try:
+        (group,) = read_groups([{"q": "a cat", "order": [2, 1]}], "mine")
+        assert group.pairs() == [(1, 0)]
+        with pytest.raises(DataError, match="no known format"):  # it has no keys to be known by
+            next(read_groups([{"q": "a cat", "order": [2, 1]}]))
+    finally:
+        FORMATS.unregister("mine")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from helpers.archives import png, write_tar
 
-from stablepref.data.formats import SCHEMAS
+from stablepref.data.formats import FORMATS
 from stablepref.data.groups import DataError, Exclusions, RankedGroup
-from stablepref.data.jsonl import write_jsonl
-from stablepref.data.read import FORMATS, read_folder, read_groups
+from stablepref.data.read import format_names, read_folder, read_groups
+from stablepref.data.write import write_jsonl
 
 ROW = {"prompt": "p", "images": ["a.png", "b.png"], "ranks": [1, 2]}
 PICK = {"caption": "c", "jpg_0": png(0), "jpg_1": png(1), "label_0": 1.0, "label_1": 0.0}
@@ -142,7 +142,7 @@ def test_a_named_format_is_used_and_checked(tmp_path: Path) -> None:
     assert next(read_groups([PICK], "pickapic")).prompt == "c"
     with pytest.raises(DataError, match="row 1: the key 'prompt' is missing"):
         next(read_groups([PICK], "imagereward"))
-    with pytest.raises(DataError, match="row 1: keys text are of no known format"):
+    with pytest.raises(DataError, match="row 1: the keys text are those of no known format"):
         next(read_groups([{"text": "p"}]))
     with pytest.raises(ValueError, match="is not a folder of images"):
         next(read_groups([PICK], "folder"))
@@ -152,15 +152,15 @@ def test_a_named_format_is_used_and_checked(tmp_path: Path) -> None:
         read_groups([PICK], "hpd")
     with pytest.raises(ValueError, match="on_error is 'ignore'"):
         read_groups([PICK], on_error="ignore")  # type: ignore[arg-type]  # a user's mistake
-    assert set(FORMATS) == {"auto", "folder", *SCHEMAS}
+    assert set(format_names()) == {"auto", "folder", *FORMATS}
 
 
 def test_sources_that_hold_nothing_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         read_groups(tmp_path / "none.jsonl")
-    (tmp_path / "d.csv").touch()
-    with pytest.raises(ValueError, match=r"ending in '.csv' are not read; known are .jsonl"):
-        read_groups(tmp_path / "d.csv")
+    (tmp_path / "d.xlsx").touch()
+    with pytest.raises(ValueError, match=r"ending in '.xlsx' are not read; known are .jsonl"):
+        read_groups(tmp_path / "d.xlsx")
     (tmp_path / "d.jsonl").touch()
     with pytest.raises(ValueError, match=r"d.jsonl is empty"):
         next(read_groups(tmp_path / "d.jsonl"))
@@ -198,3 +198,53 @@ def test_a_folder_of_prompts(tmp_path: Path) -> None:
     (tmp_path / "a red circle" / "2-b.webp").unlink()
     with pytest.raises(DataError, match="folder a red circle: images has 1 item"):
         list(read_groups(tmp_path, "folder"))
+
+
+@pytest.mark.parametrize(
+    ("names", "ranked"),
+    [
+        (["high/0001.png", "high/0002.png", "low/0001.png", "low/0002.png"], False),
+        (["a red cat/01.png", "a red cat/02.png"], False),
+        (["cat/1.png", "cat/2.png"], False),
+        (["cat/1.png", "cat/2.png", "cat/prompt.txt"], True),
+        (["a cat/1.png", "a cat/2_seed7.jfif"], True),
+    ],
+)
+def test_numbers_are_ranks_only_where_something_says_so(
+    names: list[str], ranked: bool, tmp_path: Path
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a cat")
+    if not ranked:
+        with pytest.raises(ValueError, match=r"nothing but their numbers .* give the format 'fold"):
+            read_groups(tmp_path)
+    for group in read_groups(tmp_path, "auto" if ranked else "folder"):
+        assert group.ranks == (1, 2)
+
+
+def test_other_files_in_a_ranked_folder_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "a cat"
+    folder.mkdir()
+    for name in ("1.png", "2.heic", "3.avif", "prompt.txt"):
+        (folder / name).write_text("a cat")
+    with pytest.warns(UserWarning, match=r"a cat: skipped 1 file.*: 1 \.heic"):
+        (group,) = read_groups(tmp_path)
+    assert group.ranks == (1, 3)
+
+
+def test_hostile_rows_name_file_and_line(shared_data: Path) -> None:
+    path = shared_data / "cases" / "hostile_rows.jsonl"
+    counted = Exclusions()
+    groups = list(read_groups(path, on_error="skip", exclusions=counted))
+    assert [group.prompt for group in groups] == ["a", "b"]
+    places = [place for places in counted.places.values() for place in places]
+    assert sorted(places) == [f"{path}, line {number}" for number in range(2, 6)]
+    with pytest.raises(DataError, match=r"hostile_rows\.jsonl, line 2: ranks\[1\] is 99.* finite"):
+        list(read_groups(path))
+
+
+def test_a_table_of_pairs(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("prompt,img_better,img_worse\na cat,a.png,b.png\n")
+    (group,) = read_groups(tmp_path / "d.csv")
+    assert group.images == (tmp_path / "a.png", tmp_path / "b.png")

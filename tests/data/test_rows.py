@@ -1,19 +1,19 @@
 """Rows out of every kind of file: the same rows whatever holds them, and errors that say where."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 from helpers.archives import png, write_tar
 
 from stablepref.data.groups import DataError
+from stablepref.data.hub import choose_split, dataset_rows, hub_rows
+from stablepref.data.json_values import json_entries
 from stablepref.data.rows import (
-    choose_split,
-    dataset_rows,
-    hub_rows,
     import_extra,
-    json_rows,
     parquet_rows,
+    read_rows,
     tar_rows,
 )
 
@@ -26,13 +26,13 @@ def test_json_arrays_equal_what_the_json_module_reads(
     entries = [{"a": [i, "],["], "b": {"ü": "}\n"}} for i in range(count)]
     path = tmp_path / "d.json"
     path.write_text(f" \n{json.dumps(entries, indent=indent)}\n ", encoding="utf-8")
-    assert list(json_rows(path)) == [(f"entry {i + 1}", e) for i, e in enumerate(entries)]
+    assert list(json_entries(path)) == [(f"entry {i + 1}", e) for i, e in enumerate(entries)]
 
 
 def test_json_entries_come_one_by_one(tmp_path: Path) -> None:
     path = tmp_path / "d.json"
     path.write_text('[{"a": 1}, {"a": 2}, broken')
-    entries = json_rows(path)
+    entries = json_entries(path)
     assert [next(entries), next(entries)] == [("entry 1", {"a": 1}), ("entry 2", {"a": 2})]
     with pytest.raises(DataError, match="line 1: not JSON"):
         next(entries)
@@ -56,7 +56,7 @@ def test_json_that_is_not_an_array_of_objects_is_named(
     path = tmp_path / "d.json"
     path.write_text(text)
     with pytest.raises(DataError) as caught:
-        list(json_rows(path))
+        list(json_entries(path))
     assert message in str(caught.value)
 
 
@@ -106,12 +106,12 @@ def test_shards_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 def test_single_rows_that_are_not_valid_are_errors_in_their_place(tmp_path: Path) -> None:
     members = {"a.json": b"{", "b.json": b"[1]", "c.json": b"{}"}
-    shard = dict(tar_rows(write_tar(tmp_path / "d.tar", members)))
+    shard = dict(read_rows(write_tar(tmp_path / "d.tar", members)))
     assert "its json is not valid" in str(shard["sample a"])
     assert str(shard["sample b"]) == "a list; expected a JSON object"
     assert shard["sample c"] == {}
     (tmp_path / "d.json").write_text('[{"a": 1}, 2, {"a": 3}]')
-    entries = list(json_rows(tmp_path / "d.json"))
+    entries = list(read_rows(tmp_path / "d.json"))
     assert str(entries[1][1]) == "a int; expected a JSON object"
     assert entries[2] == ("entry 3", {"a": 3})
     mixed = dict(dataset_rows([{}, ["p"], {}]))
@@ -186,3 +186,90 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
         next(parquet_rows(Path("d.parquet")))
     with pytest.raises(ImportError, match="needs datasets"):
         hub_rows("user/repository", None)
+
+
+TABLE = '\ufeffname;words\r\nà;"one; two\nthree"\r\n\r\nb\r\n'
+
+
+@pytest.mark.parametrize("mark", [";", ",", "\t"])
+@pytest.mark.parametrize("suffix", [".csv", ".CSV", ".tsv"])
+def test_tables(mark: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"d{suffix}"
+    mark = "\t" if suffix == ".tsv" else mark
+    path.write_bytes(TABLE.replace(";", mark).encode())
+    assert list(read_rows(path)) == [
+        ("line 3", {"name": "à", "words": f"one{mark} two\nthree"}),
+        ("line 5", {"name": "b", "words": None}),
+    ]
+
+
+def test_quotes_without_a_meaning_in_tsv(tmp_path: Path) -> None:
+    path = tmp_path / "d.tsv"
+    path.write_text('words\tn\n"Hello" on a sign\t1\n"open\t2\n')
+    assert [row for _, row in read_rows(path)] == [
+        {"words": '"Hello" on a sign', "n": "1"}, {"words": '"open', "n": "2"}
+    ]  # fmt: skip
+
+
+def test_rows_of_a_table_that_are_not_valid(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    lines = [b"a,b", b"1,2", b"1,2,3", b"caf\xe9,2", b'"x" y,2', b'"two\nlines" y,2', b"3,4"]
+    path.write_bytes(b"\n".join(lines))
+    rows = dict(read_rows(path))
+    assert list(rows) == [f"line {number}" for number in (2, 3, 4, 5, 7, 8)]
+    assert rows["line 8"] == {"a": "3", "b": "4"}
+    for line, part in (
+        (3, "3 cells for 2 columns; cells that hold the separator need quotes"),
+        (4, "not UTF-8 text"),
+        (5, "not readable as a row of a table (',' expected"),
+        (7, "not readable as a row of a table in lines 6 to 7"),
+    ):
+        assert isinstance(rows[f"line {line}"], ValueError)
+        assert part in str(rows[f"line {line}"])
+    path.write_bytes(b"caf\xe9,b\n1,2\n")
+    with pytest.raises(DataError, match=r"d\.csv, line 1: .*not UTF-8 text"):
+        list(read_rows(path))
+    path.write_bytes(b"\n\n")
+    assert list(read_rows(path)) == []
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    for name, text in (("d.jsonl", '{"a": 1}\n'), ("d.json", '[{"a": 1}]'), ("d.csv", "a\n1\n")):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        ((_, row),) = read_rows(tmp_path / name)
+        assert isinstance(row, dict)
+        assert list(row) == ["a"]
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+LONG = "9" * 5000
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "tar"])
+def test_values_too_deep_or_too_long_are_errors_of_their_row(kind: str, tmp_path: Path) -> None:
+    texts = ['{"a": 1}', f'{{"a": {DEEP}, "b": "]\\\\\\"]"}}', f'{{"a": {LONG}}}', '{"a": 2}']
+    path = tmp_path / f"d.{kind}"
+    if kind == "tar":
+        write_tar(path, {f"{n}.json": text.encode() for n, text in enumerate(texts)})
+    else:
+        path.write_text("\n".join(texts) if kind == "jsonl" else f"[{', '.join(texts)}]")
+    first, deep, long, last = (row for _, row in read_rows(path))
+    assert (first, last) == ({"a": 1}, {"a": 2})
+    assert "nested too deeply" in str(deep)
+    assert long == {"a": math.inf}
+
+
+def test_text_in_a_shard_that_is_not_utf_8(tmp_path: Path) -> None:
+    members = {"a.txt": b"caf\xe9", "b.json": b'{"a": "\xff"}', "c.txt": b"x", "c.jfif": png(1)}
+    shard = dict(read_rows(write_tar(tmp_path / "d.tar", members)))
+    assert "its txt is not UTF-8 text" in str(shard["sample a"])
+    assert "its json is not valid: not UTF-8 text" in str(shard["sample b"])
+    assert shard["sample c"] == {"prompt": "x", "image": png(1)}
+
+
+def test_columns_of_parquet(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet").write_table(
+        pyarrow.Table.from_pylist([{"a": 1, "b": 2, "c": 3}]), tmp_path / "d.parquet"
+    )
+    assert list(parquet_rows(tmp_path / "d.parquet", ["a", "c"])) == [("row 1", {"a": 1, "c": 3})]

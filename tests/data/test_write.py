@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from stablepref.data.formats import resolve_image
 from stablepref.data.groups import DataError, RankedGroup
-from stablepref.data.jsonl import read_jsonl, resolve_image, write_jsonl
+from stablepref.data.read import read_groups
+from stablepref.data.write import write_jsonl
 
 GOOD = {"prompt": "p", "images": ["a.png", "b.png"], "ranks": [1, 2]}
 
@@ -41,7 +43,7 @@ def test_round_trip_keeps_everything_and_survives_a_move(tmp_path: Path) -> None
     assert rows[1].keys() == {"prompt", "images", "ranks"}
 
     new = old.rename(tmp_path / "new")
-    first, second = read_jsonl(new / "data.jsonl")
+    first, second = read_groups(new / "data.jsonl")
     assert first.images == (new / "sub" / "a b.png", new / "c.png", "https://example.org/d.png")
     assert second.images == (tmp_path / "elsewhere.png", new / "c.png")
     for read, written in zip((first, second), groups, strict=True):
@@ -51,7 +53,7 @@ def test_round_trip_keeps_everything_and_survives_a_move(tmp_path: Path) -> None
 
 def test_unknown_keys_become_metadata_and_blank_lines_are_passed_over(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "d.jsonl", GOOD | {"seed": 7, "metadata": {"a": 1}}, "", GOOD)
-    first, second = read_jsonl(path)
+    first, second = read_groups(path)
     assert first.metadata == {"seed": 7, "a": 1}
     assert second.images == (tmp_path / "a.png", tmp_path / "b.png")
 
@@ -64,7 +66,7 @@ def test_unknown_keys_become_metadata_and_blank_lines_are_passed_over(tmp_path: 
         ({"prompt": "p", "images": ["a", "b"]}, "'ranks' is missing; there are: images, prompt"),
         (GOOD | {"ranks": [1]}, r"ranks has 1 item\(s\) for 2 images"),
         (GOOD | {"images": ["a"], "ranks": [1]}, "images has 1 item"),
-        (GOOD | {"images": "a.png"}, "images is a str"),
+        (GOOD | {"images": "a.png"}, "list of images is a str"),
         (GOOD | {"images": ["a.png", None]}, "an image is None"),
         (GOOD | {"images": ["a.png", ""]}, "an image is ''"),
         ('{"prompt": "p", "images": ["a", "b"], "ranks": [1, NaN]}', r"ranks\[1\] is nan"),
@@ -76,7 +78,7 @@ def test_a_bad_line_is_named_after_the_good_ones_are_read(
     tmp_path: Path, row: object, message: str
 ) -> None:
     path = write_lines(tmp_path / "d.jsonl", GOOD, "", row, GOOD)
-    groups = read_jsonl(path)
+    groups = read_groups(path)
     assert next(groups).prompt == "p"
     with pytest.raises(DataError, match=message) as caught:
         next(groups)
@@ -86,12 +88,12 @@ def test_a_bad_line_is_named_after_the_good_ones_are_read(
 def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_bytes(b'{"prompt": "\xff"}\n')
     with pytest.raises(DataError, match="line 1: not UTF-8"):
-        next(read_jsonl(tmp_path / "d.jsonl"))
+        next(read_groups(tmp_path / "d.jsonl"))
 
 
 def test_reading_is_lazy(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "d.jsonl", *[GOOD] * 3, *["broken"] * 1000)
-    groups = read_jsonl(path)
+    groups = read_groups(path)
     assert [next(groups).prompt for _ in range(3)] == ["p"] * 3
 
 
@@ -115,7 +117,7 @@ def test_bytes_are_saved_once_under_their_content(tmp_path: Path) -> None:
     contents = [b"\xff\xd8 jpeg", b"\x89PNG png", b"RIFF....WEBP", b"GIF89a", b"who knows"]
     groups = [RankedGroup("p", tuple(contents), (1, 2, 3, 4, 5))] * 2
     write_jsonl(tmp_path / "d.jsonl", groups, image_folder=tmp_path / "images")
-    read = list(read_jsonl(tmp_path / "d.jsonl"))
+    read = list(read_groups(tmp_path / "d.jsonl"))
     paths = [image for image in read[0].images if isinstance(image, Path)]
     assert [path.read_bytes() for path in paths] == contents
     assert [path.suffix for path in paths] == [".jpg", ".png", ".webp", ".gif", ".bin"]

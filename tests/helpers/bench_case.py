@@ -27,17 +27,17 @@ from helpers.brightness import Brightness
 from helpers.children import child_environment
 from stablepref.benchmarks.bench import score
 from stablepref.benchmarks.bench.judges import ModelJudge
-from stablepref.benchmarks.bench.prompt_files import BenchPrompt
 from stablepref.benchmarks.bench.prompt_sets import PromptSet
 from stablepref.benchmarks.bench.run import bench
 from stablepref.benchmarks.bench.score_table import ScoreTable
+from stablepref.data.prompts import ListedPrompt
 from stablepref.integrations.best_of_n import candidates
 
 WORDS = ["a red circle", "a blue square", "a dog", "a red circle", "two green stars"]
 PROMPTS = PromptSet(
     "case",
     tuple(
-        BenchPrompt(f"{place:05d}", words, {"category": words.split()[-1]})
+        ListedPrompt(f"{place:05d}", words, {"category": words.split()[-1]})
         for place, words in enumerate(WORDS)
     ),
 )

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stablepref.benchmarks.bench.prompt_files import BenchPrompt
 from stablepref.benchmarks.bench.score_table import Failure, ScoreTable
+from stablepref.data.prompts import ListedPrompt
 
 
 def made_table(
@@ -26,7 +26,7 @@ def made_table(
     count = len(rows[0])
     labelled = labels or [{}] * count
     prompts = tuple(
-        BenchPrompt(f"{place:05d}", f"prompt {place}", dict(own))
+        ListedPrompt(f"{place:05d}", f"prompt {place}", dict(own))
         for place, own in enumerate(labelled)
     )
     return ScoreTable(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from helpers.archives import png
 from stablepref.data.groups import RankedGroup
-from stablepref.data.jsonl import write_jsonl
+from stablepref.data.write import write_jsonl
 
 
 def make_split(folder: Path, shades: list[list[int]], ranks: list[tuple[float, ...]]) -> Path:

@@ -13,8 +13,7 @@ from helpers.html_outline import Outline
 from PIL import Image
 
 from stablepref.images.sources import ImageError
-from stablepref.scoring.items import Outcome
-from stablepref.scoring.manifest import Item
+from stablepref.scoring.items import Item, Outcome
 from stablepref.scoring.page import write_page
 
 

@@ -28,13 +28,13 @@ from ..score_table import CONFIG_FILE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..prompt_files import BenchPrompt
+    from stablepref.data.prompts import ListedPrompt
 
 BROWSER_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 """What every browser shows."""
 
 
-def run_pictures(folder: Path, prompts: Sequence[BenchPrompt]) -> list[Picture]:
+def run_pictures(folder: Path, prompts: Sequence[ListedPrompt]) -> list[Picture]:
     """All images of a run, model by model, prompt by prompt.
 
     Args:
@@ -66,7 +66,7 @@ def run_pictures(folder: Path, prompts: Sequence[BenchPrompt]) -> list[Picture]:
 
 
 def page_address(
-    picture: Picture, prompt: BenchPrompt, folder: Path, *, copy: bool
+    picture: Picture, prompt: ListedPrompt, folder: Path, *, copy: bool
 ) -> tuple[str | None, str | None]:
     """How a page in a folder names a picture, or why it cannot show it.
 
@@ -115,7 +115,7 @@ def page_address(
 
 def page_addresses(
     pictures: Sequence[Picture],
-    prompts: Sequence[BenchPrompt],
+    prompts: Sequence[ListedPrompt],
     folder: Path,
     *,
     copy: bool,

@@ -16,10 +16,10 @@ from stablepref.benchmarks.bench.contestants import (
 )
 from stablepref.benchmarks.bench.image_folders import finished_pictures
 from stablepref.benchmarks.bench.pipelines import load_contestant, pipeline_digest
-from stablepref.benchmarks.bench.prompt_files import BenchPrompt
+from stablepref.data.prompts import ListedPrompt
 from stablepref.images.sources import UnusableImageError
 
-PROMPTS = [BenchPrompt("00000", "x"), BenchPrompt("00001", "y"), BenchPrompt("00002", "x")]
+PROMPTS = [ListedPrompt("00000", "x"), ListedPrompt("00001", "y"), ListedPrompt("00002", "x")]
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def touch(folder: Path, *names: str) -> Path:
     return folder
 
 
-def found(folder: Path, prompts: list[BenchPrompt], images: int) -> list[tuple[int, int, str]]:
+def found(folder: Path, prompts: list[ListedPrompt], images: int) -> list[tuple[int, int, str]]:
     """Place, number and file of each picture that there is."""
     return [
         (one.prompt, one.number, one.image.relative_to(folder).as_posix())
@@ -136,13 +136,19 @@ def found(folder: Path, prompts: list[BenchPrompt], images: int) -> list[tuple[i
 
 
 def test_layouts_of_folders(tmp_path: Path) -> None:
-    flat = touch(tmp_path / "flat", "00000.jpg", "00001.PNG", "00001-1.webp", "notes.txt", "x.png")
-    assert found(flat, PROMPTS, 2) == [
-        (0, 0, "00000.jpg"), (1, 0, "00001.PNG"), (1, 1, "00001-1.webp")
-    ]  # fmt: skip
+    flat = touch(tmp_path / "flat", "00000.jfif", "00001.PNG", "00001-1.avif", "a.heic", "x.png")
+    with pytest.warns(
+        UserWarning, match="1 images are named after no prompt of this set: x$|"
+    ) as warned:
+        assert found(flat, PROMPTS, 2) == [
+            (0, 0, "00000.jfif"), (1, 0, "00001.PNG"), (1, 1, "00001-1.avif")
+        ]  # fmt: skip
+    told = [str(warning.message) for warning in warned]
+    assert any("1 images are named after no prompt of this set" in text for text in told)
+    assert any("skipped 1 file(s) that are not images: 1 .heic" in text for text in told)
     with pytest.warns(UserWarning, match="1 images more than the 1 of each prompt"):
         assert [one[1] for one in found(flat, PROMPTS, 1)] == [0, 0]
-    styles = [BenchPrompt("anime/00000", "x"), BenchPrompt("photo/00000", "y")]
+    styles = [ListedPrompt("anime/00000", "x"), ListedPrompt("photo/00000", "y")]
     hpdv2 = touch(tmp_path / "hpdv2", "anime/00000.jpg", "photo/00000.jpg", "photo/00001.jpg")
     assert found(hpdv2, styles, 1) == [(0, 0, "anime/00000.jpg"), (1, 0, "photo/00000.jpg")]
     names = ("00000/samples/0000.png", "00000/samples/0001.png", "00000/grid.png")
@@ -180,7 +186,7 @@ def test_manifests_deal_rows_to_equal_prompts(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="1 images more than the 1 .* ask for more with --images"):
         assert [one.number for one in finished_pictures("m", path, PROMPTS, 1)] == [0, 0, 0]
     path.write_text('{"image": "a.png"}\n')
-    with pytest.raises(ValueError, match=r"rows.jsonl:1: the row's prompt is missing"):
+    with pytest.raises(ValueError, match=r"rows.jsonl:1: there is no column for the prompt"):
         finished_pictures("m", path, PROMPTS, 1)
     path.write_text('{"image": "a.png", "prompt": "z"}\n')
     with (

@@ -1,4 +1,4 @@
-"""Prompt sets: every kind of file, real ones, names, and what is refused."""
+"""Prompt sets: real ones, names, and what is refused."""
 
 import json
 from collections import Counter
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from stablepref.benchmarks.bench import prompt_sets
-from stablepref.benchmarks.bench.prompt_files import BenchPrompt, read_prompt_file
 from stablepref.benchmarks.bench.prompt_sets import HPDV2_STYLES, read_prompt_set
 from stablepref.benchmarks.shapes.prompt_set import lab_prompts, prompts_csv
+from stablepref.data.prompts import ListedPrompt, read_prompt_file
 from stablepref.weights.hub import UnavailableError
 
 COLOURS = {"category": "Colors"}
@@ -21,90 +21,6 @@ def write(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("a.csv", '\ufeff"Prompts","Category"\n"a car, red","Colors"\n"a car, red","Colors"\n'),
-        ("a.tsv", "Other\tPROMPT\tcategory\n1\ta car, red\tColors \n2\ta car, red\tColors\n"),
-        ("a.jsonl", '{"prompt": "a car, red", "Category": "Colors"}\n\n' * 2),
-        ("a.json", json.dumps([{"caption": "a car, red", "category": "Colors", "id": 3}] * 2)),
-    ],
-)
-def test_tables_keep_repetitions_and_categories(name: str, text: str, tmp_path: Path) -> None:
-    prompts = read_prompt_file(write(tmp_path, name, text))
-    assert prompts == tuple(BenchPrompt(f"0000{i}", "a car, red", COLOURS) for i in range(2))
-
-
-def test_plain_lists(tmp_path: Path) -> None:
-    expected = ("one", " two ")
-    for name, text in (("a.txt", "one\n\n two \n"), ("a.json", json.dumps(expected))):
-        prompts = read_prompt_file(write(tmp_path, name, text))
-        assert tuple(one.prompt for one in prompts) == expected
-        assert [one.key for one in prompts] == ["00000", "00001"]
-        assert all(one.labels == {} for one in prompts)
-
-
-def test_several_labels(tmp_path: Path) -> None:
-    text = "Prompt\tCategory\tChallenge\tNote\na cat\tAnimals\tBasic\tx\na dog\t\tStyle\tx\n"
-    first, second = read_prompt_file(write(tmp_path, "parti.tsv", text))
-    assert first.labels == {"category": "Animals", "challenge": "Basic"}
-    assert second.labels == {"challenge": "Style"}
-
-
-def test_styles_are_numbered_apart(tmp_path: Path) -> None:
-    styles = {"photo": ["x", "y"], "anime": ["x"]}
-    single = read_prompt_file(write(tmp_path, "a.json", json.dumps(styles)))
-    assert [(one.key, one.prompt) for one in single] == [
-        ("photo/00000", "x"), ("photo/00001", "y"), ("anime/00000", "x")
-    ]  # fmt: skip
-    assert single[0].labels == {"style": "photo"}
-    folder = tmp_path / "benchmark"
-    folder.mkdir()
-    for style, prompts in styles.items():
-        write(folder, f"{style}.json", json.dumps(prompts))
-    assert {one.key for one in read_prompt_file(folder)} == {one.key for one in single}
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "says"),
-    [
-        ("a.pdf", "x", "expected one of .csv, .tsv"),
-        ("a.csv", "words\nx\n", "line 2: no column of prompt, .*there are: words"),
-        ("a.csv", "prompt\nx\n  \n", "line 3: the prompt is '  '"),
-        ("a.txt", "\n", "holds no prompt"),
-        ("a.json", "3", "holds a int; expected a list"),
-        ("a.json", "[1]", "entry 1: the prompt is 1; expected words"),
-        ("a.json", "{", "not JSON"),
-        ("a.json", '{"../x": ["a"]}', "is no style with a list"),
-        ("a.json", '{"": ["a"]}', "is no style with a list"),
-        ("a.json", '{"..": ["a"]}', "is no style with a list"),
-        ("a.csv", 'prompt\n"a" b\n', "not readable as UTF-8 text or a table"),
-        ("a.json", '{"x": "a"}', "is no style with a list"),
-        ("a.jsonl", '{"prompt": "x"}\n[]\n', "line 2: a list; expected a JSON object"),
-    ],
-)
-def test_what_is_no_set_of_prompts(name: str, text: str, says: str, tmp_path: Path) -> None:
-    path = write(tmp_path, name, text)
-    with pytest.raises(ValueError, match=says) as found:
-        read_prompt_file(path)
-    assert str(path) in str(found.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ('prompt\tcategory\n"Hello" on a sign\tWords\n', ['"Hello" on a sign']),
-        ('prompt\tcategory\n"unclosed\tWords\na dog\tX\n', ['"unclosed', "a dog"]),
-        ('prompt\tcategory\n"""Hello"" on\ta sign"\tWords\n', ['"Hello" on\ta sign']),
-    ],
-)
-def test_quotes_in_tsv_files(text: str, expected: list[str], tmp_path: Path) -> None:
-    """Those around whole fields are no words; any others are, for the format has no quotes."""
-    found = read_prompt_file(write(tmp_path, "a.tsv", text))
-    assert [one.prompt for one in found] == expected
-    assert found[0].labels == {"category": "Words"}
-
-
 def test_hpdv2s_folder_holds_other_sets_too(tmp_path: Path) -> None:
     """Its code expects drawbench.json beside the four styles."""
     for style in (*HPDV2_STYLES, "drawbench"):
@@ -112,16 +28,6 @@ def test_hpdv2s_folder_holds_other_sets_too(tmp_path: Path) -> None:
     found = read_prompt_set("hpdv2", file=tmp_path)
     assert {one.labels["style"] for one in found.prompts} == set(HPDV2_STYLES)
     assert len(read_prompt_file(tmp_path)) == 4000
-
-
-def test_text_that_is_no_text(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_bytes(b"prompt\n\xff\xfe\n")
-    with pytest.raises(ValueError, match="not readable as UTF-8"):
-        read_prompt_file(path)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"without \.json files"):
-        read_prompt_file(tmp_path / "empty")
 
 
 def test_the_laboratorys_prompts_need_no_file(tmp_path: Path) -> None:
@@ -138,7 +44,7 @@ def test_the_laboratorys_prompts_need_no_file(tmp_path: Path) -> None:
 
 def test_drawbench_as_published(shared_data: Path) -> None:
     found = read_prompt_set("drawbench", file=shared_data / "prompts" / "drawbench.csv")
-    assert found.prompts[0] == BenchPrompt("00000", "A red colored car.", COLOURS)
+    assert found.prompts[0] == ListedPrompt("00000", "A red colored car.", COLOURS)
     counts = Counter(one.labels["category"] for one in found.prompts)
     assert len(counts) == 11
     assert counts["Reddit"] == 38
@@ -185,4 +91,4 @@ def test_rows_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prompt_sets, "require_network", lambda _: None)
     monkeypatch.setattr(prompt_sets, "hub_rows", lambda name, split: rows)
     found = read_prompt_set("drawbench")
-    assert found.prompts[199] == BenchPrompt("00199", "prompt 199", {"category": "x"})
+    assert found.prompts[199] == ListedPrompt("00199", "prompt 199", {"category": "x"})

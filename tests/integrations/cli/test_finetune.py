@@ -9,6 +9,7 @@ from accelerate.state import AcceleratorState
 from helpers.commandline import run
 from helpers.tiny_finetune import pipeline as tiny_pipeline
 
+from stablepref.integrations.cli.finetune import read_prompts
 from stablepref.integrations.finetune.config import FinetuneConfig
 
 QUICK = (
@@ -52,11 +53,29 @@ def test_a_pipeline_is_fine_tuned_and_a_finished_one_told_again(
     assert found["last"] == told["last"]
 
 
+def test_prompts_to_train_on_come_out_of_every_form_of_file(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    """No form is taken for lines of text: no JSON, no header, no byte-order mark is trained on."""
+    cases = shared_data / "cases"
+    assert read_prompts(cases / "prompts_bom.tsv") == [
+        'a quoted "sign" that says open', "a line\u2028separator inside"
+    ]  # fmt: skip
+    dogs = ["a brown dog beside a red car", "three candles"]
+    assert read_prompts(cases / "dpg_like.csv") == read_prompts(cases / "dpg_prompts") == dogs
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('{"prompt": " a dog "}\n{"prompt": "a cat"}\n')
+    assert read_prompts(lines) == ["a dog", "a cat"]
+    text = tmp_path / "text.txt"
+    text.write_text("\ufeffa dog\n\n a cat \n", encoding="utf-8")
+    assert read_prompts(text) == ["a dog", "a cat"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         ([], "there is no prompt to train on; expected --prompt"),
-        (["--prompts", "blank.txt"], "blank.txt has no prompts"),
+        (["--prompts", "blank.txt"], "blank.txt holds no prompt"),
         (["--prompts", "gone.txt"], "gone.txt"),
         (["-p", "a", "--steps", "many"], "steps is 'many'; expected a whole number"),
         (["-p", "a", "--last-steps", "9"], "last_steps is 9 of 2 sampling_steps"),
