@@ -9,6 +9,7 @@ gives the same views. Perturbations for evaluation are in `stablepref.augment.pe
 import math
 import re
 from collections.abc import Sequence
+from typing import Required, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -24,6 +25,28 @@ _MAX_STEP = 1 << 32
 _SIDE_WORDS = re.compile(
     r"\b(left|right)([ -]?(most|wards?|hand|handed|hander|side|sided))?\b", re.IGNORECASE
 )
+
+
+class ViewOptions(TypedDict, total=False):
+    """How weak views are drawn; seed and hflip are needed.
+
+    Attributes:
+        seed: Any integer.
+        step: Training step, from 0 (the default); views change from step to step.
+        area: Bounds of the cropped share of the picture's area, which is uniform between them;
+            (0.85, 1) by default.
+        ratio: Bounds of the crop's own width / height, log-uniform between them, as in
+            torchvision's ``RandomResizedCrop``: ten tries to fit, then the largest central crop.
+            None, the default, keeps the picture's aspect ratio.
+        hflip: Whether half of the views are mirrored left to right. Off where sides carry
+            meaning, see `mentions_side`.
+    """
+
+    seed: Required[int]
+    step: int
+    area: tuple[float, float]
+    ratio: tuple[float, float] | None
+    hflip: Required[bool]
 
 
 def weak_view_boxes(
@@ -46,15 +69,12 @@ def weak_view_boxes(
         items: Identity of each picture, non-negative, below 2^63, such as its place in the data
             set; a single number n stands for the identities 0 to n - 1.
         views: Number of views per picture.
-        seed: Any integer.
-        step: Training step, from 0; views change from step to step.
-        area: Bounds of the cropped share of the picture's area, which is uniform between them.
-        ratio: Bounds of the crop's own width / height, log-uniform between them, as in
-            torchvision's ``RandomResizedCrop``: ten tries to fit, then the largest central crop.
-            None keeps the picture's aspect ratio.
+        seed: Key of the numbers, see `ViewOptions`.
+        step: Training step.
+        area: Bounds of the cropped share of the picture's area.
+        ratio: Bounds of the crop's own width / height; None keeps the picture's.
         sizes: Height and width of each picture, ``(n, 2)``; needed for ``ratio`` only.
-        hflip: Whether half of the views are mirrored left to right. Off where sides carry
-            meaning, see `mentions_side`.
+        hflip: Whether half of the views are mirrored.
 
     Returns:
         Boxes ``(n, views, 4)``, float64: left, top, right, bottom as fractions of width and
@@ -149,12 +169,8 @@ def weak_views(
     pixels: Tensor,
     views: int,
     *,
-    seed: int,
-    step: int = 0,
     items: Sequence[int] | Tensor | None = None,
-    area: tuple[float, float] = (0.85, 1.0),
-    ratio: tuple[float, float] | None = None,
-    hflip: bool,
+    **options: Unpack[ViewOptions],
 ) -> Tensor:
     """Weak views as pictures of the original's size, for rewards that take pixels.
 
@@ -163,13 +179,8 @@ def weak_views(
     Args:
         pixels: RGB in [0, 1], float ``(batch, 3, H, W)``, on any device.
         views: Number of views per picture.
-        seed: Any integer.
-        step: Training step, from 0; views change from step to step.
         items: Identity of each picture; by default its place in the batch.
-        area: Bounds of the cropped share of the picture's area, which is uniform between them.
-        ratio: Bounds of the crop's own width / height, as in `weak_view_boxes`; None keeps the
-            picture's.
-        hflip: Whether half of the views are mirrored left to right.
+        options: ``seed``, ``step``, ``area``, ``ratio`` and ``hflip``; see `ViewOptions`.
 
     Returns:
         Tensor ``(batch, views, 3, H, W)`` in the pixels' dtype; differentiable.
@@ -181,12 +192,8 @@ def weak_views(
     boxes, flips = weak_view_boxes(
         len(pixels) if items is None else items,
         views,
-        seed=seed,
-        step=step,
-        area=area,
-        ratio=ratio,
         sizes=[list(pixels.shape[2:])] * len(pixels),
-        hflip=hflip,
+        **options,
     )
     return crop_views(pixels, boxes, flips)
 

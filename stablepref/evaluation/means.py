@@ -100,9 +100,10 @@ def bootstrap(
                 rng=np.random.default_rng(seed),
             ).bootstrap_distribution
     tail = (1 - confidence) / 2
-    nothing = np.isnan(draws).all(axis=-1, keepdims=True)
-    bounds = np.nanquantile(np.where(nothing, 0.0, draws), [tail, 1 - tail], axis=-1)
-    return Bootstrap(np.where(nothing[..., 0], np.nan, bounds), draws)
+    nothing = np.asarray(np.isnan(draws).all(axis=-1))
+    known = np.where(nothing[..., None], 0.0, draws)
+    bounds = np.nanquantile(known, [tail, 1 - tail], axis=-1)
+    return Bootstrap(np.where(nothing, np.nan, bounds), draws)
 
 
 @final
