@@ -10,7 +10,7 @@ from stablepref.cli.options import ScorerOptions
 
 from .layouts import LAYOUTS
 from .methods import METHODS, parse_models
-from .paper_systems import TABLE_6
+from .numbers import TABLE_6
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

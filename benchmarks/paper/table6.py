@@ -13,8 +13,7 @@ from ..bench.statistics.hpdv2 import style_scores
 from ..bench.statistics.resampling import mean_intervals
 from .drawn import NAME, in_place_of_the_papers
 from .methods import METHODS, plain_name
-from .numbers import Published
-from .paper_systems import STYLES, TABLE_6
+from .numbers import STYLES, TABLE_6, Published
 from .sources import titled
 from .table import (
     Ours,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..bench.score_table import ScoreTable
-    from .paper_systems import System
+    from .numbers import System
 
 TITLE: Final = "Table 6: text-to-image models by the score of"
 SCORER: Final = "sp-clip-h-hps"

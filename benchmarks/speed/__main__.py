@@ -1,4 +1,4 @@
-"""How fast scoring is, beside the field's other packages: `python -m stablepref.benchmarks.speed`.
+"""Speed of scoring and training, beside other packages: `python -m stablepref.benchmarks.speed`.
 
 A peer that is not installed is reported with the command that installs it.
 """
@@ -23,12 +23,13 @@ from stablepref.images.paths import expand_path
 from stablepref.models.catalog import VIT_H_14
 
 from .contender import CONTENDERS
-from .machine import image_tower_flops, machine_kind, matrix_rate, text_tower_flops
+from .flops import tower_flops, training_flops
+from .machine import machine_kind, matrix_rate
 from .matrix import made_up_prompts, prompts_times_pictures
 from .report import score_table, sentences
 from .run import COMPILED, OURS, rank_agreement, run_rounds
 from .seeded import seeded_checkpoint
-from .train_run import WAYS, WORKERS, run_training, train_table, training_flops
+from .train_run import WAYS, WORKERS, run_training, train_table
 
 MODEL = "hps-v2.1"
 WIDTH = 140  # of the table, whatever the terminal: it is also read from files
@@ -39,13 +40,13 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 
 @app.callback()
 def speed() -> None:
-    """Measure speed; one command for each kind of work."""
+    """Measure speed: one command for scoring, one for training."""
 
 
 @app.command()
 def score(
     images: Annotated[Path, typer.Option(help="Folder of pictures.")],
-    workdir: Annotated[Path, typer.Option(help="Keeps the seeded checkpoint: 2 GB.")] = Path(
+    workdir: Annotated[Path, typer.Option(help="Keeps the seeded checkpoint, 2 GB.")] = Path(
         "speed-work"
     ),
     n: Annotated[int, typer.Option(min=2, help="Pictures to score.")] = 100,
@@ -56,19 +57,21 @@ def score(
     peers_python: Annotated[
         str, typer.Option(help="Interpreter of an environment that has the peers.")
     ] = sys.executable,
-    batch_size: Annotated[int, typer.Option(min=1, help="Of all that batch.")] = 16,
-    threads: Annotated[int, typer.Option(help="torch's; 0 for its default.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Of all contenders that batch.")] = 16,
+    threads: Annotated[int, typer.Option(help="Threads of torch; 0 for its default.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; the peers follow it.")] = "cpu",
     prompt: Annotated[str, typer.Option(help="The prompt of all pictures.")] = (
         "a red fox asleep under a wooden bridge, oil on canvas"
     ),
-    prompts: Annotated[int, typer.Option(help="Prompts times pictures too; 0 for none.")] = 1000,
+    prompts: Annotated[int, typer.Option(help="Also prompts times pictures; 0 for none.")] = 1000,
     out: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
 ) -> None:
     """Score the same pictures with equal random ViT-H/14 weights in every package."""
     unknown = [name for name in contenders if name not in CONTENDERS]
     if unknown:
-        raise typer.BadParameter(f"{unknown} are not among {', '.join(CONTENDERS)}")
+        raise typer.BadParameter(
+            f"--contender {', '.join(unknown)}: expected {', '.join(CONTENDERS)}"
+        )
     if threads:
         torch.set_num_threads(threads)
     place = torch.device(device)
@@ -91,7 +94,6 @@ def score(
         pythons={name: sys.executable if name in OURS else peers_python for name in contenders},
     )
     rates = {dtype: max(rate, rates[dtype]) for dtype, rate in _rates(place).items()}
-    flops = {"image": image_tower_flops(VIT_H_14), "text": text_tower_flops(VIT_H_14)}
     matrix = _matrix(weights, chosen, prompts, device) if prompts else None
     report: dict[str, Any] = {
         "what": "speed score",
@@ -100,7 +102,7 @@ def score(
         "pictures": len(chosen),
         "rounds": rounds,
         "batch_size": batch_size,
-        "flops": flops,
+        "flops": tower_flops(VIT_H_14)._asdict(),
         "matrix_rates": rates,
         "agreement": rank_agreement(results),
         "contenders": {name: asdict(result) for name, result in results.items()},
@@ -119,32 +121,33 @@ def score(
 @app.command()
 def train(
     data: Annotated[Path, typer.Option(help="Ranked groups with their images.")],
-    backbone: Annotated[str, typer.Option(help="open_clip's name of the model.")] = "ViT-B-32",
+    backbone: Annotated[str, typer.Option(help="Model, by its name in open_clip.")] = "ViT-B-32",
     blocks: Annotated[
-        tuple[int, int] | None, typer.Option(help="Image and text blocks that train; else all.")
+        tuple[int, int] | None,
+        typer.Option(help="Image and text blocks that train; by default all."),
     ] = None,
     pairs: Annotated[int, typer.Option(min=1, help="Pairs in a batch.")] = 32,
     views: Annotated[int, typer.Option(min=0, help="Weak views of each image.")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Steps measured after the first.")] = 2,
+    steps: Annotated[int, typer.Option(min=1, help="Steps to measure after the first.")] = 2,
     rounds: Annotated[int, typer.Option(min=1, help="How often each way runs.")] = 1,
     ways: Annotated[
         list[str] | None, typer.Option("--way", help=f"Some of: {', '.join(WAYS)}; else all.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Decoding workers of each.")] = WORKERS,
-    threads: Annotated[int, typer.Option(help="torch's; 0 for its default.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Decoding workers of each way.")] = WORKERS,
+    threads: Annotated[int, typer.Option(help="Threads of torch; 0 for its default.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     out: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
 ) -> None:
-    """Train on the same pairs pair by pair as the field's scripts do, and as stablepref does."""
+    """Train on the same pairs, pair by pair as the field's scripts do, and as stablepref does."""
     chosen = ways or WAYS
     if unknown := [name for name in chosen if name not in WAYS]:
-        raise typer.BadParameter(f"{unknown} are not among {', '.join(WAYS)}")
+        raise typer.BadParameter(f"--way {', '.join(unknown)}: expected {', '.join(WAYS)}")
     if threads:
         torch.set_num_threads(threads)
     place = torch.device(device)
     sizes = get_model_config(backbone)
     if sizes is None:
-        raise typer.BadParameter(f"open_clip knows no model {backbone}")
+        raise typer.BadParameter(f"--backbone {backbone}: open_clip has no model of this name")
     sizes = {name: sizes[name] for name in ("embed_dim", "vision_cfg", "text_cfg")}
     job = {
         "data": str(data.resolve()),
@@ -178,7 +181,7 @@ def train(
 
 
 def _rates(device: torch.device) -> dict[str, float]:
-    """Measured matrix products, operations per second, by type."""
+    """Measured rates of matrix products, in operations per second, by number type."""
     return {name: matrix_rate(getattr(torch, name), device) for name in ("float32", "bfloat16")}
 
 

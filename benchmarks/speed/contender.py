@@ -1,10 +1,10 @@
 """One contender of the speed benchmark, measured in a process of its own.
 
-    python -P speed_contender.py JOB.json
+    python -P contender.py JOB.json
 
-A script by itself: `speed.py` starts it with the interpreter of any environment, one that has the
-peers but not this package, say. The job names the contender and what it scores; the measurements
-go to the file that the job names.
+It stands by itself, without relative imports: `run_contender` starts it with the interpreter of any
+environment, for example one that has the peers but not this package. The job names the contender
+and what it scores; the measurements go to the file that the job names.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ ARCHITECTURE = "ViT-H-14"
 
 def stablepref_score(job: Job, dtype: str = "auto") -> Score:
     """Ours: `stablepref.score` on paths; the first call loads the weights."""
-    score = importlib.import_module("stablepref").score
+    from stablepref import score  # noqa: PLC0415 (peers' environments need not have it)
+
     options = {"model": job["weights"], "device": job["device"], "dtype": dtype, "progress": False}
 
     def run(paths: Sequence[str]) -> list[float]:
@@ -50,7 +51,7 @@ def stablepref_score(job: Job, dtype: str = "auto") -> Score:
 
 def stablepref_compiled(job: Job) -> Score:
     """Ours with `compile=True`; the first call loads, the first batch of each size compiles."""
-    load = importlib.import_module("stablepref").load
+    from stablepref import load  # noqa: PLC0415 (peers' environments need not have it)
 
     def run(paths: Sequence[str]) -> list[float]:
         scorer = load(job["weights"], device=job["device"], compile=True)
@@ -72,9 +73,9 @@ def hpsv2_score(job: Job) -> Score:
 
 
 def imscore_hpsv2(job: Job) -> Score:
-    """`HPSv2` of imscore fed as in its README, in batches of pictures of one size.
+    """`HPSv2` of imscore, called as in its README, in batches of pictures of one size.
 
-    Its README does not switch gradients off; they are off here, to its advantage.
+    Its README does not switch gradients off; here they are off, which makes it faster.
     """
     model = _without_download("imscore.hps.model").HPSv2()
     model.model.load_state_dict(_state(job["weights"]))
@@ -144,8 +145,9 @@ CONTENDERS: dict[str, tuple[Callable[[Job], Score], tuple[str, ...]]] = {
 def measure(job: Job) -> dict[str, object]:
     """Seconds of loading, of calls with one picture and of a call with all; scores; memory.
 
-    `first_seconds` is from nothing, imports included, to the first picture's score;
-    `second_seconds` the same call again. A peer that cannot be imported says why instead.
+    `first_seconds` is the time from nothing, imports included, to the first picture's score,
+    `second_seconds` that of the same call again. A peer that cannot be imported gives the reason
+    under `unavailable` instead.
     """
     build, packages = CONTENDERS[job["contender"]]
     first = [job["images"][0]]
@@ -175,7 +177,7 @@ def measure(job: Job) -> dict[str, object]:
 
 
 def peak_bytes() -> int:
-    """The largest resident memory that this process has had, mapped files included."""
+    """The largest resident memory of this process so far, mapped files included."""
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.is_file() else None
     if found:

@@ -1,4 +1,4 @@
-"""What a machine is and can do: its kind, its matrix-product rate, and a model's arithmetic."""
+"""What a machine is and can do: its kind and the rate of its matrix products."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ import os
 import platform
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SECONDS = 3.0
 FIRST_SIDE, CPU_SIDE, GPU_SIDE = 256, 2048, 8192
@@ -33,7 +29,7 @@ def machine_kind(device: torch.device) -> dict[str, object]:
 
 
 def cpu_model() -> str:
-    """The processor's name; the architecture where the system does not tell."""
+    """The processor's name; its architecture where the system does not name it."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
@@ -90,36 +86,3 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
-
-
-def image_tower_flops(sizes: Mapping[str, Any]) -> int:
-    """Floating-point operations of a CLIP vision transformer for one image.
-
-    With n tokens (patches and the class token), width w and an MLP of 4w, each block multiplies
-    matrices of 12 w^2 weights with n rows, and queries with keys and weights with values, n x n x w
-    each. A multiplication with its addition counts as two. Patch embedding and projection are
-    added; norms, softmax and activations, under 1 %, are not.
-
-    Args:
-        sizes: open_clip's configuration: `embed_dim` and `vision_cfg` with image_size, patch_size,
-            width and layers.
-    """
-    vision = sizes["vision_cfg"]
-    width, patch = vision["width"], vision["patch_size"]
-    patches = (vision["image_size"] // patch) ** 2
-    block = transformer_block_flops(patches + 1, width)
-    embedding = 2 * patches * 3 * patch**2 * width
-    return vision["layers"] * block + embedding + 2 * width * sizes["embed_dim"]
-
-
-def text_tower_flops(sizes: Mapping[str, Any], tokens: int | None = None) -> int:
-    """As `image_tower_flops`, of a prompt of so many tokens; None for the padded 77."""
-    text = sizes["text_cfg"]
-    length = tokens or text["context_length"]
-    block = transformer_block_flops(length, text["width"])
-    return text["layers"] * block + 2 * text["width"] * sizes["embed_dim"]
-
-
-def transformer_block_flops(tokens: int, width: int) -> int:
-    """Matrix products of one block: 24 n w^2 + 4 n^2 w."""
-    return 24 * tokens * width**2 + 4 * tokens**2 * width

@@ -50,14 +50,14 @@ STYLES = (
 
 
 def made_up_prompts(count: int) -> list[str]:
-    """So many different prompts, of about the length that people write.
+    """`count` different prompts, of about the length that people write.
 
     Raises:
-        ValueError: More than 1,000 were asked for.
+        ValueError: More than 1,000 are asked for.
     """
     prompts = [", ".join(parts) for parts in product(SUBJECTS, PLACES, STYLES)]
     if count > len(prompts):
-        msg = f"there are {len(prompts)} made-up prompts, not {count}"
+        msg = f"asked for {count} made-up prompts, but there are only {len(prompts)}"
         raise ValueError(msg)
     return prompts[:: len(prompts) // count][:count]
 
@@ -65,18 +65,18 @@ def made_up_prompts(count: int) -> list[str]:
 def prompts_times_pictures(
     scorer: Scorer, images: Sequence[str], prompts: Sequence[str], *, naive: int = 16
 ) -> dict[str, float]:
-    """Seconds for all scores by `score_matrix`, and by scoring pairs.
+    """Seconds for all scores by `score_matrix`, and by scoring pair by pair.
 
     Each of the naive pairs encodes its picture and its prompt, in batches, as a reward model
-    without separate features has to; a few are measured and multiplied.
+    without separate features has to; a few pairs are measured, and their time is multiplied.
 
     Args:
         scorer: Any scorer.
         images: Paths.
-        prompts: Different prompts, none of which the scorer remembers.
+        prompts: Different prompts, none of which is in the scorer's cache.
         naive: How many pairs to measure.
     """
-    # Other prompts, or the scorer would remember them.
+    # Other prompts, or the scorer would take them from its cache.
     others = [f"{prompt}, again" for prompt in prompts[:naive]]
     paths = [images[i % len(images)] for i in range(len(others))]
     start = time.perf_counter()

@@ -1,23 +1,77 @@
-"""Processor time and memory of a program with all the processes that it starts."""
+"""Measurements in a process of their own, and what a process and all that it starts take.
+
+No other measurement has then warmed the caches or filled the memory.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import tempfile
 import threading
-from typing import Final, Self, final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self, final
 
 import psutil  # type: ignore[import-untyped]
 
-INTERVAL: Final = 0.5  # seconds between two looks
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+INTERVAL: Final = 0.5
+"""Seconds between two looks at the processes that a process has started."""
+
+
+def measure_apart(
+    command: Sequence[str],
+    job: Mapping[str, Any],
+    *,
+    what: str,
+    threads: int,
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Run a command on a job in a new process, and read what it measured.
+
+    Args:
+        command: Program and arguments; the path of the job's file is added as the last one.
+        job: What to measure, as JSON values. The command finds under `out` the file to write.
+        what: What is measured, for errors.
+        threads: Of the process (`OMP_NUM_THREADS`).
+        environment: Further environment variables.
+
+    Returns:
+        The JSON object that the command wrote.
+
+    Raises:
+        RuntimeError: The command failed or wrote nothing; with the last lines of its output.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        described, out = Path(folder) / "job.json", Path(folder) / "out.json"
+        described.write_text(json.dumps({**job, "out": str(out)}), encoding="utf-8")
+        done = subprocess.run(
+            [*command, str(described)],
+            env={**os.environ, **(environment or {}), "OMP_NUM_THREADS": str(threads)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode or not out.is_file():
+            end = "\n".join(done.stderr.splitlines()[-12:])
+            msg = f"{what} failed with exit status {done.returncode}:\n{end}"
+            raise RuntimeError(msg)
+        measured: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+        return measured
 
 
 @final
 class ProcessTree:
-    """Looks at the descendants of this process while a block runs.
+    """Processor time and memory of the processes that this one starts while a block runs.
 
-    What a process does between the last look at it and its end is not seen.
+    They are looked at every `INTERVAL` seconds and at the end of the block: what a process does
+    between the last look and its own end is not counted.
 
     Attributes:
-        peak_bytes: Largest resident memory of any one of them, shared memory included.
+        peak_bytes: Largest resident memory of any single one of them, shared memory included.
     """
 
     def __init__(self) -> None:
@@ -38,7 +92,7 @@ class ProcessTree:
         self._thread.join()
 
     def cpu_seconds(self) -> float:
-        """Of all descendants so far, those that have ended included."""
+        """Processor time of all of them so far, those that have ended included."""
         return sum(self._seconds.values())
 
     def _watch(self) -> None:

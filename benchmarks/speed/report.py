@@ -62,7 +62,7 @@ def median_rate(row: Mapping[str, Any], report: Mapping[str, Any]) -> float:
 
 
 def sentences(report: Mapping[str, Any]) -> Iterator[str]:
-    """What the table does not hold: the machine's rates, our share, the limit, many prompts."""
+    """What the table does not show: the machine's rates, our share of them, the limit, matrices."""
     rates, flops = report["matrix_rates"], report["flops"]
     yield (
         f"Measured matrix products: {rates['float32'] / GIGA:.0f} GFLOP/s in float32, "

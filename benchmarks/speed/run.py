@@ -1,4 +1,4 @@
-"""Runs the contenders of the speed benchmark, each in a process of its own, and sums them up."""
+"""Run the contenders of the speed benchmark, each in a process of its own, and sum them up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from stablepref.evaluation.agreement import spearman_rho, tau_b
 
-from .own_process_peak import measure_apart
+from .own_process import measure_apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ class Result:
         peak_gpu_bytes: Largest memory on the GPU; 0 without one.
         scores: Of all pictures, in the first round.
         versions: Of the packages it consists of.
-        unavailable: Why it could not run, else None; then nothing else is told.
+        unavailable: Why it could not run, else None; nothing else is set then.
     """
 
     seconds: tuple[float, ...] = ()
@@ -67,9 +67,9 @@ def run_rounds(
     """Let the contenders take turns, so that a machine that changes its pace is fair to all.
 
     Args:
-        names: Contenders, of `speed_contender.CONTENDERS`.
-        job: What they score, see there.
-        rounds: How often.
+        names: Contenders, names of `contender.CONTENDERS`.
+        job: What they score, the job of `contender.measure` without the contender.
+        rounds: How often each runs.
         pythons: Interpreter by contender.
     """
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}

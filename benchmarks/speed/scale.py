@@ -1,8 +1,8 @@
 """What more images cost: `python -m stablepref.benchmarks.speed.scale`.
 
-Drawings of the laboratory, scored in several ways, each number of them in a new process. Two claims
-are on trial: seconds of the processor grow with the number of images and no faster, and memory does
-not grow with it.
+Drawings of the laboratory are scored in several ways, each number of images in a new process. Two
+claims are tested: processor time grows in proportion to the number of images, and memory does not
+grow with it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..shapes.world.drawing import render
 from ..shapes.world.language import describe
 from ..shapes.world.scenes import sample_scene
 from .machine import machine_kind
-from .own_process_peak import measure_apart
+from .own_process import measure_apart
 from .scale_run import WAYS
 
 if TYPE_CHECKING:
@@ -48,16 +48,18 @@ WIDTH = 120  # of the table, whatever the terminal: it is also read from files
 
 
 def draw_rows(folder: Path, sizes: Sequence[int], *, side: int = SIDE) -> dict[int, Path]:
-    """Drawings of held-out scenes as PNG files, and manifests of the first so many.
+    """Draw held-out scenes as PNG files, and write a manifest of the first n for each size n.
 
-    Beside each manifest lies a parquet file of the same rows with the pictures' bytes.
-
-    Equal calls draw equal pictures. Pictures that are there stay, so that a killed call goes on.
+    Beside each manifest lies a parquet file of the same rows with the pictures' bytes. Equal calls
+    draw equal pictures. Pictures that exist are kept, so that the same call resumes a killed one.
 
     Args:
-        folder: Where; made if it is missing.
+        folder: Where to write; created if it is missing.
         sizes: Numbers of images.
-        side: Of the pictures in pixels.
+        side: Side of the pictures in pixels.
+
+    Returns:
+        The manifests by size.
     """
     pictures = folder / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
@@ -100,12 +102,12 @@ def run_way(way: str, rows: Path, model: str, folder: Path) -> dict[str, float]:
     Args:
         way: A name of `scale_run.WAYS`.
         rows: The manifest.
-        model: As in `stablepref score`.
-        folder: Of this way and manifest alone; keeps what is measured.
+        model: A name or path that `stablepref.load` takes.
+        folder: Of this way and manifest alone; keeps the measurement.
 
     Raises:
-        ValueError: What was measured before was another model.
-        RuntimeError: It failed; with the end of its output.
+        ValueError: The measurement in the folder is of another model.
+        RuntimeError: The process failed; with the last lines of its output.
     """
     kept = folder / "measured.json"
     if kept.exists():
@@ -115,7 +117,7 @@ def run_way(way: str, rows: Path, model: str, folder: Path) -> dict[str, float]:
             raise ValueError(msg)
         found: dict[str, float] = before["numbers"]
         return found
-    shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed run left behind
     folder.mkdir(parents=True)
     paths = {"rows": str(rows.resolve()), "to": str(folder.resolve() / "out")}
     began = time.perf_counter()
@@ -133,7 +135,7 @@ def run_way(way: str, rows: Path, model: str, folder: Path) -> dict[str, float]:
 
 
 def growth(measured: Mapping[int, Mapping[str, float]]) -> list[dict[str, float]]:
-    """What each further image costs between one size and the next, seconds and bytes."""
+    """What each further image costs between one size and the next, in seconds and bytes."""
     steps = []
     for (fewer, less), (more, much) in pairwise(sorted(measured.items())):
         count = more - fewer
@@ -180,23 +182,23 @@ def scale_table(report: Mapping[str, Any]) -> Table:
 
 
 def scale(
-    workdir: Annotated[Path, typer.Option(help="Keeps drawings and what is measured.")] = Path(
+    workdir: Annotated[Path, typer.Option(help="Keeps the drawings and measurements.")] = Path(
         "scale-work"
     ),
     sizes: Annotated[list[int], typer.Option("--size", min=1, help="Images.")] = SIZES,
     ways: Annotated[
         list[str] | None, typer.Option("--way", help=f"Some of: {', '.join(WAYS)}; else all.")
     ] = None,
-    model: Annotated[str, typer.Option(help="As in `stablepref score`.")] = "shapes",
+    model: Annotated[str, typer.Option(help="Name or path of the scorer.")] = "shapes",
     out: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
 ) -> None:
-    """Score drawings of the laboratory, more and more of them, and tell time and memory.
+    """Score more and more drawings of the laboratory, and report time and memory.
 
-    After a kill the same command goes on: what is in the folder of drawings is not measured again.
+    The same command resumes a killed run: what --workdir holds is not measured again.
     """
     chosen = ways or list(WAYS)
     if unknown := [name for name in chosen if name not in WAYS]:
-        raise typer.BadParameter(f"{unknown} are not among {', '.join(WAYS)}")
+        raise typer.BadParameter(f"--way {', '.join(unknown)}: expected {', '.join(WAYS)}")
     manifests = draw_rows(workdir, sorted(set(sizes)))
     report = {
         "what": "scale",

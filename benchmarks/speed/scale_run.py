@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +36,7 @@ def stream(job: Job) -> None:
 
 
 def one_prompt(job: Job) -> None:
-    """The same with one prompt for all, so that no prompts are remembered."""
+    """`Scorer.stream` with one prompt for all images, so that no prompts are cached."""
     scorer = stablepref.load(job["model"], device="cpu")
     for _ in scorer.stream(_cells(job, "image"), "a red circle", progress=False):
         pass
@@ -75,13 +74,15 @@ def parquet(job: Job) -> None:
 
 
 def on_ray(job: Job) -> None:
-    """The same rows by `score_dataset` with one worker, on Ray on this machine."""
-    ray = import_module("ray")
-    ray_data = import_module("stablepref.integrations.ray_data")
+    """`score_dataset` of the parquet file with one worker, on Ray on this machine."""
+    import ray  # noqa: PLC0415 (an extra)
+
+    from stablepref.integrations.ray_data import score_dataset  # noqa: PLC0415
+
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     rows = ray.data.read_parquet(_parquet(job), columns=["image", "prompt"])
-    scored = ray_data.score_dataset(rows, job["model"], workers=1, batch_size=RAY_BATCH)
+    scored = score_dataset(rows, job["model"], workers=1, batch_size=RAY_BATCH)
     for _ in scored.select_columns(["score"]).iter_batches(batch_format="pyarrow"):
         pass
 
@@ -98,7 +99,7 @@ WAYS: dict[str, Callable[[Job], None]] = {
 
 
 def measure(job: Job) -> dict[str, float]:
-    """Seconds of the processor, start included, and the largest memory of one process.
+    """Processor seconds, start included, and the largest memory of any one process.
 
     The processes that Ray starts count as well.
     """

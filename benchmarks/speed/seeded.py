@@ -9,7 +9,7 @@ from ..parity.cases import CASES, official_state, write_official_files
 
 
 def seeded_checkpoint(name: str, folder: Path, *, blocks: tuple[int, int] | None = None) -> Path:
-    """The official weights file of a zoo model, with seeded weights; written if it is not there.
+    """The official weights file of a zoo model, with seeded weights; written if it is missing.
 
     The weights are those of the parity tests (`parity.weights`): matrices keep the size of their
     inputs, attention is uneven, so scores differ by points between pictures. Speed does not depend

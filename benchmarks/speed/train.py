@@ -1,14 +1,15 @@
-"""One way of training, measured in a process of its own: `python speed_train.py JOB.json`.
+"""One way of training, measured in a process of its own.
+
+    python -P -m stablepref.benchmarks.speed.train JOB.json
 
 "plain loop" does what HPS v2's and ImageReward's training scripts do: every pair decodes its two
-images, makes their views one by one on the CPU, and encodes both and the text again. The others
-are the trainer's own pieces, on the same loss.
+images, makes their views one by one on the CPU, and encodes both and the text again. The other ways
+are the trainer's own parts, with the same loss.
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from contextlib import closing, nullcontext
@@ -33,6 +34,7 @@ from stablepref.training.optimizer import build_optimizer
 from stablepref.training.pairs import PairBatches
 from stablepref.training.step import ViewScores, backward
 
+from .contender import peak_bytes
 from .machine import synchronize
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ class PlainPairs(Dataset[tuple["Tensor", str]]):
         self.views = views
 
     def __len__(self) -> int:
-        """More than anyone trains on."""
+        """More than any training takes."""
         return 1 << 30
 
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
@@ -85,7 +87,7 @@ class PlainPairs(Dataset[tuple["Tensor", str]]):
 def plain_steps(
     scorer: CLIPScorer, groups: list[RankedGroup], batches: PairBatches, job: Job, *, half: bool
 ) -> Generator[Callable[[], object]]:
-    """One function for each step, which leaves its gradient in the weights."""
+    """Of the plain loop: a function for each step, which adds its gradient to the weights."""
     pairs = PlainPairs(groups, batches, job["views"])
     loader = DataLoader(pairs, batches.batch_size, num_workers=job["workers"])
     device, count = scorer.device, batches.batch_size
@@ -108,7 +110,7 @@ def plain_steps(
 def our_steps(
     scorer: CLIPScorer, groups: list[RankedGroup], batches: PairBatches, job: Job, *, half: bool
 ) -> Generator[Callable[[], object]]:
-    """The same from the trainer's pieces."""
+    """Of the trainer's own parts: a function for each step."""
     accelerator = Accelerator(mixed_precision="bf16" if half else "no", cpu=job["device"] == "cpu")
     module = accelerator.prepare(ViewScores(scorer))
     reader = ShareReader(groups, process=0, processes=1, workers=job["workers"])
@@ -158,7 +160,7 @@ def measure(job: Job) -> dict[str, Any]:
     return {
         "seconds": seconds[1:],
         "images": [2 * job["pairs"]] * len(encoded) if name == "plain loop" else encoded,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_bytes(),
         "peak_gpu_bytes": gpu,
     }
 

@@ -1,21 +1,19 @@
-"""Runs the ways of training in turn and sets their pairs per second side by side."""
+"""Run the ways of training in turn, and compare their pairs per second."""
 
 from __future__ import annotations
 
 import statistics
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from .machine import image_tower_flops
-from .own_process_peak import measure_apart
+from .own_process import measure_apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SCRIPT = Path(__file__).with_name("train.py")
+MODULE = "stablepref.benchmarks.speed.train"
 PLAIN = "plain loop"
 WAYS = [PLAIN, "plain loop bf16", "pairs", "groups", "pairs bf16", "groups bf16"]
 WORKERS = 2  # that decode, processes or threads
@@ -25,30 +23,23 @@ GIGA = 1e9
 def run_training(
     names: Sequence[str], job: Mapping[str, Any], *, rounds: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """What each contender measured, in each round; they take turns.
+    """What each way measured in each round; they take turns.
+
+    Args:
+        names: Ways, names of `WAYS`.
+        job: What they train and on what, the job of `train.measure` without the way.
+        rounds: How often each runs.
 
     Raises:
-        RuntimeError: One failed; with the end of its output.
+        RuntimeError: One failed; with the last lines of its output.
     """
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
-            command = [sys.executable, "-P", "-W", "ignore", str(SCRIPT)]
+            command = [sys.executable, "-P", "-W", "ignore", "-m", MODULE]
             whole = {**job, "contender": name}
             found[name].append(measure_apart(command, whole, what=name, threads=job["threads"]))
     return found
-
-
-def training_flops(sizes: Mapping[str, Any], image_blocks: int | None) -> float:
-    """Operations to train on one image or view: a forward pass, and two more where blocks train.
-
-    Args:
-        sizes: As in `image_tower_flops`.
-        image_blocks: Blocks that train; None for all.
-    """
-    layers = sizes["vision_cfg"]["layers"]
-    share = 1.0 if image_blocks is None else image_blocks / layers
-    return image_tower_flops(sizes) * (1 + 2 * share)
 
 
 def pair_rates(rounds: Sequence[Mapping[str, Any]], pairs: int) -> list[float]:
@@ -57,7 +48,7 @@ def pair_rates(rounds: Sequence[Mapping[str, Any]], pairs: int) -> list[float]:
 
 
 def train_table(report: Mapping[str, Any]) -> Table:
-    """One row for each contender."""
+    """One row for each way."""
     job = report["job"]
     table = Table(
         "way",

@@ -11,8 +11,7 @@ from helpers.paper_case import MODELS, ROWS, TABLE_1_LINES, paper
 
 from stablepref.benchmarks.paper.layouts import LAYOUTS
 from stablepref.benchmarks.paper.methods import METHODS, parse_models
-from stablepref.benchmarks.paper.numbers import TABLE_1, human_order, misprints
-from stablepref.benchmarks.paper.paper_systems import STYLES, TABLE_6
+from stablepref.benchmarks.paper.numbers import STYLES, TABLE_1, TABLE_6, human_order, misprints
 from stablepref.benchmarks.paper.request import ITEMS, Request
 from stablepref.cli.options import read_setting
 from stablepref.recipes import RECIPES, TrainConfig, recipe

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("matplotlib", reason="needs stablepref[bench]")
+
+from stablepref.benchmarks.paper.figure4 import main
+
 
 def test_the_figure_is_reproducible(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    from stablepref.benchmarks.paper.figure4_command import main  # noqa: PLC0415 (needs matplotlib)
-
     main([str(tmp_path / "a.svg")])
     main([str(tmp_path / "sub" / "b.svg")])
     drawn = (tmp_path / "a.svg").read_bytes()

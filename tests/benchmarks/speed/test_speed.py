@@ -13,8 +13,6 @@ import pytest
 import torch
 from helpers.tiny import tiny_clip
 from PIL import Image
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from stablepref.benchmarks.speed import __main__ as speed
@@ -23,9 +21,6 @@ from stablepref.benchmarks.speed import machine as speed_machine
 from stablepref.benchmarks.speed import matrix as speed_matrix
 from stablepref.benchmarks.speed import run as speed_run
 from stablepref.benchmarks.speed.seeded import seeded_checkpoint
-from stablepref.models.catalog import VIT_H_14, VIT_L_14
-from stablepref.models.clip import CLIPScorer
-from stablepref.preprocess.preprocess import Preprocess
 from stablepref.weights.files import read_weights
 
 PROMPT = "a red fox asleep under a wooden bridge"
@@ -53,24 +48,6 @@ def job(weights: Path, pictures: list[str]) -> dict[str, Any]:
         "threads": 1,
         "device": "cpu",
     }
-
-
-@pytest.mark.parametrize("published", [VIT_L_14, VIT_H_14])
-def test_flops_are_those_that_torch_counts(published: dict[str, Any]) -> None:
-    sizes = {
-        **published,
-        "vision_cfg": {**published["vision_cfg"], "layers": 2},
-        "text_cfg": {**published["text_cfg"], "layers": 2},
-    }
-    scorer = CLIPScorer(sizes, preprocess=Preprocess("clip"), name="t", preference_scale=None)
-    # Off the fused paths of attention, whose products torch does not count on a CPU.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        scorer.train().model.visual(torch.zeros(1, 3, 224, 224))
-        image = counter.get_total_flops()
-        scorer.model.encode_text(torch.zeros(1, 77, dtype=torch.long))
-    assert image == pytest.approx(speed_machine.image_tower_flops(sizes), rel=1e-3)
-    text = counter.get_total_flops() - image
-    assert text == pytest.approx(speed_machine.text_tower_flops(sizes), rel=1e-3)
 
 
 def test_matrix_rate_is_that_of_the_fastest_product(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +113,7 @@ def test_the_first_call_counts_what_comes_before_it(monkeypatch: pytest.MonkeyPa
         assert measured["scores"] == [0.5] * 3
 
 
-def test_a_missing_peer_is_told_with_the_way_to_get_it(
+def test_a_missing_peer_is_reported_with_the_way_to_get_it(
     tmp_path: Path, pictures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "path" / "hpsv2"
@@ -149,10 +126,10 @@ def test_a_missing_peer_is_told_with_the_way_to_get_it(
         rounds=2,
         pythons={"hpsv2": sys.executable},
     )
-    told = results["hpsv2"].unavailable
-    assert told is not None
-    assert "no BPE file" in told
-    assert "pip install" in told
+    reason = results["hpsv2"].unavailable
+    assert reason is not None
+    assert "no BPE file" in reason
+    assert "pip install" in reason
 
 
 def test_a_contender_that_fails_is_no_missing_one(tmp_path: Path, pictures: list[str]) -> None:
@@ -222,7 +199,7 @@ def test_made_up_prompts_differ() -> None:
     prompts = speed_matrix.made_up_prompts(1000)
     assert len(set(prompts)) == 1000
     assert len(set(speed_matrix.made_up_prompts(300))) == 300
-    with pytest.raises(ValueError, match="not 1001"):
+    with pytest.raises(ValueError, match="asked for 1001"):
         speed_matrix.made_up_prompts(1001)
 
 
