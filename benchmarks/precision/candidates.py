@@ -1,20 +1,27 @@
-"""The ways to run a scorer's encoders faster than in float32, each as a context that yields it."""
+"""The ways to run a scorer's encoders faster than in float32, each as a context that yields it.
+
+On a machine that has no units for half-precision products, `EmulatedProducts` computes them in
+float32, a hundred times as fast.
+"""
 
 from __future__ import annotations
 
 import copy
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, final
 from unittest.mock import patch
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from stablepref.models import clip
+from stablepref.runtime.precision import REDUCED, widen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from stablepref.scorer import Scorer
@@ -37,7 +44,7 @@ def throughout(scorer: Scorer) -> Iterator[Scorer]:
 
 @contextmanager
 def float32_norms(scorer: Scorer) -> Iterator[Scorer]:
-    """As `throughout`, but the weights of the layer norms are float32.
+    """All in bfloat16 as in `throughout`, but for the weights of the layer norms in float32.
 
     (A layer norm of bfloat16 values is computed in float32 inside in any case.)
     """
@@ -74,3 +81,45 @@ CANDIDATES: dict[str, Candidate] = {
 }
 CLIP_ONLY = frozenset({"bfloat16 throughout", "bfloat16 throughout, norms float32"})
 """Those that differ from others only where a model has open_clip's towers."""
+
+aten: Final = torch.ops.aten
+# In inference mode torch dispatches the composite operators themselves, else what they consist of.
+PRODUCTS: Final = frozenset(
+    {
+        aten.linear.default,
+        aten.matmul.default,
+        aten.conv2d.default,
+        aten.scaled_dot_product_attention.default,
+        aten.mm.default,
+        aten.addmm.default,
+        aten.bmm.default,
+        aten.baddbmm.default,
+        aten.convolution.default,
+    }
+)
+
+
+@final
+class EmulatedProducts(TorchDispatchMode):
+    """A context in which products of half-precision tensors are computed in float32, rounded once.
+
+    That is what matrix units do with bfloat16: exact products, sums in float32. Attention is one
+    such operation here, so its weights are not rounded in between, as some kernels do. Everything
+    else, such as GELU, runs as usual.
+    """
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401 (an operator of torch)
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        """Run one operator."""
+        del types
+        given = [a for a in args if isinstance(a, torch.Tensor) and a.dtype in REDUCED]
+        if func not in PRODUCTS or not given:
+            return func(*args, **(kwargs or {}))
+        dtype = given[0].dtype
+        found = func(*tree_map_only(torch.Tensor, widen, args), **(kwargs or {}))
+        return tree_map_only(torch.Tensor, lambda out: out.to(dtype), found)

@@ -1,6 +1,6 @@
 """Compare the two forms of every preprocessing protocol on real pictures, and time them.
 
-Run as ``python -m stablepref.benchmarks.precision.preprocessing --images FOLDER``. Each picture is
+Run ``python -m stablepref.benchmarks.precision.preprocessing --images FOLDER``. Each picture is
 taken as it is and, since galleries of generated pictures are mostly square, as a wide and as a tall
 crop. Decoding is not timed. Times are processor time of a single thread, which equals the wall
 clock on an idle core and, unlike it, changes little when other programs share the machine.
@@ -17,28 +17,26 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from stablepref.images.paths import expand_path
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.preprocess.protocols import PROTOCOLS
 
-_EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp"}
 _ROUNDS = 5
 _TIMED = 64  # pictures per timing
 _BATCH = 16
 
 
 def load_shapes(folder: Path, limit: int | None) -> Iterator[Image.Image]:
-    """Every picture of a folder in RGB: whole, its middle as a wide, and as a tall crop.
+    """Every picture of a folder in RGB: whole, and its middle as a wide and as a tall crop.
 
     Args:
         folder: Folder with image files.
         limit: Number of files at most, spread evenly; None for all.
 
     Raises:
-        ValueError: If there are no image files.
+        ValueError: There are no image files.
     """
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _EXTENSIONS)
-    if not paths:
-        raise ValueError(f"no image files ({', '.join(sorted(_EXTENSIONS))}) in {folder}")
+    paths = expand_path(str(folder))
     step = max(1, -(-len(paths) // limit)) if limit else 1
     for path in paths[::step]:
         with Image.open(path) as opened:

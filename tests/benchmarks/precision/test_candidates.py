@@ -1,19 +1,15 @@
-"""The precision benchmark: its numbers by hand, and its candidates on tiny models."""
+"""The ways of reduced precision on tiny models; emulated products are those of a matrix unit."""
 
 import copy
-import math
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from helpers.tiny import tiny_clip
 from torch import nn
 from torch.nn import functional
 
-from stablepref.benchmarks.precision import __main__ as precision
-from stablepref.benchmarks.precision.candidates import CANDIDATES
-from stablepref.models.catalog import BY_NAME
+from stablepref.benchmarks.precision.candidates import CANDIDATES, EmulatedProducts
+from stablepref.benchmarks.precision.compare import compare
 
 PROMPTS = ["a red fox", "an old sailor, oil on canvas", "a logo of a bakery"]
 
@@ -23,24 +19,51 @@ def pictures(count: int = 8) -> list[object]:
     return [torch.rand(3, 70, 90, generator=generator) for _ in range(count)]
 
 
-def test_agreement_by_hand() -> None:
-    # One prompt, four images: margins 0.01, 0.06, 2.06, 0.05, 2.05 and 2.0 in order of pairs.
-    exact = np.array([[0.0], [0.01], [0.06], [2.06]])
-    # The first two change places, and so do the second and the third.
-    scores = np.array([[0.02], [0.015], [0.011], [2.0]])
-    found = precision.agreement(exact, scores)
-    assert found.mean_error == pytest.approx((0.02 + 0.005 + 0.049 + 0.06) / 4)
-    assert found.max_error == pytest.approx(0.06)
-    # Pairs 01, 02 and 12 are turned round, the three with the last image are kept.
-    assert found.tau == pytest.approx(0.0)
-    assert found.kept_all == pytest.approx(0.5)
-    assert found.kept == (0.0, 0.0, None, None, 1.0)
+def test_a_product_is_summed_exactly_and_rounded_once() -> None:
+    """256 + 1 + 1 ... in bfloat16 would stay 256: one is half of the spacing there."""
+    ones = torch.ones(1, 257, dtype=torch.bfloat16)
+    ones[0, 0] = 256
+    weight = torch.ones(1, 257, dtype=torch.bfloat16)
+    for guard in (torch.inference_mode(), torch.enable_grad()):
+        with guard, EmulatedProducts():
+            found = functional.linear(ones, weight)
+            assert found.dtype == torch.bfloat16
+            assert found.item() == 512
 
 
-def test_margins_fall_into_one_class_each() -> None:
-    report = precision.compare(tiny_clip(), pictures(), PROMPTS, [])
-    assert sum(report.pairs) == 3 * (8 * 7 // 2)
-    assert math.isinf(precision.MARGINS[-1])
+def test_every_kind_of_product_is_rounded_from_float32() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator).bfloat16()
+
+    a, b, bias = drawn(5, 40), drawn(7, 40), drawn(7)
+    query, key, value = (drawn(1, 2, 6, 8) for _ in range(3))
+    pictures, kernels = drawn(1, 3, 9, 9), drawn(4, 3, 3, 3)
+    wide = [part.float() for part in (a, b, bias, query, key, value, pictures, kernels)]
+    with torch.inference_mode(), EmulatedProducts():
+        found = (
+            functional.linear(a, b, bias),
+            a @ b.T,
+            functional.scaled_dot_product_attention(query, key, value),
+            functional.conv2d(pictures, kernels),
+        )
+    expected = (
+        functional.linear(wide[0], wide[1], wide[2]),
+        wide[0] @ wide[1].T,
+        functional.scaled_dot_product_attention(wide[3], wide[4], wide[5]),
+        functional.conv2d(wide[6], wide[7]),
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other.bfloat16())
+
+
+def test_float32_is_left_alone() -> None:
+    scorer, pixels = tiny_clip(), torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        plain = scorer(pixels, ["a", "b"])
+        with EmulatedProducts():
+            torch.testing.assert_close(scorer(pixels, ["a", "b"]), plain)
 
 
 @pytest.mark.parametrize("name", CANDIDATES)
@@ -48,7 +71,7 @@ def test_candidates_change_scores_a_little_and_leave_the_scorer_alone(name: str)
     scorer = tiny_clip()
     before = {key: value.clone() for key, value in scorer.state_dict().items()}
     flag = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined] # no stub
-    report = precision.compare(scorer, pictures(), PROMPTS, [name])
+    report = compare(scorer, pictures(), PROMPTS, [name])
     found = report.candidates[name]
     assert found.mean_error < 0.1 * report.spread
     assert found.tau > 0.7
@@ -82,25 +105,3 @@ def test_float32_norms_keep_their_exact_weights() -> None:
         exact = [m for m in scorer.modules() if isinstance(m, nn.LayerNorm)]
         assert all(torch.equal(a.weight, b.weight) for a, b in zip(norms, exact, strict=True))
         assert candidate.dtype == torch.bfloat16
-
-
-def test_the_bundled_model_keeps_order_where_it_is_sure() -> None:
-    images, prompts = precision.shape_scenes(6)
-    scorer = BY_NAME["shapes-clip"].build([]).float()
-    report = precision.compare(scorer, images, prompts, ["bfloat16"])
-    found = report.candidates["bfloat16"]
-    assert found.kept[-1] == 1.0  # margins of a point and more
-    assert found.mean_error < 0.01 * report.spread
-
-
-def test_scenes_repeat_and_hold_errors() -> None:
-    images, prompts = precision.shape_scenes(3)
-    again, _ = precision.shape_scenes(3)
-    assert len(prompts) == 3
-    assert len(images) > 2 * len(prompts)
-    assert all(np.array_equal(a, b) for a, b in zip(images, again, strict=True))
-
-
-def test_main_refuses_unknown_names(tmp_path: Path) -> None:
-    with pytest.raises(precision.typer.BadParameter, match="'nobody' is not one of 'shapes-clip'"):
-        precision.main(tmp_path, models=["nobody"])
