@@ -1,6 +1,6 @@
-"""Who takes part in a benchmark: pipelines, with LoRAs and settings of their own, or pictures.
+"""Models of a benchmark: pipelines, each with its LoRAs and settings, or finished pictures.
 
-Needs no torch, so that what was typed wrong is told at once.
+Needs no torch, so that mistakes on the command line are reported at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SHORT_NAMES: Final = {
     "guidance": "guidance_scale",
     "negative": "negative_prompt",
 }
-"""Short for arguments of a pipeline's call."""
+"""Short names for arguments of a pipeline's call."""
 _NAME: Final = re.compile(r"\w[\w.\- ]*")
 _REPOSITORY: Final = re.compile(r"[\w.\-]+/[\w.\-]+")
 
@@ -34,7 +34,7 @@ class Lora:
 
     Attributes:
         path: Folder, file or hub repository.
-        weight: How much of them.
+        weight: Their scale.
     """
 
     path: str
@@ -47,11 +47,11 @@ class Contestant:
     """One text-to-image model of a benchmark.
 
     Attributes:
-        name: In tables, and of its folder of images.
+        name: Its name in tables, and that of its folder of images.
         source: A bundled pipeline's name, a pipeline's folder or hub repository; or a folder or
             manifest of finished pictures.
         loras: Put on the pipeline together.
-        arguments: Of its pipeline's call, over those that all models share.
+        arguments: For its pipeline's call; they override those that all models share.
     """
 
     name: str
@@ -61,14 +61,14 @@ class Contestant:
 
     @property
     def finished(self) -> bool:
-        """Whether its pictures are there already: a manifest, or a folder of no pipeline."""
+        """Whether its pictures exist already: a manifest, or a folder that is not a pipeline."""
         here = _local(self.source)
         return is_manifest(self.source) or (
             here is not None and here.is_dir() and not (here / "model_index.json").is_file()
         )
 
     def row(self) -> dict[str, object]:
-        """All that its pictures depend on, plain JSON values."""
+        """Everything that its pictures depend on, plain JSON values."""
         here = _local(self.source)
         return {
             "source": self.source if here is None else str(here.resolve()),
@@ -78,25 +78,25 @@ class Contestant:
 
 
 def _local(source: str) -> Path | None:
-    """The file or folder that a source names; None for a bundled pipeline and what is not here."""
+    """The file or folder that a source names; None for a bundled pipeline and what is missing."""
     path = Path(source)
     return path if source not in PIPELINES and path.exists() else None
 
 
 def parse_contestants(models: Sequence[str | Contestant]) -> tuple[Contestant, ...]:
-    """The models of a benchmark; what was typed is read by `parse_contestant`.
+    """The models of a benchmark; text is read by `parse_contestant`.
 
     Raises:
-        ValueError: There is none, two have one name, or as `parse_contestant`.
+        ValueError: No model is given, two have the same name, or `parse_contestant` refuses one.
     """
     contestants = tuple(parse_contestant(one) if isinstance(one, str) else one for one in models)
     if not contestants:
-        msg = "no model: name a pipeline or a folder of images"
+        msg = "no model is given; expected a pipeline or a folder of images"
         raise ValueError(msg)
     names = [one.name for one in contestants]
     for name in names:
         if names.count(name) > 1:
-            msg = f"two models are called {name!r}: write --model NAME={name} to tell them apart"
+            msg = f"two models are called {name!r}: rename one of them, --model NAME={name}"
             raise ValueError(msg)
     return contestants
 
@@ -110,8 +110,8 @@ def parse_contestant(text: str) -> Contestant:
     call, with `SHORT_NAMES` for the usual ones, its VALUE a JSON value or else words.
 
     Raises:
-        ValueError: The source is nothing of this, the name cannot be a folder's, or pictures are to
-            have LoRAs or arguments.
+        ValueError: The source is none of these, the name cannot be a folder's, or finished pictures
+            are given LoRAs or arguments.
     """
     source, *settings = text.split(",")
     name = None
@@ -127,20 +127,26 @@ def parse_contestant(text: str) -> Contestant:
         )
         raise ValueError(msg)
     if here is not None and here.is_file() and not is_manifest(source):
-        msg = f"model {text!r}: a single file is no pipeline, and no manifest of images either"
+        msg = (
+            f"model {text!r}: a single file is neither a pipeline nor a manifest of images; "
+            "expected a folder or a manifest"
+        )
         raise ValueError(msg)
     if name is None:
         place = Path(source) if here is None else here.resolve()
         name = place.stem if is_manifest(source) else place.name
     if not _NAME.fullmatch(name):
-        msg = f"model {text!r}: the name {name!r} may have letters, digits, '.', '-', '_' and ' '"
+        msg = (
+            f"model {text!r}: the name {name!r} may only have letters, digits, '.', '-', '_' and "
+            "' '; write NAME=SOURCE"
+        )
         raise ValueError(msg)
     loras: list[Lora] = []
     arguments: dict[str, object] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key or not value:
-            msg = f"model {text!r}: {setting!r} is no KEY=VALUE"
+            msg = f"model {text!r}: {setting!r} is not of the form KEY=VALUE"
             raise ValueError(msg)
         if key == "lora":
             loras.append(_lora(value))
@@ -160,7 +166,7 @@ def _lora(text: str) -> Lora:
     try:
         return Lora(path, float(weight))
     except ValueError as error:
-        msg = f"lora={text}: {weight!r} is no weight; expected a number, as in lora=PATH@0.8"
+        msg = f"lora={text}: {weight!r} is not a weight; expected a number, as in lora=PATH@0.8"
         raise ValueError(msg) from error
 
 

@@ -1,4 +1,4 @@
-"""Images of a pipeline on disk: each the moment it exists, whoever makes it, killed or not."""
+"""Images of a pipeline on disk: each is saved as soon as it exists, and a killed run is resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stablepref.weights.hub import first_line
 
 from .image_folders import IMAGES_FOLDER, Picture, picture_name
 from .pipelines import load_contestant, pipeline_digest
-from .processes import share
+from .processes import own_part
 from .row_files import RowFiles
 
 if TYPE_CHECKING:
@@ -32,24 +32,25 @@ if TYPE_CHECKING:
     from .contestants import Contestant
 
 IN_A_ROW: Final = 3
-"""If more prompts than these fail one after another, it is the pipeline."""
+"""If more prompts than this fail one after another, the pipeline is at fault."""
 
 
 @final
 class Studio:
     """The images of one pipeline for a set of prompts, in a run's folder.
 
-    Image k of prompt p has noise of its own, of the seed `seed + k * prompts + p`, whatever the
-    batch and the process: all models get the same seeds, and more images per prompt keep those that
-    are there.
+    Image k of prompt p has its own noise, from the seed `seed + k * prompts + p`, whatever the
+    batch and the process: all models get the same seeds, and asking for more images of each prompt
+    keeps those that exist.
 
     Args:
         contestant: The pipeline.
         prompts: The set.
-        folder: The run's; images go to `images/NAME/`, reasons for missing ones to `faults/NAME/`.
-        images: Of each prompt.
-        seed: Of the first image.
-        arguments: For the pipeline's call; the contestant's own go over them.
+        folder: The run's folder; images are written to `images/NAME/`, reasons for missing ones to
+            `faults/NAME/`.
+        images: Images of each prompt.
+        seed: Seed of the first image.
+        arguments: For the pipeline's call; the contestant's own arguments override them.
         dtype: Number type of the pipeline; None for float32.
     """
 
@@ -82,11 +83,11 @@ class Studio:
         retry: bool,
         progress: bool | None,
     ) -> None:
-        """Make what is not there yet; all processes call this together.
+        """Make the images that do not exist yet; all processes call this together.
 
-        An image that fails is a row with its reason. If too many prompts fail in a row, or all of
-        them, that is an error of the whole: the pipeline is wrong, not its prompts, which are tried
-        again the next time.
+        An image that fails becomes a row with its reason. If too many prompts fail in a row, or all
+        of them, the error is raised: the pipeline is wrong, not its prompts, which are tried again
+        the next time.
 
         Args:
             state: The processes.
@@ -94,12 +95,13 @@ class Studio:
             batch_size: Images of one prompt made at once; None chooses, and it shrinks where memory
                 runs out.
             retry: Try those again that failed before.
-            progress: As in `Scorer.score`.
+            progress: Show a progress bar; None shows it in a terminal once work takes seconds.
 
         Raises:
-            ResumeError: Images are there that other weights have made.
-            RuntimeError: Memory runs out, or whatever the pipeline raises for prompt after prompt.
-            ValueError: As `load_contestant`, which has further errors.
+            ResumeError: There are images that were made with other weights.
+            RuntimeError: Memory runs out.
+            Exception: The pipeline fails for prompt after prompt: what it raised last; or it cannot
+                be loaded, see `load_contestant`.
         """
         todo = self._missing(retry=retry)
         state.wait_for_everyone()
@@ -109,21 +111,21 @@ class Studio:
             if state.is_main_process:
                 self._prepare(settings, retry=retry)
             state.wait_for_everyone()
-            mine = share(list(todo.items()), state)
+            mine = own_part(list(todo.items()), state)
             total = sum(len(numbers) for _, numbers in mine)
             show = progress if state.is_main_process else False
             with progress_bar(self.contestant.name, total=total, show=show) as advance:
                 for count in self._made(pipe, mine, state, settings, batch_size):
                     advance(count)
-            del pipe  # makes room for the next one
+            del pipe  # frees memory for the next one
             clear_device_cache(garbage_collection=True)
         state.wait_for_everyone()
 
     def pictures(self) -> list[Picture]:
-        """All images in the order of the prompts; those that failed say why.
+        """All images in the order of the prompts, an error in place of those that failed.
 
         Raises:
-            FileNotFoundError: One is not there and did not fail: the run has not come so far.
+            FileNotFoundError: An image does not exist and did not fail: the run is not complete.
         """
         reasons = self._reasons()
         pictures = []
@@ -133,13 +135,13 @@ class Studio:
                 if (place, number) in reasons:
                     path = UnusableImageError(reasons[place, number])
                 elif not self._file(place, number).is_file():
-                    msg = f"{path} is not made yet"
+                    msg = f"{path} has not been made yet: run the benchmark to its end"
                     raise FileNotFoundError(msg)
                 pictures.append(Picture(self.contestant.name, place, number, path))
         return pictures
 
     def _missing(self, *, retry: bool) -> dict[int, list[int]]:
-        """Numbers of the images to be made, by the place of their prompt."""
+        """Numbers of the images to be made, by the index of their prompt."""
         reasons = {} if retry else self._reasons()
         missing: dict[int, list[int]] = defaultdict(list)
         for number in range(self.images):
@@ -149,7 +151,7 @@ class Studio:
         return missing
 
     def _prepare(self, settings: Mapping[str, object], *, retry: bool) -> None:
-        """Make folders, and clear away what killed runs had begun."""
+        """Make folders, and remove unfinished files of killed runs."""
         self._faults.begin(settings, retry=lambda _: retry)
         for folder in {self._file(place, 0).parent for place in range(len(self.prompts))}:
             folder.mkdir(parents=True, exist_ok=True)
@@ -163,8 +165,8 @@ class Studio:
         settings: Mapping[str, object],
         batch_size: int | None,
     ) -> Iterator[int]:
-        """How many images are there or have failed, after each batch."""
-        failures: list[Exception] = []  # since an image was made, as are the rows held back
+        """Make images, and yield after each batch how many were made or failed."""
+        failures: list[Exception] = []  # since the last image was made; so are the rows held back
         held: list[dict[str, object]] = []
         for place, numbers in todo:
             left = numbers
@@ -202,7 +204,7 @@ class Studio:
     def _save(
         self, place: int, numbers: Sequence[int], batch: Sequence[Generated]
     ) -> dict[int, str]:
-        """Write the good ones of a batch; what is wrong with the others, by number."""
+        """Write the good images of a batch; returns what is wrong with the others, by number."""
         faults = {}
         for number, made in zip(numbers, batch, strict=True):
             if made.fault is None:
@@ -212,7 +214,7 @@ class Studio:
         return faults
 
     def _reasons(self) -> dict[tuple[int, int], str]:
-        """Why images are missing."""
+        """Why images are missing, by index of the prompt and number."""
         rows: Iterator[dict[str, Any]] = self._faults.rows()
         return {(row["prompt"], row["image"]): row["fault"] for row in rows}
 
@@ -229,6 +231,6 @@ def _next(batches: Iterator[list[Generated]]) -> list[Generated] | Exception:
 
 
 def _write(image: Image.Image, path: Path) -> None:
-    """Write a picture: whole under its own name, or not at all."""
+    """Write a picture, whole under its own name or not at all."""
     with replacing(path) as staging:
         image.save(staging, "PNG")

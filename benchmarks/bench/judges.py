@@ -1,4 +1,4 @@
-"""Who scores images: reward models by name, and the laboratory's oracle."""
+"""Scorers of a benchmark: reward models by name, and the laboratory's oracle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ORACLE: Final = "oracle"
 
 Verdict = float | str
-"""A score, or why there is none."""
+"""A score, or the reason why there is none."""
 
 
 class Judge(Protocol):
@@ -94,8 +94,8 @@ class ModelJudge:
 class OracleJudge:
     """The laboratory's oracle: 1 if a picture shows all that its prompt names, else 0.
 
-    It reads pixels and has learned nothing; see `stablepref.benchmarks.shapes.oracle`. Pictures are
-    brought to its 64 pixels by area. It knows the laboratory's grammar only.
+    It reads pixels and is not trained; see `stablepref.benchmarks.shapes.oracle`. Pictures are
+    resized to its 64 pixels by area. It understands the laboratory's grammar only.
 
     Raises:
         ImportError: scipy is not installed; it is in the extra ``bench``.
@@ -111,7 +111,7 @@ class OracleJudge:
         self._grade = grade
 
     def settings(self) -> dict[str, object]:
-        """Its unit: it has no weights."""
+        """Its unit; it has no weights."""
         return {"unit": self.unit}
 
     def __call__(
@@ -143,21 +143,21 @@ def load_judges(
     dtype: str | None = None,
     batch_size: int | None = None,
 ) -> tuple[Judge, ...]:
-    """Judges by name: `oracle`, or whatever `stablepref.load` takes; each name once.
+    """Judges by name: `oracle`, or anything that `stablepref.load` takes; each name once.
 
     Args:
-        scorers: Names, of which None is the default model; judges stay as they are.
-        device: As in `stablepref.load`.
-        dtype: As in `stablepref.load`.
-        batch_size: As in `Scorer.score`.
+        scorers: Names, of which None is the default model; judges are returned as they are.
+        device: Where the models run; None takes the process's accelerator, or the CPU.
+        dtype: Number type of the models' encoders; None chooses by the device.
+        batch_size: Images encoded at once; None chooses.
 
     Raises:
-        ValueError: There is none, one is unknown, or one is named twice.
-        UnavailableError: As `stablepref.load`.
+        ValueError: No scorer is given, one is unknown, or one is named twice.
+        UnavailableError: The weights of a model are neither here nor can be downloaded.
         ImportError: The oracle needs scipy.
     """
     if not scorers:
-        msg = "no scorer: name at least one"
+        msg = "no scorer is given; expected at least one name"
         raise ValueError(msg)
     names = [model_name(s) for s in scorers if s is None or isinstance(s, str)]
     for name in names:

@@ -1,4 +1,4 @@
-"""People who ranked the pictures, in a column beside the scorers'."""
+"""People who ranked the pictures, as a column beside those of the scorers."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ PEOPLE: Final = "people"
 class PeopleJudge:
     """What people said of finished pictures: the share of its group that each is preferred to.
 
-    Of each picture, over all annotators and all other pictures of its prompt, the share of times
-    that it stands before the other one; a tie counts one half. Where single annotators are not
-    known, the group's ranks are one.
+    For each picture this is the share of comparisons, over all annotators and all other pictures
+    of its prompt, in which it is ranked before the other one; a tie counts one half. Where the
+    rankings of single annotators are not known, the group's ranks count as one annotator's.
 
     Args:
-        groups: The rankings; pictures are told apart by their files.
+        groups: The rankings; pictures are identified by their files.
 
     Raises:
-        ValueError: There is no group, or none has its images in files.
+        ValueError: There is no group, or no group has its images in files.
     """
 
     name = PEOPLE
@@ -49,8 +49,8 @@ class PeopleJudge:
                     self._shares[_place(image), group.prompt] = share
         if not self._shares:
             msg = (
-                f"{len(groups)} groups, and none has its images in files: pictures could not be "
-                "found in them"
+                f"none of {len(groups)} groups has its images in files; expected paths, by which "
+                "pictures are found in the groups"
             )
             raise ValueError(msg)
 
@@ -64,12 +64,12 @@ class PeopleJudge:
         prompts: Sequence[str],
         sources: Sequence[object],
     ) -> list[Verdict]:
-        """Shares from 0 to 1; a reason for pictures that nobody ranked under their prompt."""
+        """Shares from 0 to 1, or a reason for pictures that nobody ranked under their prompt."""
         del images
         return [
             self._shares.get((_place(source), prompt), "people did not rank it")
             if isinstance(source, str | os.PathLike)
-            else "people rank files, and this is none"
+            else "people ranked files, and this image is not a file"
             for source, prompt in zip(sources, prompts, strict=True)
         ]
 

@@ -1,4 +1,4 @@
-"""Pipelines of a benchmark, loaded with their LoRAs, and what tells them apart."""
+"""Pipelines of a benchmark, loaded with their LoRAs, and what identifies them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class _TakesLoras(Protocol):
-    """What is asked of a pipeline that LoRAs are put on."""
+    """The part of a pipeline that takes LoRAs."""
 
     def load_lora_weights(self, where: str, **kwargs: object) -> None:
-        """Load one."""
+        """Load one LoRA."""
 
     def set_adapters(self, names: list[str], weights: list[float]) -> None:
         """Use several, each with its weight."""
@@ -35,19 +35,29 @@ def load_contestant(
     dtype: str | None,
     device: torch.device,
 ) -> Pipeline:
-    """The pipeline with its LoRAs, checked for the arguments of its call.
+    """The pipeline with its LoRAs; the arguments of its call are checked.
+
+    Args:
+        contestant: The pipeline and its LoRAs.
+        arguments: For the pipeline's call.
+        dtype: Number type of the pipeline; None for float32.
+        device: Where it runs.
 
     Raises:
-        ValueError: An argument is none of the pipeline's, or as `load_pipeline`.
-        TypeError: It makes no images of text, or takes no LoRAs.
-        OSError: It or a LoRA is not there.
+        ValueError: The pipeline's call does not take one of the arguments, or the number type is
+            unknown.
+        TypeError: The pipeline does not turn text into images, or does not take LoRAs.
+        OSError: The pipeline or a LoRA is missing.
         ImportError: diffusers is not installed.
     """
     pipe = load_pipeline(contestant.source, dtype=dtype, device=device)
     check_pipeline(pipe, arguments)
     if contestant.loras:
         if not hasattr(pipe, "load_lora_weights"):
-            msg = f"{contestant.name}: a {type(pipe).__name__} takes no LoRA"
+            msg = (
+                f"{contestant.name}: a {type(pipe).__name__} does not take LoRAs; drop lora=... "
+                "from this model"
+            )
             raise TypeError(msg)
         with_loras = cast("_TakesLoras", pipe)
         names = [f"lora-{place}" for place in range(len(contestant.loras))]
@@ -58,7 +68,7 @@ def load_contestant(
 
 
 def pipeline_digest(pipe: Pipeline) -> dict[str, str]:
-    """What tells a pipeline's pictures from another's: its class, scheduler and all weights."""
+    """What a pipeline's pictures depend on: its class, its scheduler and all its weights."""
     return {
         "pipeline": type(pipe).__name__,
         "scheduler": scheduler_digest(pipe.components.get("scheduler")),

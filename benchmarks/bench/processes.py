@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PATIENCE: Final = timedelta(days=30)
-"""How long processes wait for the slowest one, which makes images meanwhile."""
+"""How long processes wait for the slowest one, which may still be generating images."""
 
 T = TypeVar("T")
 
 
 def joined_processes() -> PartialState:
-    """This process among the others; alone where nothing launched it.
+    """The state of this process among those of a launcher, or of this one alone.
 
     Raises:
-        ValueError: A launcher has started several, but this Python process ran accelerate alone
-            before.
+        ValueError: A launcher has started several processes, but accelerate was used in this one
+            before, without them.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return PartialState()
-    # Of its own accord accelerate joins processes on accelerators only.
+    # Unless asked, accelerate joins processes on accelerators only.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
     if state.num_processes != count:
         msg = (
@@ -40,6 +40,6 @@ def joined_processes() -> PartialState:
     return state
 
 
-def share(items: Sequence[T], state: PartialState) -> Sequence[T]:
-    """This process's part: every n-th item, so that all have the same mixture of work."""
+def own_part(items: Sequence[T], state: PartialState) -> Sequence[T]:
+    """What this process does of `items`: every n-th one, so that all get the same mix of work."""
     return items[state.process_index :: state.num_processes]

@@ -1,4 +1,4 @@
-"""A whole benchmark: prompts, models and scorers in, a table of scores out, resumable on disk."""
+"""A whole benchmark: prompts, models and scorers in, a table of scores out; runs are resumed."""
 
 from __future__ import annotations
 
@@ -52,26 +52,26 @@ def bench(
     retry: bool = False,
     progress: bool | None = None,
 ) -> ScoreTable:
-    """Make every model's images of every prompt, score them, and give the table of scores.
+    """Make every model's images of every prompt, score them, and return the table of scores.
 
-    Everything is on disk the moment it exists: after a kill the same call goes on. Started by
+    Everything is on disk as soon as it exists: the same call resumes a killed run. Started by
     torchrun or accelerate, the processes share the work.
 
     Args:
         prompts: A set, its name, or a file of prompts, see `read_prompt_set`.
-        models: As `parse_contestant` reads them.
+        models: Pipelines or folders of images, as text that `parse_contestant` reads, or parsed.
         scorers: Names for `stablepref.load`, or `oracle`; None is the default model; or judges of
             `load_judges`.
-        out: The run's folder. Layout: `run.json` and `prompts.jsonl`, what was asked;
+        out: The run's folder. Layout: `run.json` and `prompts.jsonl`, what was asked for;
             `images/MODEL/`, the images; `faults/MODEL/`, why some are missing; `scores/`, a row for
             each image.
-        images: Of each prompt. Finished pictures may be fewer.
-        seed: Of the first image; every image has a seed of its own, the same for all models.
+        images: Images of each prompt. Finished pictures may be fewer.
+        seed: Seed of the first image; every image has its own seed, the same for all models.
         arguments: For the call of every pipeline.
         batch_size: Images of a prompt made at once.
         pipeline_dtype: Number type of pipelines; None for float32.
         device: Where everything runs; None takes the process's accelerator, or the CPU.
-        retry: Make and score those again that failed before.
+        retry: Make and score again what failed before.
         progress: Show progress bars; None shows them in a terminal once work takes seconds.
 
     Returns:
@@ -81,7 +81,7 @@ def bench(
         ResumeError: `out` holds a run of other prompts, models, scorers or settings.
         ValueError: An argument is wrong; see also `read_prompt_set`, `parse_contestant` and
             `load_judges`.
-        OSError: A pipeline, a scorer or a set cannot be loaded, or `out` not be written.
+        OSError: A pipeline, a scorer or a set cannot be loaded, or `out` cannot be written.
     """
     if images < 1:
         msg = f"images must be 1 or more, got {images}"
@@ -150,10 +150,10 @@ def bench(
 
 
 def _begin(folder: Path, config: Mapping[str, object], prompts: PromptSet) -> None:
-    """Write what was asked, or refuse a folder in which something else was.
+    """Write what was asked for, or refuse the folder of a run with other settings.
 
     Raises:
-        ResumeError: Names what differs.
+        ResumeError: The folder has another run; the message lists what differs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CONFIG_FILE
@@ -173,13 +173,13 @@ def _begin(folder: Path, config: Mapping[str, object], prompts: PromptSet) -> No
 
 
 def _difference(folder: Path, before: Mapping[str, object], now: Mapping[str, object]) -> str:
-    told = [
+    changes = [
         f"{name} was {shorten(json.dumps(before.get(name)))}, now it is "
         f"{shorten(json.dumps(now.get(name)))}"
         for name in now
         if before.get(name) != now[name]
     ]
     return (
-        f"{folder} holds a run of something else: {'; '.join(told)}. Choose another --out; "
-        "images that are there can take part in it: --model NAME=FOLDER/images/NAME"
+        f"{folder} holds a run with other settings: {'; '.join(changes)}. Choose another --out; "
+        "images that exist can be used in it: --model NAME=FOLDER/images/NAME"
     )

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from stablepref.images.decoding import decode
 from stablepref.images.sources import ImageError, Source
 from stablepref.output.progress import progress_bar
 from stablepref.output.text import shorten
+from stablepref.runtime.ahead import ahead
 from stablepref.scoring.batching import WORKERS
 
-from .processes import share
+from .processes import own_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from concurrent.futures import Future
 
     from accelerate import PartialState
     from PIL import Image
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from .judges import Judge
     from .row_files import RowFiles
 
-DECODED: Final = 32
-"""Images that are decoded together; as many more are decoded ahead while scorers work."""
+BATCH: Final = 32
+"""Images that are scored together; as many more are decoded ahead while the scorers work."""
 
 
 def score_pictures(
@@ -40,30 +41,30 @@ def score_pictures(
     retry: bool = False,
     progress: bool | None = None,
 ) -> None:
-    """Score what has no row yet; all processes call this together.
+    """Score the images that have no row yet; all processes call this together.
 
-    A row is `{"model", "prompt", "image", "scores": {scorer: number}, "faults": {scorer: reason}}`,
-    each scorer in one of the two. An image that cannot be read has a reason for every scorer.
+    A row is `{"model", "prompt", "image", "scores": {scorer: number}, "faults": {scorer: reason}}`;
+    each scorer is in one of the two. An image that cannot be read has a reason for every scorer.
 
     Args:
         pictures: All images of the benchmark.
-        prompts: All prompts, which pictures name by their places.
+        prompts: All prompts; `Picture.prompt` is an index into them.
         judges: The scorers.
-        rows: Where rows are, and where they go.
+        rows: Where rows are read from and written to.
         state: The processes.
-        settings: What scores depend on, plain JSON values.
+        settings: What the scores depend on, plain JSON values.
         retry: Score those again that could not be scored.
-        progress: As in `Scorer.score`.
+        progress: Show a progress bar; None shows it in a terminal once work takes seconds.
 
     Raises:
-        ResumeError: Rows are there that were made with other settings.
-        RuntimeError: What a scorer raises when memory runs out for a single image.
+        ResumeError: There are rows that were made with other settings.
+        RuntimeError: Memory runs out for a single image.
     """
     if state.is_main_process:
         rows.begin(settings, retry=lambda row: retry and bool(row["faults"]))
     state.wait_for_everyone()
     done = {(row["model"], row["prompt"], row["image"]) for row in rows.rows()}
-    mine = share([picture for picture in pictures if picture.key not in done], state)
+    mine = own_part([picture for picture in pictures if picture.key not in done], state)
     state.wait_for_everyone()
     show = progress if state.is_main_process else False
     with progress_bar("scoring", total=len(mine), show=show) as advance:
@@ -111,14 +112,11 @@ def _verdicts(
 def _decoded(
     pictures: Sequence[Picture],
 ) -> Iterator[tuple[Sequence[Picture], list[Image.Image | Tensor | str]]]:
-    """Batches of pictures, each decoded or with what is wrong with it, one batch ahead."""
-    batches = [pictures[start : start + DECODED] for start in range(0, len(pictures), DECODED)]
-    waiting: list[list[Future[Image.Image | Tensor | str]]] = []
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="stablepref-decode") as pool:
-        for place, batch in enumerate(batches):
-            for ahead in batches[place + len(waiting) : place + 2]:
-                waiting.append([pool.submit(_decode, picture) for picture in ahead])
-            yield batch, [future.result() for future in waiting.pop(0)]
+    """Batches of pictures, each decoded or with what is wrong with it."""
+    with closing(ahead(_decode, pictures, workers=WORKERS, most=BATCH)) as images:
+        for start in range(0, len(pictures), BATCH):
+            batch = pictures[start : start + BATCH]
+            yield batch, list(islice(images, len(batch)))
 
 
 def _decode(picture: Picture) -> Image.Image | Tensor | str:

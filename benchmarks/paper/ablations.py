@@ -1,4 +1,4 @@
-"""Numbers out of a finished run of the laboratory's ablations, without its models."""
+"""Numbers from a finished run of the laboratory's ablations, without its models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CELLS: Final = "cells"
 COMMAND: Final = (
     "python -m stablepref.benchmarks.shapes.ablation --logit-scale 5 --out runs/ablations"
 )
-"""What makes the folder."""
+"""The command that makes such a run."""
 _PER_CENT: Final = 100
 
 
@@ -34,10 +34,10 @@ class Ablations:
     """The trainings that a run of the ablations reports, as it tested them.
 
     Args:
-        folder: Its `--out`.
+        folder: The run's `--out`.
 
     Raises:
-        ValueError: It is no such folder, or a file is damaged.
+        ValueError: The folder is not that of such a run, or a file is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,7 +45,10 @@ class Ablations:
         self._found: dict[Trained, dict[int, list[Result]]] = defaultdict(dict)
         paths = sorted((folder / CELLS).glob("*.json"))
         if not paths:
-            msg = f"{folder} is no run of the ablations: there is no training in {folder / CELLS}"
+            msg = (
+                f"{folder} is not a run of the ablations: expected results of trainings in "
+                f"{folder / CELLS}"
+            )
             raise ValueError(msg)
         for path in paths:
             result = _read(path)
@@ -55,13 +58,13 @@ class Ablations:
                 seeds.setdefault(result.cell.config.seed, []).append(result)
 
     def accuracy(self, trained: Trained, tested_on: str) -> Ours | str:
-        """Agreement with the annotators of a setting's test groups, or why there is none."""
+        """Agreement with the annotators of a setting's test groups, or why it is missing."""
         return self._measured(trained, lambda one: one.tested(stop(one), tested_on, "people"))
 
     def disturbed(self, trained: Trained, tested_on: str, name: str) -> Ours | str:
-        """The same under a disturbance, with its change, or why there is none."""
+        """Agreement under a perturbation and its change, or why it is missing."""
         if trained.setting != tested_on or trained.size != "large":
-            return "the ablations disturb the large model's own data only"
+            return "the ablations perturb the large model's own data only"
         before = self._measured(trained, lambda one: one.tested(stop(one), tested_on, "people"))
         after = self._measured(trained, lambda one: one.disturbed(stop(one), name, "people"))
         if isinstance(before, str) or isinstance(after, str):
@@ -84,20 +87,21 @@ class Ablations:
     ) -> Ours | str:
         seeds = self._found.get(trained, {})
         if not seeds:
-            return f"{self.folder} has no such training ({told(trained)})"
+            return f"{self.folder} does not have this training ({in_words(trained)})"
         if any(len(results) > 1 for results in seeds.values()):
-            return f"{self.folder} holds several runs of it ({told(trained)}): keep one run's files"
+            what = in_words(trained)
+            return f"{self.folder} holds several runs of it ({what}): keep one run's files"
         means = [measure(result) for (result,) in seeds.values()]
         there = [mean for mean in means if mean is not None]
         if not there:
-            return f"all {len(means)} trainings diverged ({told(trained)})"
+            return f"all {len(means)} trainings diverged ({in_words(trained)})"
         lost = f", {len(means) - len(there)} more diverged" if len(there) < len(means) else ""
         interval = together(there).interval()
         return Ours(
             _PER_CENT * statistics.fmean(mean.value for mean in there),
             _PER_CENT * interval.low,
             _PER_CENT * interval.high,
-            note=f"{told(trained)}: {len(there)} seed{'s' * (len(there) > 1)}{lost}",
+            note=f"{in_words(trained)}: {len(there)} seed{'s' * (len(there) > 1)}{lost}",
         )
 
     def _pooled(self, trained: Trained, measure: Callable[[Result], GroupMean | None]) -> GroupMean:
@@ -105,7 +109,7 @@ class Ablations:
         return together([mean for mean in means if mean is not None])
 
 
-def told(trained: Trained) -> str:
+def in_words(trained: Trained) -> str:
     """A training in words."""
     if trained.method == START:
         return f"the laboratory's {trained.size} model, before training"
@@ -114,7 +118,7 @@ def told(trained: Trained) -> str:
 
 
 def stop(result: Result) -> int:
-    """After which step the model is taken: the first that is tested, which validation chose."""
+    """The step after which the model is taken: the first tested one, which validation chose."""
     return min(result.cell.tested)
 
 
@@ -130,15 +134,15 @@ def _read(path: Path) -> Result:
             *(tuple(described[name]) for name in ("watched", "tested", "disturbed")),
         )
     except (ValueError, LookupError, TypeError) as error:
-        msg = f"{path} is no training of the ablations ({error!r})"
+        msg = f"{path} is not a training of the ablations ({error!r})"
         raise ValueError(msg) from error
     return Result(cell, found)
 
 
 def _config(values: Mapping[str, Any]) -> TrainConfig:
-    """The training of stored values, under the name of its method.
+    """The training with the stored values, under the name of its method.
 
-    Of methods that differ in b and τ alone, it is the first: the tables here have one of them.
+    Of methods that differ in b and τ alone it is the first: the paper's tables have one of them.
 
     Raises:
         ValueError: No method has such values.
@@ -163,7 +167,7 @@ def _config(values: Mapping[str, Any]) -> TrainConfig:
 
 
 def _reported(cell: Cell) -> Trained | None:
-    """What the ablations' tables call a training; None for those that tune or overfit."""
+    """A training as the ablations' tables name it; None for those that tune or overfit."""
     steps: Sequence[int] = cell.tested
     if list(steps) == [0]:
         return Trained(cell.model, START, cell.setting)

@@ -1,4 +1,4 @@
-"""Tables 1 to 5: agreement with people, by models, by people, or by the laboratory's ablations."""
+"""Tables 1 to 5: agreement with people of models, of other people, or of the ablations' models."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _FLIPPED: Final = "hflip+"
 
 
 def agreement_table(layout: Layout, sources: Sources) -> PaperTable:
-    """Measure all rows of a table that can be.
+    """Measure all rows of a table for which there are data and a model.
 
     Raises:
-        ValueError: What was given for a row cannot be loaded, or as `stablepref.evaluate`.
-        ResumeError: Scores that are there are of other weights or data.
+        ValueError: The model given for a row cannot be loaded, or the groups cannot be evaluated.
+        ResumeError: Scores of an earlier run are of other weights or data.
         OSError: Scores cannot be written.
     """
     measuring = _Measuring(layout, sources)
@@ -83,13 +83,13 @@ class _Measuring:
 
     def __init__(self, layout: Layout, sources: Sources) -> None:
         self.foreign: dict[str, str] = {}
-        """Models of another architecture than the row's, by the row's key."""
+        """Names of models whose architecture is not the row's, by the row's key."""
         self.scored = self.failed = 0
         self._layout, self._sources = layout, sources
         self._reports: dict[tuple[str, str], EvaluationReport | str] = {}
 
     def measure(self, line: Line) -> None:
-        """Evaluate a row's model on all data that its rows need; once for each model."""
+        """Evaluate a row's model on all data that its rows need, once for each model."""
         method = line.method
         if method is None or any(who == line.who for who, _ in self._reports):
             return
@@ -110,14 +110,14 @@ class _Measuring:
                 self._reports[line.who, dataset] = split
                 continue
             lost = split.missing() == split.images()
-            reasons = [f"none of {dataset}'s images is there"] * lost
+            reasons = [f"none of {dataset}'s images exists"] * lost
             if isinstance(chosen, str):
                 reasons.append(chosen)
             elif not lost:
                 self._reports[line.who, dataset] = self._evaluated(line, method, chosen, split)
                 continue
             self._reports[line.who, dataset] = "; ".join(reasons)
-        zoo.load.cache_clear()  # the next model takes this one's place
+        zoo.load.cache_clear()  # frees this model's memory for the next one
 
     def _evaluated(
         self, line: Line, method: Method, chosen: ScorerOptions, split: Split
@@ -138,7 +138,7 @@ class _Measuring:
             scorer,
             split.groups,
             perturbations=[
-                _disturbance(name, split) for name in self._layout.disturbances(split.dataset)
+                _perturbation(name, split) for name in self._layout.perturbations(split.dataset)
             ],
             tie_rule=split.rule,
             mirror_sided=not split.laboratory,
@@ -149,7 +149,7 @@ class _Measuring:
         return report
 
     def cell(self, line: Line, measure: Measure) -> Ours | str:
-        """One number, or why there is none."""
+        """One number, or the reason why there is none."""
         split = self._sources.splits[measure.dataset]
         if line.method is None:
             return split if isinstance(split, str) else _people(line.who, split)
@@ -162,9 +162,9 @@ class _Measuring:
         if isinstance(report, str):
             return report
         note = self._note(line, report)
-        if measure.disturbance is None:
+        if measure.perturbation is None:
             return of_interval(report.pairwise.interval(), scale=_PER_CENT, note=note)
-        name = _disturbance(measure.disturbance, split)
+        name = _perturbation(measure.perturbation, split)
         (row,) = (row for row in report.disturbed if row.name == name)
         change = row.change
         return replace(
@@ -185,26 +185,26 @@ class _Measuring:
 
 def _of_ablations(ablations: Ablations, method: Method, measure: Measure) -> Ours | str:
     if method.standin is None:
-        return "the laboratory has no such model"
+        return "the laboratory has no counterpart"
     setting = OFFICIAL[measure.dataset].setting
-    if measure.disturbance is None:
+    if measure.perturbation is None:
         return ablations.accuracy(method.standin, setting)
-    name = measure.disturbance.removeprefix(_FLIPPED)
+    name = measure.perturbation.removeprefix(_FLIPPED)
     return ablations.disturbed(method.standin, setting, name)
 
 
 def _people(who: str, split: Split) -> Ours | str:
-    """How well people agree with each other, see `stablepref.evaluation.annotators`."""
+    """How well people agree with each other, by `stablepref.evaluation.annotators`."""
     annotations = [group.annotations for group in split.groups if len(group.annotations) > 1]
     if not annotations:
-        return f"{split.told} has one ranking of each prompt, and not those of single people"
+        return f"{split.description} has one ranking of each prompt, not those of single people"
     agreement = single_vs_single if who == SINGLE else single_vs_rest
     note = "simulated annotators" if split.laboratory else ""
     return of_interval(agreement(annotations).interval(), scale=_PER_CENT, note=note)
 
 
-def _disturbance(name: str, split: Split) -> str:
-    """What the laboratory does in its place: a mirrored picture makes its "left of" wrong."""
+def _perturbation(name: str, split: Split) -> str:
+    """A perturbation, in the laboratory without its flip: mirroring makes "left of" wrong."""
     return name.removeprefix(_FLIPPED) if split.laboratory else name
 
 
@@ -217,8 +217,8 @@ def _has_architecture(scorer: Scorer, base: str) -> bool:
 def _title(layout: Layout, sources: Sources, foreign: Mapping[str, str]) -> str:
     if sources.laboratory:
         return titled(layout.title, laboratory=True)
-    told = [one.told for one in sources.splits.values() if isinstance(one, Split)]
-    title = f"{layout.title}; {', '.join(told)}"
+    data = [one.description for one in sources.splits.values() if isinstance(one, Split)]
+    title = f"{layout.title}; {', '.join(data)}"
     if foreign:
         which = ", ".join(f"{name} for {key}" for key, name in foreign.items())
         title += f"; not the paper's models: {which}"
@@ -226,24 +226,24 @@ def _title(layout: Layout, sources: Sources, foreign: Mapping[str, str]) -> str:
 
 
 def _notes(layout: Layout, sources: Sources) -> tuple[str, ...]:
-    """How ours was measured."""
+    """How our numbers were measured."""
     notes = []
     if sources.laboratory:
         kinds = ", ".join(
-            split.told for split in sources.splits.values() if isinstance(split, Split)
+            split.description for split in sources.splits.values() if isinstance(split, Split)
         )
         notes.append(
-            f"ours: {kinds}; models that know coloured shapes, and simulated annotators. Nothing "
-            "of it is human preference, and none of it is to be compared with the paper's column"
+            f"ours: {kinds}; models that know coloured shapes, and simulated annotators. None of "
+            "it is human preference, and none of it can be compared with the paper's column"
         )
-        if layout.disturbances(layout.datasets[0]):
+        if layout.perturbations(layout.datasets[0]):
             notes.append("ours: crops without the flips, which make the prompts' sides wrong")
         if sources.ablations is None:
-            notes.append(f"`{COMMAND}` makes what --ablations takes")
+            notes.append(f"`{COMMAND}` makes the folder for --ablations")
     else:
         rules = {s.dataset: s.rule for s in sources.splits.values() if isinstance(s, Split)}
-        told = ", ".join(f"{rule} on {dataset}" for dataset, rule in rules.items())
-        notes.append(f"ours: ties by the rules of the data sets' own code ({told})")
-        if layout.disturbances(layout.datasets[0]):
+        listed = ", ".join(f"{rule} on {dataset}" for dataset, rule in rules.items())
+        notes.append(f"ours: ties by the rules of the data sets' own code ({listed})")
+        if layout.perturbations(layout.datasets[0]):
             notes.append("ours: all prompts are mirrored, also those that name a side")
     return tuple(notes)

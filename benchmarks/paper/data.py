@@ -1,4 +1,4 @@
-"""The test splits that the paper's tables are about: official files, the hub, or the laboratory."""
+"""The test splits of the paper's tables: from official files, the hub, or the laboratory."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ class Official:
     """A published test split.
 
     Attributes:
-        option: Of the command line, for its file or folder.
-        hub: Where `read_groups` finds it on the hub.
-        groups: How many it has.
-        rule: What ties do in its own code, see `stablepref.evaluation.agreement.pairwise_accuracy`.
-        setting: What imitates it in the laboratory.
+        option: Option of the command line for its file or folder.
+        hub: Its place on the hub, for `read_groups`.
+        groups: Number of its groups.
+        rule: How its own code counts ties, see
+            `stablepref.evaluation.agreement.pairwise_accuracy`.
+        setting: Name of the laboratory's data that imitate it.
     """
 
     option: str
@@ -53,11 +54,11 @@ FILE: Final = "test.json"
 @final
 @dataclass(frozen=True)
 class Place:
-    """Where an official test split is, as typed.
+    """Where an official test split is, as given on the command line.
 
     Attributes:
         source: Its file, or a folder with `FILE` or with one file of ranked groups.
-        images: Where its image paths start; None looks beside the file.
+        images: Folder that its image paths are relative to; None for that of the file.
     """
 
     source: Path
@@ -72,24 +73,24 @@ class Split:
     Attributes:
         dataset: `HPDV2` or `IMAGEREWARD`.
         groups: Its groups.
-        laboratory: Whether the laboratory's stand in for it.
-        told: What it is, for titles.
-        rule: What ties do.
+        laboratory: Whether groups of the laboratory stand in for it.
+        description: What it is, for titles.
+        rule: How ties count.
     """
 
     dataset: str
     groups: Sequence[RankedGroup]
     laboratory: bool
-    told: str
+    description: str
     rule: TieRule
 
     def missing(self) -> int:
-        """Images that are files and are not there."""
+        """Number of image files that do not exist."""
         paths = (image for group in self.groups for image in group.images)
         return sum(isinstance(path, Path) and not path.is_file() for path in paths)
 
     def images(self) -> int:
-        """How many there are, with those that are missing."""
+        """Number of images, those that are missing included."""
         return sum(len(group.images) for group in self.groups)
 
 
@@ -97,9 +98,9 @@ def official_split(dataset: str, place: Place) -> Split:
     """The test split in official files, whole or in part.
 
     Raises:
-        ValueError: There is no ranked group, or they are the laboratory's.
-        FileNotFoundError: There is no such file or folder.
-        DataError: As `read_groups`.
+        ValueError: The files hold no ranked groups, or groups of the laboratory.
+        FileNotFoundError: The file or folder does not exist.
+        DataError: A file or row cannot be read, see `read_groups`.
     """
     source = place.source
     if (source / FILE).is_file():
@@ -120,19 +121,19 @@ def hub_split(dataset: str) -> Split:
         groups = list(read_groups(source, split="test"))
     except OSError as error:
         option = OFFICIAL[dataset].option
-        msg = f"{source} cannot be downloaded ({first_line(error)}): name its files, {option} PATH"
+        msg = f"{source} cannot be downloaded ({first_line(error)}): give its files, {option} PATH"
         raise OSError(msg) from error
     return _checked(dataset, groups, source)
 
 
 def lab_split(dataset: str, *, groups: int, ablations: Path | None) -> Split:
-    """What imitates a test split in the laboratory.
+    """Groups of the laboratory that imitate a test split.
 
     Args:
-        dataset: Which is imitated.
+        dataset: The data set that is imitated.
         groups: How many to draw.
-        ablations: A finished run of the ablations, whose own test groups are taken if they are
-            there, so that all rows are of the same.
+        ablations: A finished run of the ablations, whose own test groups are taken if they exist,
+            so that all rows are measured on the same groups.
 
     Raises:
         DataError: The ablations' file is damaged.
@@ -143,12 +144,12 @@ def lab_split(dataset: str, *, groups: int, ablations: Path | None) -> Split:
         found = list(read_groups(drawn))
     else:
         found = list(lab_groups(SETTINGS[name], split="test", groups=groups))
-    told = f"{len(found)} group{'s' * (len(found) != 1)} that imitate {dataset}"
-    return Split(dataset, found, laboratory=True, told=told, rule="half")
+    description = f"{len(found)} group{'s' * (len(found) != 1)} that imitate {dataset}"
+    return Split(dataset, found, laboratory=True, description=description, rule="half")
 
 
 def where(dataset: str) -> str:
-    """What to do for a test split."""
+    """How to get a test split, for messages."""
     known = OFFICIAL[dataset]
     return f"give {known.option} PATH (its {FILE}), or --download for {known.hub}"
 
@@ -156,7 +157,7 @@ def where(dataset: str) -> str:
 def _checked(dataset: str, groups: Sequence[RankedGroup], source: str) -> Split:
     known = OFFICIAL[dataset]
     if not groups:
-        msg = f"{source} holds no ranked group"
+        msg = f"{source} holds no ranked groups"
         raise ValueError(msg)
     if any("utilities" in group.metadata for group in groups):
         msg = (
@@ -166,5 +167,6 @@ def _checked(dataset: str, groups: Sequence[RankedGroup], source: str) -> Split:
         raise ValueError(msg)
     count = len(groups)
     whole = count == known.groups
-    told = f"{dataset}'s test split" + ("" if whole else f", {count} of its {known.groups} groups")
-    return Split(dataset, groups, laboratory=False, told=told, rule=known.rule)
+    part = "" if whole else f", {count} of its {known.groups} groups"
+    description = f"{dataset}'s test split{part}"
+    return Split(dataset, groups, laboratory=False, description=description, rule=known.rule)

@@ -45,18 +45,18 @@ def drawn_run(
     prompts: int,
     images: int = 1,
 ) -> ScoreTable:
-    """Draw what generators make of the laboratory's prompts, and score it; after a kill it goes on.
+    """Draw and score the generators' pictures of the laboratory's prompts; resumes a killed run.
 
     Args:
-        out: Folder; pictures go to `drawn`, scores to `run`.
+        out: Folder; pictures are written to `drawn`, scores to `run`.
         judges: The scorers.
         generators: Names of `GENERATORS`.
-        prompts: How many, from all categories alike.
-        images: Of each prompt.
+        prompts: Number of prompts, as many from each category.
+        images: Images of each prompt.
 
     Raises:
-        ResumeError: `out` has a run of something else.
-        OSError: It cannot be written.
+        ResumeError: `out` has a run with other settings.
+        OSError: `out` cannot be written.
     """
     chosen = _prompts(prompts)
     keys = [
@@ -79,7 +79,7 @@ def drawn_run(
 
 
 def _prompts(count: int) -> list[LabPrompt]:
-    """So many prompts, one of each category in turn."""
+    """`count` prompts, one of each category in turn."""
     each = math.ceil(count / len(CATEGORIES))
     found = lab_prompts(per_category=each)
     return [found[place + turn] for turn in range(each) for place in range(0, len(found), each)][
@@ -88,7 +88,7 @@ def _prompts(count: int) -> list[LabPrompt]:
 
 
 def _draw(path: Path, generator: str, one: LabPrompt, number: int) -> None:
-    """One picture, whole or not at all; which one depends on its own name alone."""
+    """One picture, whole or not at all; it depends on generator, prompt and number alone."""
     rng = random.Random(f"{generator} {one.prompt} {number}")
     picture = generate(GENERATORS[generator], one.scene, rng).draw()
     with replacing(path) as staging:

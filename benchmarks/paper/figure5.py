@@ -1,4 +1,4 @@
-"""Figure 5: how far scorers agree about text-to-image models, out of runs of `stablepref bench`."""
+"""Figure 5: how far scorers agree about text-to-image models, from runs of `stablepref bench`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ NEEDS: Final = (
     f"weights, sp-clip-h-hps: {METHODS['sp-clip-h-hps'].command()}",
     "weights of the other scorers: as `stablepref models` lists them",
 )
-_TWO: Final = 2
 
 
 def figure5(
@@ -37,22 +36,22 @@ def figure5(
 
     Args:
         table: Scores of one run, or of several joined.
-        scorers: Which, the one of the vertical axis first; all in the table's order if empty.
-        picture: File to draw, .png or .svg; None draws nothing.
+        scorers: Names of scorers, that of the vertical axis first; empty for all of the table.
+        picture: File to write, .png or .svg; None draws nothing.
 
     Raises:
-        ValueError: There is no such scorer, there are fewer than two, or no image has a score of
-            all of them.
+        ValueError: A scorer is unknown, there are fewer than two, or no image has a score of all
+            of them.
         ImportError: matplotlib is not installed; it is in the extra ``bench``.
     """
     chosen = list(scorers) or list(table.scorers)
-    if len(chosen) < _TWO:
-        msg = f"a correlation needs two scorers, got {', '.join(chosen)}: make a run with more"
+    if len(chosen) < 2:
+        msg = f"a correlation needs two scorers, got only {', '.join(chosen)}: make a run with more"
         raise ValueError(msg)
     scores = np.stack([table.of(name) for name in chosen])
     there = ~np.isnan(scores).any(axis=0)
     if not there.any():
-        msg = f"no image has a score of all of {', '.join(chosen)}"
+        msg = f"no image has a score of all of {', '.join(chosen)}: choose scorers, --scorer NAME"
         raise ValueError(msg)
     models = [table.models[place] for place in np.nonzero(there)[0]]
     found = correlation(
@@ -83,9 +82,9 @@ def figure5(
         rows=tuple(rows),
         unit="correlation",
         notes=(
-            "the paper's Figure 5 is a picture without numbers; of it the paper says that Stable "
+            "the paper's Figure 5 is a picture without numbers; the paper says of it that Stable "
             "Preference is positively correlated with the other scorers",
-            f"means over {int(there.sum())} images that all scorers have a score of, of "
+            f"means over the {int(there.sum())} images that have a score of all scorers, of "
             f"{len(found.labels)} models",
         ),
         needs=NEEDS,
@@ -96,5 +95,5 @@ def figure5(
 def _ours(value: float, models: int) -> Ours | str:
     if np.isnan(value):
         return f"{models} model{'s' * (models != 1)} whose means do not differ for both"
-    note = "two points always lie on a line" if models == _TWO else ""
+    note = "two points always lie on a line" if models == 2 else ""
     return Ours(value, note=note)

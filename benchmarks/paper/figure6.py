@@ -41,13 +41,13 @@ _SIDE: Final = 1.9
 @final
 @dataclass(frozen=True)
 class Choice:
-    """What a scorer takes of a prompt's images.
+    """The image that a scorer chooses for a prompt.
 
     Attributes:
-        image: Its number, from 0; None where none has a score.
+        image: Its number, from 0; None where no image has a score.
         score: Its score.
-        ties: How many others have the same.
-        count: How many have one.
+        ties: How many other images have the same score.
+        count: How many images have a score.
     """
 
     image: int | None
@@ -57,7 +57,7 @@ class Choice:
 
 
 def first_choice(scores: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Choice:
-    """The highest of `(images,)` scores, the first of equal ones; NaN is left out."""
+    """The highest of `(images,)` scores, the first of equal ones; NaN is skipped."""
     count = int((~np.isnan(scores)).sum())
     if not count:
         return Choice(None, float("nan"), 0, 0)
@@ -77,20 +77,20 @@ def figure6(
 
     Args:
         table: Scores of a run with several images of each prompt.
-        run: Its folder.
-        scorers: Which; all in the table's order if empty.
-        prompts: The first so many are shown.
-        picture: File to draw, .png or .svg.
+        run: The run's folder.
+        scorers: Names of scorers; empty for all of the table.
+        prompts: How many prompts are shown, from the first.
+        picture: File to write, .png or .svg.
 
     Raises:
-        ValueError: There is no such scorer, or the run has one image of each prompt.
-        ImageError: A chosen picture cannot be read any more.
+        ValueError: A scorer is unknown, or the run has one image of each prompt.
+        ImageError: A chosen picture can no longer be read.
         ImportError: matplotlib is not installed; it is in the extra ``bench``.
     """
     chosen = list(scorers) or list(table.scorers)
     images = table.scores.shape[-1]
     if images == 1:
-        msg = f"{run} has one image of each prompt, among which nothing is chosen: use --images 100"
+        msg = f"{run} has only one image of each prompt; expected several: use --images 100"
         raise ValueError(msg)
     laboratory = in_place_of_the_papers([table], chosen)
     title = titled(
@@ -159,11 +159,11 @@ def _draw(
         for place, (axes, (choice, pixels)) in enumerate(zip(line, cells, strict=True)):
             axes.set_xticks([])
             axes.set_yticks([])
-            told = "no image has a score"
+            label = "no image has a score"
             if pixels is not None:
                 axes.imshow(np.asarray(pixels))
-                told = f"image {choice.image}, {choice.score:.2f}"
-            axes.set_xlabel(told, fontsize=7)
+                label = f"image {choice.image}, {choice.score:.2f}"
+            axes.set_xlabel(label, fontsize=7)
             if place == 0:
                 words = textwrap.fill(prompt.replace("$", r"\$"), 24)
                 axes.set_ylabel(words, fontsize=7, rotation=0, ha="right", va="center", labelpad=6)

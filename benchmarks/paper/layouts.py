@@ -1,11 +1,11 @@
-"""What Tables 1 to 5 of *Stable Preference* consist of: rows, columns, and what each cell is."""
+"""Tables 1 to 5 of *Stable Preference*: their rows and columns, and what each cell measures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
-from stablepref.augment.perturbations import TABLE_1 as DISTURBANCES
+from stablepref.augment.perturbations import TABLE_1 as PERTURBATIONS
 
 from .methods import METHODS
 from .numbers import (
@@ -33,15 +33,15 @@ HUMANS: Final = (SINGLE, AVERAGED)
 @final
 @dataclass(frozen=True)
 class Measure:
-    """What a cell is.
+    """What a cell measures.
 
     Attributes:
-        dataset: Whose test split.
-        disturbance: As in `stablepref.augment.perturbations`; None for images as they are.
+        dataset: The data set whose test split it is measured on.
+        perturbation: A name of `stablepref.augment.perturbations`; None for unchanged images.
     """
 
     dataset: str
-    disturbance: str | None = None
+    perturbation: str | None = None
 
 
 @final
@@ -50,10 +50,10 @@ class Line:
     """A row.
 
     Attributes:
-        labels: What stands before its numbers.
+        labels: Cells before its numbers.
         who: A key of `METHODS`, or one of `HUMANS`.
         published: The paper's numbers.
-        measures: What they are.
+        measures: What they measure.
     """
 
     labels: tuple[str, ...]
@@ -63,7 +63,7 @@ class Line:
 
     @property
     def method(self) -> Method | None:
-        """Who scores; None where people do."""
+        """The model that scores; None where people do."""
         return METHODS.get(self.who)
 
 
@@ -74,9 +74,9 @@ class Layout:
 
     Attributes:
         name: Such as "table4".
-        title: Of the paper, in short.
+        title: A short form of the paper's title.
         labels: Names of the columns before the numbers.
-        columns: Names of those with numbers.
+        columns: Names of the columns with numbers.
         lines: All rows in the paper's order.
         notes: Misprints and contradictions.
     """
@@ -94,13 +94,13 @@ class Layout:
         found = [measure.dataset for line in self.lines for measure in line.measures]
         return tuple(dict.fromkeys(found))
 
-    def disturbances(self, dataset: str) -> tuple[str, ...]:
-        """Those that are needed on a test split."""
+    def perturbations(self, dataset: str) -> tuple[str, ...]:
+        """The perturbations that are needed on a test split."""
         found = [m for line in self.lines for m in line.measures if m.dataset == dataset]
-        return tuple(dict.fromkeys(m.disturbance for m in found if m.disturbance is not None))
+        return tuple(dict.fromkeys(m.perturbation for m in found if m.perturbation is not None))
 
     def names(self) -> dict[str, tuple[str, ...]]:
-        """For each model's key the names under which its row may be given."""
+        """For each model's key the names by which its row may be given."""
         found: dict[str, tuple[str, ...]] = {}
         for line in self.lines:
             if line.method is not None:
@@ -138,7 +138,7 @@ _TRAININGS: Final = {
     (False, True): "sp-no-ai",
     (True, True): "sp",
 }
-_DAGGER: Final = "† CLIP-H begins from the weights of HPS v2"
+_DAGGER: Final = "† CLIP-H starts from the weights of HPS v2"
 
 
 def _number(value: float) -> Published:
@@ -162,7 +162,7 @@ LAYOUTS: Final = {
                     (row.method, row.dataset),
                     _SP_KEYS[row.method],
                     row.published(),
-                    tuple(Measure(row.dataset, name) for name in (None, *DISTURBANCES)),
+                    tuple(Measure(row.dataset, name) for name in (None, *PERTURBATIONS)),
                 )
                 for row in TABLE_1
             ),

@@ -1,4 +1,4 @@
-"""The models whose rows the paper's tables have: published weights, or how they are trained."""
+"""The models in the rows of the paper's tables: published weights, or how they are trained."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Trained:
 
     Attributes:
         size: "small" or "large".
-        method: How it is trained, see `stablepref.benchmarks.shapes.ablation.methods`.
+        method: How it is trained, a name of `stablepref.benchmarks.shapes.ablation.methods`.
         setting: Kind of data that it is trained on.
     """
 
@@ -34,13 +34,13 @@ class Trained:
 @final
 @dataclass(frozen=True)
 class Method:
-    """Who scores in a row.
+    """The model that scores in a row.
 
     Attributes:
-        key: What `--model KEY=PATH` calls it.
+        key: Its name in `--model KEY=PATH`.
         base: Name in the zoo of the model with its architecture.
-        training: What follows `stablepref train` to make it; "" for the zoo's own weights, None
-            where there is no recipe.
+        training: Arguments of `stablepref train` that make it; "" for the zoo's own weights, None
+            where no recipe makes it.
         standin: What stands in for it in the laboratory; None for nothing.
     """
 
@@ -55,7 +55,7 @@ class Method:
         return self.training == ""
 
     def where(self) -> str:
-        """What to do for its weights."""
+        """How to get its weights, for messages."""
         given = f"--model {self.key}=PATH"
         if self.published:
             entry = BY_NAME[self.base]
@@ -67,13 +67,13 @@ class Method:
         return f"{self.command()}, then --model {self.key}=RUN/best"
 
     def command(self) -> str:
-        """What trains it, into RUN/best."""
+        """The command that trains it, into RUN/best."""
         return f"`stablepref train {self.training} --data {TRAINING_DATA} --out RUN`"
 
 
 _NO_VIEWS: Final = "--anti-interference false --views 0"
 _VIEWS: Final = "--anti-interference true --views 3"
-_START: Final = "start"  # as in ablation_plan, which needs numpy and more
+_START: Final = "start"  # `shapes.ablation.plan.START`, whose module imports numpy and more
 _METHODS: Final = (
     Method("clip-l", "clip-vit-l-14", standin=Trained("small", _START)),
     Method("clip-h", "clip-vit-h-14", standin=Trained("large", _START)),
@@ -81,7 +81,7 @@ _METHODS: Final = (
     Method("hps-v1", "hps-v1"),
     Method("pickscore", "pickscore-v1"),
     Method("imagereward", "imagereward-v1"),
-    # Trained by cross-entropy on the data that are named after it.
+    # Trained by cross-entropy on the data set that is named after it.
     Method("hps-v2", "hps-v2", standin=Trained("large", "ce", "hpdv2")),
     Method("ce-clip-l", "clip-vit-l-14", "--recipe ce-clip-l", Trained("small", "ce")),
     Method("ce-clip-h", "clip-vit-h-14", "--recipe ce-clip-h", Trained("large", "ce")),
@@ -131,16 +131,16 @@ METHODS: Final = {method.key: method for method in _METHODS}
 
 
 def parse_models(given: Sequence[str], names: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """What `--model ROW=PATH` says, by the rows' keys.
+    """Paths of `--model ROW=PATH` by the rows' keys.
 
     Args:
-        given: As typed. ROW is a key or one of a row's names, in any case of letters and with any
-            signs between them; "SP" stands for "Stable Preference".
-        names: For each key of the table all names under which its row may be given.
+        given: ROW=PATH, as typed. ROW is a key or one of a row's names, in upper or lower case and
+            with any punctuation; "SP" stands for "Stable Preference".
+        names: For each key of the table all names by which its row may be given.
 
     Raises:
-        ValueError: There is no such row, a row is given twice, or there is no PATH; the message
-            lists the rows.
+        ValueError: A row is unknown (the message lists the rows) or given twice, or a PATH is
+            missing.
     """
     keys = {plain_name(name): key for key, own in names.items() for name in (*own, key)}
     found: dict[str, str] = {}
@@ -151,7 +151,7 @@ def parse_models(given: Sequence[str], names: Mapping[str, Iterable[str]]) -> di
             raise ValueError(msg)
         key = keys.get(plain_name(name))
         if key is None:
-            msg = f"--model {text!r}: no row is called {name!r}; there are: {', '.join(names)}"
+            msg = f"--model {text!r}: no row is called {name!r}; the rows are: {', '.join(names)}"
             raise ValueError(msg)
         if key in found:
             msg = f"--model {text!r}: the row {key} is given twice"
@@ -161,6 +161,6 @@ def parse_models(given: Sequence[str], names: Mapping[str, Iterable[str]]) -> di
 
 
 def plain_name(name: str) -> str:
-    """A name without what people write differently."""
+    """A name without case, punctuation and other things that people write differently."""
     short = name.casefold().replace("stable preference", "sp").replace("from", "")
     return re.sub(r"[^\w+]", "", short.replace("†", "hpsv2"))

@@ -1,7 +1,7 @@
 """The numbers that *Stable Preference* (Li, Niu and Zhao) prints, and where they contradict.
 
-Everything stands here as it is printed, misprints included; what its own numbers give is computed
-from them and shown beside.
+Everything is given as printed, misprints included; what follows from its other numbers is computed
+and shown beside.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Published:
 
     Attributes:
         value: The number.
-        printed: How it is printed, with what stands beside it; and, where that contradicts the
-            paper's other numbers, what these give.
+        printed: How it is printed, with what is printed beside it and, where that contradicts the
+            paper's other numbers, what follows from these.
     """
 
     value: float
@@ -41,25 +41,25 @@ class Sensitivity:
         method: As printed.
         dataset: `HPDV2` or `IMAGEREWARD`.
         original: Accuracy in per cent.
-        disturbed: Under each disturbance the accuracy, and its change as printed.
+        perturbed: Under each perturbation the accuracy, and its change as printed.
     """
 
     method: str
     dataset: str
     original: float
-    disturbed: tuple[tuple[float, float], ...]
+    perturbed: tuple[tuple[float, float], ...]
 
     def own_change(self, place: int) -> float:
-        """The change under a disturbance that the row's own accuracies give, in points."""
-        return round(self.disturbed[place][0] - self.original, DECIMALS)
+        """The change under a perturbation by the row's own accuracies, in percentage points."""
+        return round(self.perturbed[place][0] - self.original, DECIMALS)
 
     def published(self) -> tuple[Published, ...]:
         """The row's cells in order."""
         cells = [Published(self.original, f"{self.original:.1f}")]
-        for place, (value, change) in enumerate(self.disturbed):
+        for place, (value, change) in enumerate(self.perturbed):
             own = self.own_change(place)
-            told = "" if own == change else f", printed; {own:+.1f} by its own numbers"
-            cells.append(Published(value, f"{value:.1f} ({change:+.1f}{told})"))
+            misprint = "" if own == change else f", printed; {own:+.1f} by its own numbers"
+            cells.append(Published(value, f"{value:.1f} ({change:+.1f}{misprint})"))
         return tuple(cells)
 
 
@@ -199,14 +199,14 @@ FIGURE_4: Final = (0.1, 0.05)
 
 
 def misprints() -> Iterator[str]:
-    """Where Table 1 prints another change than its accuracies give, and 4 another accuracy."""
+    """Where Table 1 contradicts itself, and where it and Table 4 print different accuracies."""
     for row in TABLE_1:
-        for place, (value, change) in enumerate(row.disturbed):
+        for place, (value, change) in enumerate(row.perturbed):
             own = row.own_change(place)
             if own != change:
                 yield (
                     f"misprint: {row.method} on {row.dataset}, crop {SIDE_RATIOS[place]}: printed "
-                    f"is {change:+.1f}, but {value:.1f} less {row.original:.1f} is {own:+.1f}"
+                    f"is {change:+.1f}, but {value:.1f} - {row.original:.1f} is {own:+.1f}"
                 )
     for name, value in TABLE_4:
         for row in TABLE_1:

@@ -1,4 +1,4 @@
-"""What Tables 1 to 5 are measured with: which data and weights they need, and what is there."""
+"""What Tables 1 to 5 are measured with: the data and weights they need, and those that are here."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
     from .methods import Method
 
 _BUNDLED: Final = {"clip-h": "shapes-clip"}
-"""Models of the laboratory that are there without being made first."""
+"""Bundled models of the laboratory that stand in for rows."""
 
 
 def titled(title: str, *, laboratory: bool) -> str:
-    """A title that says so where the numbers are none of real data."""
+    """A title that says so where the numbers are not from the paper's data."""
     return f"{title}, on the laboratory, not the paper's data" if laboratory else title
 
 
 @final
 @dataclass(frozen=True)
 class Sources:
-    """What a table's numbers are made of.
+    """The data and models that a table's numbers come from.
 
     Attributes:
-        splits: Test splits by data set, or why there is none.
-        models: What was given for rows, by their keys.
+        splits: Test splits by data set, or the reason why there is none.
+        models: Models given for rows, by the rows' keys.
         ablations: A finished run of the ablations, in the laboratory.
         download: Fetch weights that are not here.
-        device: As in `stablepref.load`.
-        dtype: As in `stablepref.load`.
-        batch_size: As in `stablepref.evaluate`.
-        scores: Folder for scores that a killed run goes on from; None keeps none.
+        device: Where models run; None takes an accelerator, or the CPU.
+        dtype: Number type of the models' encoders; None chooses by the device.
+        batch_size: Images encoded at once; None chooses.
+        scores: Folder for scores from which a killed run is resumed; None keeps no scores.
     """
 
     splits: Mapping[str, Split | str]
@@ -55,11 +55,11 @@ class Sources:
 
     @property
     def laboratory(self) -> bool:
-        """Whether the laboratory's data stand in; it is all of them or none."""
+        """Whether the laboratory's data stand in, for all data sets or for none."""
         return any(isinstance(one, Split) and one.laboratory for one in self.splits.values())
 
     def weights(self, method: Method) -> ScorerOptions | str:
-        """What to load for a row, or why there is nothing."""
+        """The model to load for a row, or the reason why there is none."""
         if method.key in self.models:
             return self.models[method.key]
         if not self.laboratory:
@@ -70,27 +70,29 @@ class Sources:
             name = _BUNDLED[method.key]
             return ScorerOptions(name, None, self.device, self.dtype)
         if method.standin is None:
-            return "the laboratory has no such model"
+            return "the laboratory has no counterpart"
         return f"give --ablations FOLDER (a finished run), or --model {method.key}=PATH"
 
 
 def needs(layout: Layout, sources: Sources) -> tuple[str, ...]:
-    """Which data and weights a table needs, and what is there of each."""
-    told = []
+    """The data and weights that a table needs, and whether each is here."""
+    found = []
     for dataset in layout.datasets:
         split = sources.splits[dataset]
         if isinstance(split, str):
-            told.append(f"data, {dataset}: not here; {split}")
+            found.append(f"data, {dataset}: not here; {split}")
         elif split.laboratory:
-            told.append(f"data, {dataset}: not here ({where(dataset)}); {split.told} stand in")
+            found.append(
+                f"data, {dataset}: not here ({where(dataset)}); {split.description} stand in"
+            )
         else:
             missing = split.missing()
-            lost = f"; {missing} of {split.images()} images are not there" if missing else ""
-            told.append(f"data, {dataset}: {split.told}{lost}")
+            lost = f"; {missing} of {split.images()} images are missing" if missing else ""
+            found.append(f"data, {dataset}: {split.description}{lost}")
     for line in {line.who: line for line in layout.lines}.values():
         if line.method is not None:
-            told.append(f"weights, {line.who}: {_weights_told(line.method, sources)}")
-    return tuple(told)
+            found.append(f"weights, {line.who}: {_weights_described(line.method, sources)}")
+    return tuple(found)
 
 
 def _absent(method: Method) -> str:
@@ -98,8 +100,8 @@ def _absent(method: Method) -> str:
     return f"{what}: {method.where()}"
 
 
-def _weights_told(method: Method, sources: Sources) -> str:
-    """What a row needs; in the laboratory also what it has in its place."""
+def _weights_described(method: Method, sources: Sources) -> str:
+    """The weights that a row needs; in the laboratory also what stands in for them."""
     found = sources.weights(method)
     chosen = found if isinstance(found, str) else str(found.model)
     if not sources.laboratory:

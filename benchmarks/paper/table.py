@@ -1,4 +1,4 @@
-"""A table of the paper beside our numbers: for a terminal, Markdown, CSV and JSON."""
+"""A table with the paper's numbers beside ours: for a terminal, Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Ours:
 
     Attributes:
         value: In the table's unit.
-        low: Lower bound of its 95 % interval; NaN if there is none.
-        high: Upper bound.
-        deviation: Standard deviation of HPD v2's ten groups, if it is such a mean.
-        change: From the row's first column, if it is one under a disturbance.
+        low: Lower bound of its 95 % interval; NaN if it has no interval.
+        high: Upper bound of its 95 % interval; NaN if it has no interval.
+        deviation: Standard deviation over HPD v2's ten groups, if the number is their mean.
+        change: Difference from the row's first column, if measured under a perturbation.
         change_low: Lower bound of the change's 95 % interval.
-        change_high: Upper bound.
-        note: What must be known of it, such as how many seeds it is a mean of.
+        change_high: Upper bound of the change's 95 % interval.
+        note: What a reader must know, such as how many seeds it is a mean of.
     """
 
     value: float
@@ -46,7 +46,7 @@ class Ours:
     note: str = ""
 
     def text(self, decimals: int) -> str:
-        """As tables show it, with its interval, or with its change and that one's."""
+        """As tables show it: with its interval, or with its change and the change's interval."""
         shown = f"{self.value:.{decimals}f}"
         if self.deviation is not None:
             return f"{shown}±{self.deviation:.3f}"
@@ -61,11 +61,11 @@ class Ours:
 @final
 @dataclass(frozen=True)
 class PaperCell:
-    """One number of the paper, and ours or why there is none.
+    """One number of the paper, and ours or the reason why it is missing.
 
     Attributes:
-        published: None where the paper has none, as for a model that it does not know.
-        ours: The number, or in words why there is none.
+        published: None where the paper has no number, as for a model that it does not test.
+        ours: The number, or in words why it is missing.
     """
 
     published: Published | None
@@ -78,7 +78,7 @@ class PaperRow:
     """A row of a table.
 
     Attributes:
-        labels: What stands before its numbers.
+        labels: Cells before its numbers.
         cells: One for each column.
     """
 
@@ -86,15 +86,15 @@ class PaperRow:
     cells: tuple[PaperCell, ...]
 
     def notes(self, columns: Iterable[str]) -> str:
-        """Why numbers are missing, and what must be known of others; each once."""
-        told: dict[str, list[str]] = {}
+        """Why numbers are missing, and the notes on others; each once."""
+        notes: dict[str, list[str]] = {}
         for column, cell in zip(columns, self.cells, strict=True):
             text = cell.ours if isinstance(cell.ours, str) else cell.ours.note
             if text:
-                told.setdefault(text, []).append(column)
-        if len(told) == 1 and len(next(iter(told.values()))) == len(self.cells):
-            return next(iter(told))
-        return "; ".join(f"{', '.join(where)}: {text}" for text, where in told.items())
+                notes.setdefault(text, []).append(column)
+        if len(notes) == 1 and len(next(iter(notes.values()))) == len(self.cells):
+            return next(iter(notes))
+        return "; ".join(f"{', '.join(where)}: {text}" for text, where in notes.items())
 
 
 @final
@@ -104,18 +104,18 @@ class PaperTable:
 
     Attributes:
         name: Such as "table4".
-        title: What it is, and on which data and models ours was measured.
+        title: What it is, and the data and models that our numbers were measured with.
         laboratory: Whether data or models of the laboratory stand in for the paper's.
         labels: Names of the columns before the numbers.
-        columns: Names of those with numbers.
+        columns: Names of the columns with numbers.
         rows: All rows of the paper, in its order; then those that it does not have.
-        unit: Of the numbers.
-        decimals: Of ours.
-        notes: Misprints, and how ours was measured.
-        needs: Which data and weights it needs, and what was found.
-        figures: Files that were drawn.
-        failed: Images that could not be scored.
-        scored: Images that were.
+        unit: Unit of the numbers.
+        decimals: Decimals of our numbers.
+        notes: Misprints, and how our numbers were measured.
+        needs: The data and weights that it needs, and which of them were found.
+        figures: Names of the files that were drawn.
+        failed: Number of images that could not be scored.
+        scored: Number of images that were scored.
     """
 
     name: str
@@ -133,7 +133,7 @@ class PaperTable:
     scored: int = field(default=0, kw_only=True)
 
     def sheet(self) -> Table:
-        """For people: the paper's number and ours side by side, or one below the other."""
+        """For readers: the paper's number and ours side by side, or one below the other."""
         title = f"{self.title} ({self.unit})"
         if not any(cell.published for row in self.rows for cell in row.cells):
             columns = (*self.labels, *self.columns, "note")
@@ -149,14 +149,14 @@ class PaperTable:
         return Table(name=self.name, title=title, columns=columns, rows=rows)
 
     def markdown(self) -> str:
-        """The table and all that must be known of it."""
+        """The table with its notes and figures."""
         parts = [self.sheet().markdown()]
         parts += ["\n".join(f"- {note}" for note in self.notes) + "\n"] if self.notes else []
         parts += [f"![{self.title}]({figure})\n" for figure in self.figures]
         return "\n".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; what is not a number is None."""
+        """Plain values for JSON; NaN becomes None."""
         found = asdict(self)
         found["rows"] = [
             {
@@ -189,7 +189,7 @@ class PaperTable:
 
 
 def of_interval(interval: Interval, *, scale: float = 1.0, note: str = "") -> Ours:
-    """A number with its interval, in another unit."""
+    """A number with its interval, multiplied by `scale`."""
     value, low, high = (scale * bound for bound in interval)
     return Ours(value, low, high, note=note)
 

@@ -1,4 +1,4 @@
-"""Table 6: text-to-image models by the score of SP (CLIP-H†), out of runs of `stablepref bench`."""
+"""Table 6: text-to-image models by the score of SP (CLIP-H†), from runs of `stablepref bench`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 TITLE: Final = "Table 6: text-to-image models by the score of"
 SCORER: Final = "sp-clip-h-hps"
-"""What the paper scores with, by the name of its recipe."""
+"""The scorer of the paper, by the name of its recipe."""
 _SETS: Final = ("hpdv2", "drawbench")
 _COLUMNS: Final = (*(f"HPD v2 {style}" for style in STYLES), "DrawBench")
 NEEDS: Final = (
@@ -42,16 +42,16 @@ NEEDS: Final = (
 
 
 def one_scorer(tables: Sequence[ScoreTable], wanted: str | None) -> str:
-    """The scorer whose numbers the table has: the one asked for, the paper's, or the only one.
+    """The scorer whose numbers the table shows: the one asked for, the paper's, or the only one.
 
     Raises:
-        ValueError: There is none such, or there are several.
+        ValueError: Not all runs have the scorer, or there are several to choose from.
     """
     shared = [name for name in tables[0].scorers if all(name in t.scorers for t in tables)]
     if wanted is not None or SCORER in shared:
         name = wanted or SCORER
         if name not in shared:
-            msg = f"--scorer {name}: not in all of the runs; there are: {', '.join(shared)}"
+            msg = f"--scorer {name}: not all runs have it; all have: {', '.join(shared) or 'none'}"
             raise ValueError(msg)
         return name
     if len(shared) != 1:
@@ -71,11 +71,12 @@ def table6(
 
     Args:
         tables: Scores of runs with the prompts of `hpdv2`, `drawbench` or the laboratory.
-        scorer: As in `one_scorer`.
-        names: What runs call the paper's models, where it is not the same but for signs.
+        scorer: Name of the scorer whose numbers are shown; None for the paper's, or the only one.
+        names: Names of the paper's models in the runs, where they differ in more than punctuation.
 
     Raises:
-        ValueError: A run has other prompts, two have the same ones, or as `one_scorer`.
+        ValueError: A run has other prompts, two runs have the same prompts, or there is no single
+            scorer, see `one_scorer`.
     """
     chosen = one_scorer(tables, scorer)
     cells: dict[str, dict[str, Ours | str]] = {}
@@ -83,7 +84,7 @@ def table6(
         for model, found in _cells(table, chosen).items():
             for column, cell in found.items():
                 if column in cells.setdefault(model, {}):
-                    msg = f"{model} has images for {column} in two of the runs: name one of them"
+                    msg = f"{model} has images for {column} in two of the runs: give one of them"
                     raise ValueError(msg)
                 cells[model][column] = cell
     known = {plain_name(name): name for name in cells}
@@ -91,7 +92,7 @@ def table6(
     for system in TABLE_6:
         name = (names or {}).get(system.name) or known.get(plain_name(system.name))
         if name is not None and name not in cells:
-            msg = f"no run has a model {name!r}; there are: {', '.join(cells)}"
+            msg = f"no run has a model {name!r}; the runs have: {', '.join(cells)}"
             raise ValueError(msg)
         rows.append(_row(system, None if name is None else cells.pop(name)))
     rows += [PaperRow((name,), _ours_alone(own)) for name, own in cells.items()]

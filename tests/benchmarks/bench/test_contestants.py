@@ -52,9 +52,9 @@ def test_what_is_typed(pipeline: Path) -> None:
     [
         ("nowhere", "there is no 'nowhere' here; expected the folder or hub repository"),
         ("a=", "there is no '' here"),
-        ("a/b=user/x", "the name 'a/b' may have letters"),
-        ("user/x,steps", "'steps' is no KEY=VALUE"),
-        ("user/x,lora=a@b", "'b' is no weight; expected a number"),
+        ("a/b=user/x", "the name 'a/b' may only have letters"),
+        ("user/x,steps", "'steps' is not of the form KEY=VALUE"),
+        ("user/x,lora=a@b", "'b' is not a weight; expected a number"),
     ],
 )
 def test_what_is_no_model(text: str, says: str) -> None:
@@ -72,7 +72,7 @@ def test_models_have_names_of_their_own(pipeline: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="finished images take no settings; drop steps=3"):
         parse_contestant(f"{images},steps=3")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(ValueError, match="a single file is no pipeline"):
+    with pytest.raises(ValueError, match="a single file is neither a pipeline nor a manifest"):
         parse_contestant(f"a={tmp_path / 'notes.txt'}")
 
 

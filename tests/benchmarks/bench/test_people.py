@@ -55,8 +55,10 @@ def test_what_nobody_ranked_has_a_reason(groups: list[RankedGroup], tmp_path: Pa
     image = groups[0].images[0]
     sources = [image, tmp_path / "other.png", b"bytes"]
     found = judge([], ["a dog", "a cat", "a cat"], sources)
-    assert found == ["people did not rank it"] * 2 + ["people rank files, and this is none"]
-    with pytest.raises(ValueError, match="1 groups, and none has its images in files"):
+    assert found == ["people did not rank it"] * 2 + [
+        "people ranked files, and this image is not a file"
+    ]
+    with pytest.raises(ValueError, match="none of 1 groups has its images in files"):
         PeopleJudge([RankedGroup("a cat", (b"1", b"2"), (1, 2))])
 
 

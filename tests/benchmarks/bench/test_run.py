@@ -197,7 +197,7 @@ def test_a_folder_of_another_run_is_refused(pictures: Path, tmp_path: Path) -> N
     ]  # fmt: skip
     for change in changes:
         (name,) = change
-        with pytest.raises(ResumeError, match=f"holds a run of something else: {name} was"):
+        with pytest.raises(ResumeError, match=f"holds a run with other settings: {name} was"):
             bench(PROMPTS, [f"a={pictures}"], [judge], **case | change)
     with pytest.raises(ResumeError, match="models was"):
         bench(PROMPTS, [f"b={pictures}"], [judge], **case)

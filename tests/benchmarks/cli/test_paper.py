@@ -45,8 +45,8 @@ def test_table_1_is_as_printed_and_its_misprints_are_found() -> None:
         ("SP (CLIP-H)", "HPD v2", "+0.3", "-0.3"),
     ]
     first, second, third = misprints()
-    assert "crop 0.95: printed is +0.4, but 80.3 less 80.7 is -0.4" in first
-    assert "crop 0.93: printed is +0.3, but 80.4 less 80.7 is -0.3" in second
+    assert "crop 0.95: printed is +0.4, but 80.3 - 80.7 is -0.4" in first
+    assert "crop 0.93: printed is +0.3, but 80.4 - 80.7 is -0.3" in second
     assert "ImageReward on ImageReward has 65.2 in Table 1 and 65.1 in Table 4" in third
     assert [note[:22] for note in human_order()] == ["as printed: in Table 4"]
 
@@ -116,7 +116,7 @@ def test_rows_are_named_as_people_write_them() -> None:
     assert parse_models(["CLIP-L=x"], LAYOUTS["table5"].names()) == {"ce-clip-l": "x"}
     for wrong, says in (
         (["sp-clip-h"], "expected ROW=PATH"),
-        (["blip=x"], "no row is called 'blip'; there are: clip-l, clip-h"),
+        (["blip=x"], "no row is called 'blip'; the rows are: clip-l, clip-h"),
         (["clip-h=x", "CLIP-H=y"], "the row clip-h is given twice"),
     ):
         with pytest.raises(ValueError, match=re.escape(says)):
@@ -141,22 +141,25 @@ def test_figure_4_beside_its_formula(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["table7"], "no table or figure here; there are: table1, table2"),
+        (["table7"], "is not a table or figure; expected one of table1, table2"),
         (["table4", "--json", "--markdown"], "one of --json, --markdown, not several"),
-        (["table4", "--run", "x"], "table4 does not use --run; it takes: --hpdv2"),
-        (["figure4", "--out", "o", "--scorer", "x"], "it takes: none of them"),
-        (["table6", "--hpdv2", "."], "table6 does not use --hpdv2"),
-        (["figure5"], "name a folder for it, --out FOLDER"),
-        (["table4", "--imagereward", "nowhere"], "there is no such file or folder"),
+        (["table4", "--run", "x"], "table4 does not take --run; its options are: --hpdv2"),
+        (
+            ["figure4", "--out", "o", "--scorer", "x"],
+            "figure4 does not take --scorer; it only takes --out",
+        ),
+        (["table6", "--hpdv2", "."], "table6 does not take --hpdv2"),
+        (["figure5"], "give a folder for it, --out FOLDER"),
+        (["table4", "--imagereward", "nowhere"], "this file or folder does not exist"),
         (["table4", "--model", "clip-h=shape"], "unknown model 'shape'"),
-        (["table4", "--imagereward", ".", "--size", "3"], "--size is the laboratory's"),
-        (["table4", "--download", "--ablations", "."], "leave it out beside real data"),
-        (["table4", "--imagereward-images", "."], "of --imagereward are, which is not given"),
-        (["table4", "--ablations", "."], "is no run of the ablations"),
+        (["table4", "--imagereward", ".", "--size", "3"], "--size is for the laboratory"),
+        (["table4", "--download", "--ablations", "."], "leave it out with real data"),
+        (["table4", "--imagereward-images", "."], "of --imagereward are: give --imagereward too"),
+        (["table4", "--ablations", "."], "is not a run of the ablations"),
         (["table6", "--model", "GLIDE=x"], "give the runs too, --run"),
         (["table6", "--run", "."], "is not a run of a benchmark"),
         (["figure6", "--out", "o", "--run", "a", "--run", "b"], "figure6 is of one run"),
-        (["table4", "--scorer", "shape"], "table4 does not use --scorer"),
+        (["table4", "--scorer", "shape"], "table4 does not take --scorer"),
         (["figure5", "--out", "o", "--scorer", "shape"], "unknown model 'shape'"),
     ],
 )

@@ -100,7 +100,7 @@ def test_table_4_of_the_bundled_model_and_simulated_people(tmp_path: Path) -> No
     filled = [name for name, (row,) in rows.items() if row["ours"] is not None]
     assert filled == ["CLIP-H", "Single Human vs. Single Human", "Single Human vs. Averaged Human"]
     why = {name: row[0]["why_not"] for name, row in rows.items()}
-    assert why["HPS v1"] == "the laboratory has no such model"
+    assert why["HPS v1"] == "the laboratory has no counterpart"
     assert "--ablations FOLDER" in str(why["Stable Preference (CLIP-H)"])
     assert any("human preference" in note for note in found["notes"])
     # It states what the paper's own numbers need.
@@ -117,8 +117,8 @@ def test_ablations_fill_the_rows_that_they_have(ablations: Path) -> None:
     assert found["CLIP-H"] == [60.0]
     assert found["HPS v2"] == [65.0]  # trained on the other data
     rows = cells(done.stdout)
-    assert "has no such training" in str(rows["CLIP-L"][0]["why_not"])
-    assert rows["Stable Preference (CLIP-H†)"][0]["why_not"] == "the laboratory has no such model"
+    assert "does not have this training" in str(rows["CLIP-L"][0]["why_not"])
+    assert rows["Stable Preference (CLIP-H†)"][0]["why_not"] == "the laboratory has no counterpart"
     note = rows["Stable Preference (CLIP-H)"][0]["ours"]["note"]  # type: ignore[index] # JSON
     assert note.endswith("Stable Preference, trained on its imagereward: 2 seeds")
 
@@ -155,5 +155,5 @@ def test_two_runs_in_one_folder_are_not_mixed(ablations: Path, tmp_path: Path) -
     found = Ablations(tmp_path).accuracy(Trained("large", "sp"), "imagereward")
     assert "several runs" in str(found)
     (tmp_path / "cells" / "x.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"x\.json is no training of the ablations"):
+    with pytest.raises(ValueError, match=r"x\.json is not a training of the ablations"):
         Ablations(tmp_path)

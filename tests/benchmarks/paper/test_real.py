@@ -190,13 +190,13 @@ def test_images_that_are_not_there(tmp_path: Path, model: Path) -> None:
     (data / "test" / "00000.png").unlink()
     done = paper(*command)
     assert done.returncode == 1
-    assert "1 of 9 images are not there" in done.stderr
+    assert "1 of 9 images are missing" in done.stderr
     assert "1 images could not be scored" in done.stdout
     for path in (data / "test").iterdir():
         path.unlink()
     done = paper(*command)
     assert done.returncode == 0
-    assert "none of HPD v2's images is there" in done.stdout
+    assert "none of HPD v2's images exists" in done.stdout
     images = tmp_path / "elsewhere"
     draw(images, [f"{place:05d}.png" for place in range(9)])
     done = paper(*command, "--hpdv2-images", images)

@@ -74,9 +74,9 @@ def test_table_6_of_other_scorers_and_prompts() -> None:
         table6([made_table(scores)])
     with pytest.raises(ValueError, match="glide has images for DrawBench in two of the runs"):
         table6([drawbench, drawbench])
-    with pytest.raises(ValueError, match="--scorer nobody: not in all of the runs"):
+    with pytest.raises(ValueError, match="--scorer nobody: not all runs have it; all have: hps-v2"):
         table6([drawbench], scorer="nobody")
-    with pytest.raises(ValueError, match="no run has a model 'x'; there are: glide"):
+    with pytest.raises(ValueError, match="no run has a model 'x'; the runs have: glide"):
         table6([drawbench], names={"GLIDE": "x"})
 
 
@@ -100,7 +100,7 @@ def test_figure_5_by_hand(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "f.png").width > 300
     swapped = figure5(table, scorers=["other", "made-up"])
     assert swapped.rows[0].labels == ("other", "made-up")
-    with pytest.raises(ValueError, match="a correlation needs two scorers, got made-up"):
+    with pytest.raises(ValueError, match="a correlation needs two scorers, got only made-up"):
         figure5(made)
 
 
