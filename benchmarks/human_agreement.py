@@ -1,9 +1,9 @@
 """How well people agree with each other on data with several annotators for each group.
 
 Run ``python -m stablepref.benchmarks.human_agreement PATH``, where PATH is anything that
-`stablepref.data.read.read_groups` reads with single annotators' ranks: HPD v2's ``test.json``, say,
-or the groups of its gallery. Prints each measure with its bootstrap interval over prompts; the
-measures are defined in `stablepref.evaluation.annotators`.
+`stablepref.data.read.read_groups` reads with single annotators' ranks, such as HPD v2's
+``test.json`` or the groups of its gallery. Prints each measure with its bootstrap interval over
+prompts; the measures are defined in `stablepref.evaluation.annotators`.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def majority_shares(annotations: Sequence[Sequence[Ranks]]) -> dict[float, float
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, and write JSON if asked to."""
+    """Measure, print, and write JSON if a file is named."""
     parser = argparse.ArgumentParser(description="Agreement between human annotators")
     parser.add_argument("path", help="ranked groups with single annotators' ranks")
     parser.add_argument("--format", default="auto", choices=format_names())

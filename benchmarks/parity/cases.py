@@ -35,7 +35,8 @@ class Case:
         filename: Name of the weights file.
         wrapper: Key under which a PyTorch file holds the state dict; None if it is flat.
         half: Whether it is published in half precision.
-        beside: What else is read: "clip" for OpenAI's CLIP, "vocabulary" for BERT's.
+        beside: What else is read: "clip" for OpenAI's CLIP, "vocabulary" for BERT's; None for
+            nothing.
     """
 
     layout: Callable[..., layouts.Shapes]
@@ -94,7 +95,7 @@ def official_state(name: str, blocks: tuple[int, int]) -> Mapping[str, Tensor]:
 
 
 def companion_clip(blocks: tuple[int, int]) -> Mapping[str, Tensor]:
-    """Weights of OpenAI's CLIP ViT-L/14, on which the aesthetic heads stand."""
+    """Weights of OpenAI's CLIP ViT-L/14, on whose features the aesthetic heads work."""
     return official_state("clip-vit-l-14", blocks)
 
 
@@ -105,6 +106,9 @@ def write_official_files(name: str, blocks: tuple[int, int], folder: Path) -> li
         name: A name of the model zoo.
         blocks: Numbers of vision and text blocks.
         folder: An existing folder to write to.
+
+    Returns:
+        The files, in the order of the zoo entry's files.
     """
     case = CASES[name]
     weights = folder / case.filename
@@ -125,7 +129,7 @@ def write_official_files(name: str, blocks: tuple[int, int], folder: Path) -> li
 
 
 def _unused(name: str) -> dict[str, Tensor]:
-    """Some of what the published BLIP files hold beside the model that scores."""
+    """Some of what the published BLIP files hold besides the model that scores."""
     positions = torch.arange(512)[None]
     if name == "imagereward-v1":
         return {"blip.text_encoder.embeddings.position_ids": positions}

@@ -41,10 +41,10 @@ TOLERANCE = 1e-4
 @final
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A model with seeded weights, and what its official code made of the same.
+    """A model with seeded weights, and the scores of its official code with equal ones.
 
     Attributes:
-        scorer: Ours, in float32.
+        scorer: Our scorer, in float32.
         pictures: The RGB pictures.
         prompts: The prompts.
         expected: Scores of the official code, `(pictures, prompts)`.
@@ -61,7 +61,7 @@ class Comparison:
 
 
 def load_comparison(record_file: Path, images: Path) -> Comparison:
-    """The comparison that a record of `benchmarks.parity.record` belongs to.
+    """The comparison for a record of `benchmarks.parity.record`.
 
     Args:
         record_file: The record.
@@ -76,17 +76,17 @@ def load_comparison(record_file: Path, images: Path) -> Comparison:
     if [picture_digest(picture) for picture in pictures] != [
         picture["sha256"] for picture in record["pictures"]
     ]:
-        msg = f"{images} gives other pixels than {record_file} tells of: record it anew"
+        msg = f"{images} gives other pixels than those of {record_file}: record it again"
         raise ValueError(msg)
     if state_digest(official_state(name, blocks)) != record["weights_sha256"]:
-        msg = f"this torch draws other weights than {record_file} tells of: record it anew"
+        msg = f"this torch draws other weights than those of {record_file}: record it again"
         raise ValueError(msg)
     expected = torch.tensor(record["scores"])
     return Comparison(seeded_scorer(name, blocks), pictures, record["prompts"], expected)
 
 
 def entry_with_blocks(name: str, blocks: tuple[int, int]) -> Entry:
-    """The zoo's entry, whose files have these numbers of vision and text blocks instead."""
+    """The zoo's entry for files with these numbers of vision and text blocks."""
     entry = BY_NAME[name]
     sizes = copy.deepcopy(entry.sizes)
     if "vision_cfg" in sizes:

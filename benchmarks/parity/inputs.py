@@ -1,4 +1,4 @@
-"""What every model is asked to score: 16 pictures of the HPD v2 gallery and 4 prompts."""
+"""What every model scores: 16 pictures of the HPD v2 gallery and 4 prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # File, and the box to crop (left, top, right, bottom); None keeps the whole picture. Most are wide
-# or tall, by little and by much, with odd sides, and some are smaller than a model's input.
+# or tall, slightly or very, with odd sides, and some are smaller than a model's input.
 PICTURES: tuple[tuple[str, tuple[int, int, int, int] | None], ...] = (
     ("02920.jpg", None),
     ("02929.jpg", None),
@@ -68,7 +68,7 @@ def load_pictures(folder: Path) -> list[Image.Image]:
 
 
 def picture_digest(picture: Image.Image) -> str:
-    """SHA-256 of size and RGB values, which tells another JPEG decoder from a wrong model."""
+    """SHA-256 of size and RGB values; it differs where another JPEG decoder is at work."""
     return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
 
 

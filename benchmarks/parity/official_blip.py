@@ -112,7 +112,7 @@ def _set_vision_blocks(blocks: int) -> None:
 
 
 def _check_loaded(model: torch.nn.Module, state: dict[str, Tensor]) -> None:
-    """The package loads without strictness; a reference on half-loaded weights is worth nothing."""
+    """Check that all weights are loaded: the package loads without strictness."""
     for key, value in model.state_dict().items():
         if not torch.equal(value, state[key]):
             msg = f"the official model did not take {key} from the file"

@@ -148,7 +148,7 @@ def _openai_model(state: Mapping[str, Tensor]) -> tuple[Any, Any, Any]:
         path = Path(folder) / "ViT-L-14.pt"
         torch.save(dict(state), path)
         model, preprocess = clip.load(str(path), device="cpu")
-    # It rounds every matrix to half precision on the way; the reference is the exact model.
+    # `clip.load` rounds every matrix to half precision; the reference is the exact model.
     model.load_state_dict(state)
     return model.eval(), preprocess, clip
 

@@ -1,4 +1,4 @@
-"""Record reference scores of a model's official code: run it in that code's own environment.
+"""Record reference scores of a model's official code, in that code's own environment.
 
     python -m benchmarks.parity.record hps-v2 --images GALLERY --out tests/parity
 
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def record_scores(name: str, *, images: Path, full: bool) -> dict[str, object]:
-    """Scores of all pictures under all prompts, with all that they depend on."""
+    """Scores of all pictures under all prompts, with everything that they depend on."""
     reference, packages = OFFICIAL[name]
     blocks = CASES[name].blocks if full else TWO_BLOCKS
     pictures = load_pictures(images)
@@ -88,7 +88,7 @@ def record_scores(name: str, *, images: Path, full: bool) -> dict[str, object]:
 
 
 def record_tokens(name: str) -> dict[str, object]:
-    """Token ids of prompts that tell tokenisers apart; BERT's under the made-up vocabulary."""
+    """Token ids of prompts in which tokenisers differ; BERT's with the made-up vocabulary."""
     reference, packages = TOKENS[name]
     return {
         "official": " ".join((reference.__doc__ or "").split()),

@@ -1,4 +1,4 @@
-"""Seeded weights: each tensor depends on its official name alone, so both sides can make them."""
+"""Seeded weights: each tensor depends on its official name alone, so that both sides make them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def seeded_tensor(key: str, shape: tuple[int, ...], *, seed: str) -> Tensor:
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names and values, which tells a drifted generator from a wrong model."""
+    """SHA-256 of names and values; it differs where another random generator is at work."""
     digest = hashlib.sha256()
     for key in sorted(state):
         digest.update(key.encode())

@@ -44,15 +44,15 @@ def test_the_nine_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert drawn == {"figure4.png", "figure5.png", "figure6.png"}
 
 
-def test_the_page_tells_what_is_there() -> None:
+def test_the_page_says_what_there_is() -> None:
     for words in commands(shown=False):
         assert words[:2] == ["stablepref", "bench"]
     rows = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
     assert rows == list(ITEMS)
-    assert f"groups or prompts, {SIZE} unless said otherwise" in PAGE
-    assert f"number of prompts shown, {SHOWN}." in PAGE
+    assert f"groups or prompts, {SIZE} by default" in PAGE
+    assert f"number of prompts shown, {SHOWN} by default." in PAGE
     assert len(list(misprints())) == 3
-    for told in ("+0.4 and +0.3", "65.2 in Table 1 and 65.1 in Table 4", "(53.9)"):
-        assert told in PAGE
+    for words in ("+0.4 and +0.3", "65.2 in Table 1 and 65.1 in Table 4", "(53.9)"):
+        assert words in PAGE
     assert "No recipe trains BLIP" in PAGE
     assert METHODS["ce-blip"].training is None
