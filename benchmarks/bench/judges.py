@@ -14,6 +14,7 @@ from stablepref.models.registry import check_model, model_name
 from stablepref.output.text import shorten
 from stablepref.weights.fingerprint import weights_digest
 
+from ..shapes.oracle.grading import grade
 from ..shapes.world.drawing import IMAGE_SIZE
 from ..shapes.world.language import PromptError, parse
 
@@ -96,19 +97,10 @@ class OracleJudge:
 
     It reads pixels and is not trained; see `stablepref.benchmarks.shapes.oracle`. Pictures are
     resized to its 64 pixels by area. It understands the laboratory's grammar only.
-
-    Raises:
-        ImportError: scipy is not installed; it is in the extra ``bench``.
     """
 
     name = ORACLE
     unit = "1 correct, 0 not"
-
-    def __init__(self) -> None:
-        # Needs scipy, which scoring with models does not.
-        from ..shapes.oracle.grading import grade  # noqa: PLC0415
-
-        self._grade = grade
 
     def settings(self) -> dict[str, object]:
         """Its unit; it has no weights."""
@@ -133,7 +125,7 @@ class OracleJudge:
             return "the oracle reads 8-bit pictures, got float pixels"
         size = (IMAGE_SIZE, IMAGE_SIZE)
         small = to_rgb(image).resize(size, Image.Resampling.BOX)
-        return float(self._grade(np.asarray(small), scene).correct)
+        return float(grade(np.asarray(small), scene).correct)
 
 
 def load_judges(
@@ -154,7 +146,6 @@ def load_judges(
     Raises:
         ValueError: No scorer is given, one is unknown, or one is named twice.
         UnavailableError: The weights of a model are neither here nor can be downloaded.
-        ImportError: The oracle needs scipy.
     """
     if not scorers:
         msg = "no scorer is given; expected at least one name"
