@@ -225,7 +225,7 @@ def test_the_hub_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stablepref.data.read.hub_rows", fail)
     done = paper("table5", "--download")
     assert done.returncode == 2
-    assert "hf:ymhao/HPDv2 cannot be downloaded (offline): name its files, --hpdv2" in done.stderr
+    assert "hf:ymhao/HPDv2 cannot be downloaded (offline): give its files, --hpdv2" in done.stderr
 
 
 def test_data_of_the_laboratory_are_not_taken_for_real(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_figure_5_by_hand(tmp_path: Path) -> None:
     found = figure5(table, picture=tmp_path / "f.png")
     # Without the image that has no score, the means are 2, 4, 4 and 1, 3, 3.
     assert rows_of(found) == {"made-up": [Ours(1.0), Ours(1.0)]}
-    assert found.notes[1].startswith("means over 5 images")
+    assert found.notes[1].startswith("means over the 5 images")
     assert not found.laboratory
     assert Image.open(tmp_path / "f.png").width > 300
     swapped = figure5(table, scorers=["other", "made-up"])
