@@ -26,7 +26,6 @@ COMMAND: Final = (
     "python -m stablepref.benchmarks.shapes.ablation --logit-scale 5 --out runs/ablations"
 )
 """The command that makes such a run."""
-_PER_CENT: Final = 100
 
 
 @final
@@ -77,8 +76,8 @@ class Ablations:
             after.low,
             after.high,
             change=after.value - before.value,
-            change_low=_PER_CENT * change.low,
-            change_high=_PER_CENT * change.high,
+            change_low=100 * change.low,
+            change_high=100 * change.high,
             note=after.note,
         )
 
@@ -98,9 +97,9 @@ class Ablations:
         lost = f", {len(means) - len(there)} more diverged" if len(there) < len(means) else ""
         interval = together(there).interval()
         return Ours(
-            _PER_CENT * statistics.fmean(mean.value for mean in there),
-            _PER_CENT * interval.low,
-            _PER_CENT * interval.high,
+            100 * statistics.fmean(mean.value for mean in there),
+            100 * interval.low,
+            100 * interval.high,
             note=f"{in_words(trained)}: {len(there)} seed{'s' * (len(there) > 1)}{lost}",
         )
 

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from .methods import Method
     from .sources import Sources
 
-_PER_CENT: Final = 100
 _FLIPPED: Final = "hflip+"
 
 
@@ -163,15 +162,15 @@ class _Measuring:
             return report
         note = self._note(line, report)
         if measure.perturbation is None:
-            return of_interval(report.pairwise.interval(), scale=_PER_CENT, note=note)
+            return of_interval(report.pairwise.interval(), scale=100, note=note)
         name = _perturbation(measure.perturbation, split)
         (row,) = (row for row in report.disturbed if row.name == name)
         change = row.change
         return replace(
-            of_interval(row.accuracy.interval(), scale=_PER_CENT, note=note),
-            change=_PER_CENT * change.value,
-            change_low=_PER_CENT * change.low,
-            change_high=_PER_CENT * change.high,
+            of_interval(row.accuracy.interval(), scale=100, note=note),
+            change=100 * change.value,
+            change_low=100 * change.low,
+            change_high=100 * change.high,
         )
 
     def _note(self, line: Line, report: EvaluationReport) -> str:
@@ -200,7 +199,7 @@ def _people(who: str, split: Split) -> Ours | str:
         return f"{split.description} has one ranking of each prompt, not those of single people"
     agreement = single_vs_single if who == SINGLE else single_vs_rest
     note = "simulated annotators" if split.laboratory else ""
-    return of_interval(agreement(annotations).interval(), scale=_PER_CENT, note=note)
+    return of_interval(agreement(annotations).interval(), scale=100, note=note)
 
 
 def _perturbation(name: str, split: Split) -> str:

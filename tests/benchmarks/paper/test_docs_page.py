@@ -13,6 +13,7 @@ from stablepref.benchmarks.cli import paper
 from stablepref.benchmarks.paper.methods import METHODS
 from stablepref.benchmarks.paper.numbers import misprints
 from stablepref.benchmarks.paper.request import ITEMS, SHOWN, SIZE
+from stablepref.benchmarks.shapes.people import generators
 
 PAGE = (DOCS / "paper.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -31,7 +32,7 @@ def test_the_nine_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     # Fewer pictures than a reader's, who has the time.
     monkeypatch.setattr(paper, "CANDIDATES", 2)
-    monkeypatch.setattr(paper, "GENERATORS", {"level-3": None, "level-8": None})
+    monkeypatch.setattr(generators, "GENERATORS", {"level-3": None, "level-8": None})
     monkeypatch.setattr(paper, "SIZE", 2)
     found = commands(shown=True)
     assert [words[3] for words in found] == list(ITEMS)

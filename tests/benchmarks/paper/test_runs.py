@@ -20,6 +20,7 @@ from stablepref.benchmarks.paper.figure5 import figure5
 from stablepref.benchmarks.paper.figure6 import first_choice
 from stablepref.benchmarks.paper.table import Ours, PaperTable
 from stablepref.benchmarks.paper.table6 import table6
+from stablepref.benchmarks.shapes.people import generators
 
 LAB = "on the laboratory, not the paper's data"
 
@@ -157,7 +158,7 @@ def test_the_laboratory_fills_figures_and_table_6(
 ) -> None:
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(command, "CANDIDATES", 2)
-    monkeypatch.setattr(command, "GENERATORS", {"level-2": None, "level-9": None})
+    monkeypatch.setattr(generators, "GENERATORS", {"level-2": None, "level-9": None})
     for item, titled in (
         ("table6", "Table 6: text-to-image models by the score of shapes"),
         ("figure5", "Figure 5: correlation between scorers, of models' mean scores on 2 prompts"),
