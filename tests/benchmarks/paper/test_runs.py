@@ -166,7 +166,7 @@ def test_the_laboratory_fills_figures_and_table_6(
     ):
         done = paper(item, "--size", 2, "--out", tmp_path)
         assert done.returncode == 0, done.stderr
-        assert "the laboratory stands in" in done.stderr
+        assert "using a run in the laboratory instead" in done.stderr
         found = json.loads((tmp_path / f"{item}.json").read_text())
         assert found["title"].startswith(titled)
         assert found["title"].endswith(LAB)
