@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from stablepref.data.groups import Ranks
 from stablepref.data.read import format_names, read_groups
 from stablepref.evaluation.annotators import majority, single_vs_rest, single_vs_single
 from stablepref.evaluation.means import GroupMean
+from stablepref.output.tables import Table, print_table
 
 PUBLISHED = {"single against single": "78.1", "single against the average of the others": "85.0"}
 """Per cent on all 400 groups of HPD v2's test split (Stable Preference, Table 5). Their exact
@@ -69,23 +68,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     shares = majority_shares(annotations)
 
-    title = f"{len(annotations)} of {len(groups)} groups have single annotators' ranks"
-    table = Table(
-        "agreement, per cent",
-        "value",
-        "95 % interval",
-        "comparisons",
-        "HPD v2 published",
-        title=title,
+    print_table(
+        Table(
+            title=f"{len(annotations)} of {len(groups)} groups have single annotators' ranks",
+            columns=(
+                "agreement, per cent",
+                "value",
+                "95 % interval",
+                "comparisons",
+                "HPD v2 published",
+            ),
+            rows=[
+                (
+                    name,
+                    f"{100 * value:.2f}",
+                    f"{100 * low:.2f} to {100 * high:.2f}",
+                    f"{measures[name].count:,}",
+                    PUBLISHED.get(name, ""),
+                )
+                for name, (value, low, high) in intervals.items()
+            ],
+        )
     )
-    for name, (value, low, high) in intervals.items():
-        bounds = f"{100 * low:.2f} to {100 * high:.2f}"
-        count = f"{measures[name].count:,}"
-        table.add_row(name, f"{100 * value:.2f}", bounds, count, PUBLISHED.get(name, ""))
-    sizes = Table("majority", "share of image pairs, per cent")
-    for size, share in shares.items():
-        sizes.add_row(f"{size:g}", f"{100 * share:.1f}")
-    Console().print(table, sizes)
+    print_table(
+        Table(
+            columns=("majority", "share of image pairs, per cent"),
+            rows=[(f"{size:g}", f"{100 * share:.1f}") for size, share in shares.items()],
+        )
+    )
     if options.json is not None:
         found = {name: interval._asdict() for name, interval in intervals.items()}
         result = {"groups": len(annotations), "agreement": found, "majority": shares}
