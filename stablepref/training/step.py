@@ -13,7 +13,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from stablepref.recipes import LOSSES
 from stablepref.training.loader import shares
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from accelerate import Accelerator
 
@@ -303,21 +303,27 @@ class ViewScores(nn.Module):
             boxes: `(images, views, 4)`, fractions of width and height, on the CPU.
             flips: Bool `(images, views)`, on the CPU.
         """
-        parts = [
-            self._inputs(pixels[run.start : run.stop], boxes[run.start : run.stop],
-                         flips[run.start : run.stop])
+        inputs = [
+            view
             for run in padded_together(pixels)
-        ]  # fmt: skip
-        inputs = parts[0] if len(parts) == 1 else torch.cat(parts)
-        features = self.scorer.encode_inputs(inputs.flatten(0, 1))
+            for image in self._inputs(
+                pixels[run.start : run.stop],
+                boxes[run.start : run.stop],
+                flips[run.start : run.stop],
+            )
+            for view in image
+        ]
+        features = self.scorer.encode_inputs(self.scorer.collate(inputs))
         row = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
         rows = [row[prompt] for prompt in prompts for _ in range(boxes.shape[1])]
         return self.scorer.match(features, self.scorer.encode_prompts(list(row))[rows]).view(
             boxes.shape[:2]
         )
 
-    def _inputs(self, pixels: Sequence[Tensor], boxes: Tensor, flips: Tensor) -> Tensor:
-        """Preprocessed views `(images, views, 3, S, S)`."""
+    def _inputs(
+        self, pixels: Sequence[Tensor], boxes: Tensor, flips: Tensor
+    ) -> Iterable[Iterable[Any]]:
+        """For each image the inputs of each view, as `Scorer.collate` takes them."""
         device = self.scorer.device
         pictures = [_as_float(picture.to(device, non_blocking=True)) for picture in pixels]
         return self.scorer.preprocess(pictures, boxes, flips)

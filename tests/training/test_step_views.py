@@ -65,3 +65,35 @@ def test_ordinary_batches_stay_whole() -> None:
     assert padded_together(pixels) == [range(64)]
     assert padded_together(pixels[:1], most=1) == [range(1)]
     assert padded_together(pixels[:2], most=1) == [range(1), range(1, 2)]
+
+
+class Uneven(torch.nn.Module):
+    """Preprocessing whose inputs differ in size from view to view: the crop itself, unresized."""
+
+    def forward(self, pictures: list[Tensor], boxes: Tensor, flips: Tensor) -> list[list[Tensor]]:
+        return [
+            [
+                picture[:, : round(float(box[3]) * picture.shape[1]), :].flip(2 if flip else ())
+                for box, flip in zip(of_one, flip_of_one, strict=True)
+            ]
+            for picture, of_one, flip_of_one in zip(pictures, boxes, flips, strict=True)
+        ]
+
+
+def test_inputs_of_unequal_sizes_are_put_together_by_the_scorer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scores are the mean pixel: of every view, in order, whatever its size."""
+    scorer = tiny_clip()
+    scorer.preprocess = Uneven()  # type: ignore[assignment] # another kind of preprocessing
+    monkeypatch.setattr(scorer, "collate", tuple)
+    monkeypatch.setattr(
+        scorer, "encode_inputs", lambda views: torch.stack([view.mean() for view in views])
+    )
+    monkeypatch.setattr(scorer, "match", lambda features, _: features)
+    boxes, flips = views()
+    prompts = ["one"] * len(SIZES)
+    found = ViewScores(scorer)(pictures(), prompts, boxes, flips)
+    for row, picture in zip(found, pictures(), strict=True):
+        part = picture[:, : round(0.9 * picture.shape[1])] / 255
+        assert row.tolist() == pytest.approx([float((picture / 255).mean()), float(part.mean())])
