@@ -83,7 +83,7 @@ class TrainConfig:
     warmup_steps: Annotated[int, "steps over which the learning rate first rises", NOT_NEGATIVE] = (
         1_500
     )
-    weight_decay: Annotated[float, "AdamW's, on matrices", NOT_NEGATIVE] = 0.2
+    weight_decay: Annotated[float, "AdamW's weight decay, on matrices", NOT_NEGATIVE] = 0.2
     beta1: Annotated[float, "AdamW's first decay", Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[
         float, "AdamW's second decay (CLIP's value; the paper gives none)", Field(ge=0, lt=1)
@@ -103,25 +103,27 @@ class TrainConfig:
         Field(ge=1, le=MAX_LOGIT_SCALE),
     ] = None
     anti_interference: Annotated[bool, "add the anti-interference loss"] = True
-    views: Annotated[int, "weak views of each image beside itself (k)", NOT_NEGATIVE] = 3
-    crop_area: Annotated[tuple[float, float], "bounds of a view's share of the area"] = (0.85, 1.0)
+    views: Annotated[int, "weak views of each image (k), beside the image itself", NOT_NEGATIVE] = 3
+    crop_area: Annotated[
+        tuple[float, float], "bounds of the part of the area that a view shows"
+    ] = (0.85, 1.0)
     crop_ratio: Annotated[
-        tuple[float, float] | None, "bounds of a view's own aspect ratio; the image's if none"
+        tuple[float, float] | None, "bounds of a view's aspect ratio; the image's own if none"
     ] = None
     hflip: Annotated[bool, "mirror half of the weak views"] = True
-    augment: Annotated[bool, "show a weak view in place of the image itself too"] = False
+    augment: Annotated[bool, "show a weak view in place of the image itself as well"] = False
     b: Annotated[
         float,
-        "margin at which step 1 weighs a pair one half, in score units",
+        "margin at which step 1 weights a pair by one half, in score units",
         NOT_NEGATIVE,
     ] = 0.3
     tau: Annotated[float, "width of that transition, in score units", POSITIVE] = 0.2
     margin_weighting: Annotated[Weighting, "step 2: softmax, uniform or inverse"] = "softmax"
     detach_weights: Annotated[bool, "let no gradient through the weights"] = True
-    seed: Annotated[int, "of the order of the pairs and of the weak views", NOT_NEGATIVE] = 0
+    seed: Annotated[int, "decides the order of the pairs and the weak views", NOT_NEGATIVE] = 0
     mixed_precision: Annotated[
         Precision | None,
-        "no, bf16 or fp16; if none, as accelerate is configured, else bf16 where units multiply it",
+        "no, bf16 or fp16; none leaves it to accelerate, else to whether the device multiplies bf16",
     ] = None
     micro_batch_size: Annotated[
         int | None, "images encoded at once by each process; all of its share if none", POSITIVE

@@ -1,4 +1,4 @@
-"""What a fine-tuning is made of: one frozen configuration."""
+"""Everything that decides a fine-tuning: one frozen configuration."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class FinetuneConfig:
     ] = None
     last_steps: Annotated[
         int,
-        "draft: sampling steps with a gradient, counted from the end (K); refl: one of so many "
-        "last steps, at random",
+        "draft: sampling steps with a gradient, counted from the end (K); refl: one of "
+        "that many last steps, at random",
         POSITIVE,
     ] = 1
     margin: Annotated[
@@ -77,7 +77,7 @@ class FinetuneConfig:
     guidance: Annotated[
         float, "scale of classifier-free guidance; 1 or less for none", NOT_NEGATIVE
     ] = 7.5
-    negative_prompt: Annotated[str | None, "what not to make"] = None
+    negative_prompt: Annotated[str | None, "what the pictures should not show"] = None
     height: Annotated[
         int | None,
         "of the pictures, in pixels; the pipeline's if none",
@@ -93,12 +93,14 @@ class FinetuneConfig:
         bool, "compute the denoiser again in the backward pass, for less memory"
     ] = True
     seed: Annotated[int, "of the first weights, the prompts' order and all noise", NOT_NEGATIVE] = 0
-    samples: Annotated[int, "prompts that are watched, the first ones", POSITIVE] = 8
-    pictures_per_sample: Annotated[int, "pictures of each prompt that is watched", POSITIVE] = 2
-    monitor_views: Annotated[int, "weak views of each, to see the gap", POSITIVE] = 8
+    samples: Annotated[int, "prompts whose pictures are monitored, from the first", POSITIVE] = 8
+    pictures_per_sample: Annotated[int, "pictures of each monitored prompt", POSITIVE] = 2
+    monitor_views: Annotated[
+        int, "weak views of each monitored picture, to measure the gap", POSITIVE
+    ] = 8
     sample_every: Annotated[
         int,
-        "steps between sheets of samples with the LoRA of then",
+        "steps between sheets of samples, each with its LoRA",
         POSITIVE,
     ] = 20
     checkpoint_every: Annotated[int, "steps between checkpoints", POSITIVE] = 10
