@@ -123,7 +123,7 @@ class TrainConfig:
     seed: Annotated[int, "decides the order of the pairs and the weak views", NOT_NEGATIVE] = 0
     mixed_precision: Annotated[
         Precision | None,
-        "no, bf16 or fp16; none leaves it to accelerate, else to whether the device multiplies bf16",
+        "no, bf16 or fp16; none leaves it to accelerate, or else to the device",
     ] = None
     micro_batch_size: Annotated[
         int | None, "images encoded at once by each process; all of its share if none", POSITIVE
