@@ -18,16 +18,18 @@ from stablepref.runtime.precision import widen
 from stablepref.scoring.prompts import check_prompts
 from stablepref.weights.fingerprint import weights_digest
 
-from .diffusion.callback_denoiser import STEP_TENSORS, denoise
-from .diffusion.denoiser import embeds_guidance
+from .diffusion.denoiser import denoise, embeds_guidance
+from .diffusion.families import family_of
 from .diffusion.pipelines import (
     decoder_lifted,
     frozen,
     overflow_advice,
     refuse_offloading,
+    require_pipeline,
+    require_vae,
+    unwrapped,
 )
 from .diffusion.x0 import (
-    SCHEDULERS,
     check_supported,
     noise_level,
     predict_x0,
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 
     from stablepref.scorer import Scorer
 
-    from .best_of_n.candidates import Pipeline
+    from .diffusion.pipelines import Pipeline
 
 
 @final
@@ -143,7 +145,7 @@ class RewardGuidance:
         return {
             "prompt": self.prompts,
             "callback_on_step_end": self,
-            "callback_on_step_end_tensor_inputs": STEP_TENSORS[type(self._pipe).__name__],
+            "callback_on_step_end_tensor_inputs": family_of(self._pipe).step_tensors,
         }
 
     def __call__(
@@ -180,7 +182,7 @@ class RewardGuidance:
             msg = f"this guidance was made for another {type(self._pipe).__name__}; make one of it"
             raise ValueError(msg)
         check_guidable(pipe)  # again: its scheduler may have been replaced
-        missing = [n for n in STEP_TENSORS[type(pipe).__name__] if n not in tensors]
+        missing = [n for n in family_of(pipe).step_tensors if n not in tensors]
         if missing:
             msg = f"guidance needs {', '.join(missing)}: call pipe(**guidance.arguments, ...)"
             raise ValueError(msg)
@@ -272,19 +274,16 @@ def check_guidable(pipe: Pipeline) -> None:
         ValueError: The pipeline or its scheduler is not supported, it has no VAE, is offloaded, or
             has something in use that a callback does not reach.
     """
-    if not hasattr(pipe, "components"):
-        msg = f"pipe is a {type(pipe).__name__}; expected a diffusers text-to-image pipeline"
-        raise TypeError(msg)
-    check_supported(pipe, STEP_TENSORS, SCHEDULERS, what="guidance")
-    if pipe.components.get("vae") is None:
-        msg = f"the {type(pipe).__name__} has no VAE: pictures are scored, and latents are none"
-        raise ValueError(msg)
+    require_pipeline(pipe)
+    check_supported(pipe, what="guidance")
+    require_vae(pipe)
     config: Mapping[str, Any] = getattr(pipe.components["scheduler"], "config", {})
     unfit = {
         "thresholding": config.get("thresholding"),
         "invert_sigmas": config.get("invert_sigmas"),
         "an embedded guidance scale": embeds_guidance(pipe),
-        "an IP-Adapter": getattr(pipe.components.get("unet"), "encoder_hid_proj", None) is not None,
+        "an IP-Adapter": getattr(unwrapped(pipe.components.get("unet")), "encoder_hid_proj", None)
+        is not None,
     }
     if wrong := [what for what, is_so in unfit.items() if is_so]:
         msg = f"guidance does not go with {', '.join(wrong)}"

@@ -17,15 +17,19 @@ import torch
 from stablepref.output.progress import progress_bar
 from stablepref.scoring.prompts import check_prompts
 
-from .best_of_n.candidates import without_progress_bar
+from .diffusion.denoiser import denoiser_of
+from .diffusion.families import differentiable, find_family
 from .diffusion.pipelines import (
     decoder_lifted,
     frozen,
     overflow_advice,
     refuse_offloading,
     refuse_safety_checker,
+    require_pipeline,
+    require_vae,
+    texts_encoded_once,
+    without_progress_bar,
 )
-from .diffusion.text_memory import texts_encoded_once
 from .reward import DifferentiableReward
 from .sampled_rewards import as_scorer
 
@@ -38,17 +42,8 @@ if TYPE_CHECKING:
 
     from stablepref.scorer import Scorer
 
-    from .best_of_n.candidates import Pipeline
+    from .diffusion.pipelines import Pipeline
 
-PIPELINES: Final = (
-    "StableDiffusionPipeline",
-    "StableDiffusionXLPipeline",
-    "StableDiffusion3Pipeline",
-    "PixArtAlphaPipeline",
-    "PixArtSigmaPipeline",
-    "SanaPipeline",
-)
-"""Pipelines whose sampling is tested to let gradients through."""
 # ReNO's arguments.py and training/optim.py.
 MOMENTUM: Final = 0.9
 _TAKEN: Final = ("generator", "latents", "num_images_per_prompt", "output_type", "return_dict")
@@ -109,8 +104,9 @@ def optimize_noise(
     optimised by itself: in one batch, but with no influence on the others.
 
     Args:
-        pipe: One of `PIPELINES`, made for few steps, not offloaded. Its weights are frozen
-            meanwhile, its decoder and the scorer for good.
+        pipe: A pipeline whose row in `stablepref.integrations.diffusion.families` says that it
+            backpropagates, made for few steps, not offloaded. Its weights are frozen meanwhile, its
+            decoder and the scorer for good.
         prompt: One prompt, or several, of each of which a picture is made. All are in memory
             together, with the activations of all steps; diffusers'
             `enable_gradient_checkpointing()` of the denoiser keeps few of these.
@@ -189,7 +185,7 @@ def optimize_noise(
             if not last:
                 optimizer.step()
             advance(1)
-        best = best.to(_denoiser(pipe).dtype)
+        best = best.to(denoiser_of(pipe).dtype)
         made: Any = pipe(prompts, **arguments, **_noise(best, seeds))
     rewards_of_all = torch.stack(history).cpu()
     return OptimizedNoise(
@@ -216,16 +212,12 @@ def norm_log_density(noise: Tensor) -> Tensor:
 
 def _check_pipeline(pipe: Pipeline, arguments: Mapping[str, object]) -> None:
     """Refuse what is not tested, before anything is made."""
-    if not hasattr(pipe, "components"):
-        msg = f"pipe is a {type(pipe).__name__}; expected a diffusers text-to-image pipeline"
-        raise TypeError(msg)
-    kind = type(pipe).__name__
-    if kind not in PIPELINES:
-        msg = f"noise optimisation is for {', '.join(PIPELINES)}; this is {kind}"
+    require_pipeline(pipe)
+    kind, family = type(pipe).__name__, find_family(pipe)
+    if family is None or not family.backpropagates:
+        msg = f"noise optimisation is for {', '.join(differentiable())}; this is {kind}"
         raise ValueError(msg)
-    if pipe.components.get("vae") is None:
-        msg = f"the {kind} has no VAE: pictures are scored, and latents are none"
-        raise ValueError(msg)
+    require_vae(pipe)
     refuse_safety_checker(pipe)
     takes = inspect.signature(pipe.__call__).parameters
     for name in arguments:
@@ -236,13 +228,9 @@ def _check_pipeline(pipe: Pipeline, arguments: Mapping[str, object]) -> None:
     refuse_offloading(pipe)
 
 
-def _denoiser(pipe: Pipeline) -> Any:  # noqa: ANN401 - diffusers is untyped
-    return pipe.components.get("unet") or pipe.components["transformer"]
-
-
 def _first_noise(pipe: Any, seeds: list[int], arguments: Mapping[str, Any]) -> Tensor:  # noqa: ANN401
     """What the pipeline itself would draw, float32 on its device."""
-    config = _denoiser(pipe).config
+    config = denoiser_of(pipe).config
     own = config.sample_size
     sides = [own, own] if isinstance(own, int) else list(own)
     for axis, name in enumerate(("height", "width")):
@@ -271,7 +259,7 @@ def _sample(
     """Latents of pictures, with gradients to the noise: the pipeline's call without its no_grad."""
     call = inspect.unwrap(type(pipe).__call__)
     with torch.enable_grad():
-        given = noise.to(_denoiser(pipe).dtype)
+        given = noise.to(denoiser_of(pipe).dtype)
         made: Any = call(pipe, prompts, **arguments, **_noise(given, seeds), output_type="latent")
     latents: Tensor = made.images
     if not latents.requires_grad:

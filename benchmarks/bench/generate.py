@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from stablepref.data.prompts import ListedPrompt
-    from stablepref.integrations.best_of_n.candidates import Generated, Pipeline
+    from stablepref.integrations.best_of_n.candidates import Generated
+    from stablepref.integrations.diffusion.pipelines import Pipeline
 
     from .contestants import Contestant
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from stablepref.integrations.best_of_n.candidates import Pipeline
+    from stablepref.integrations.diffusion.pipelines import Pipeline
 
     from .contestants import Contestant
 

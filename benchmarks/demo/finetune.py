@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 from stablepref.integrations.best_of_n.choose import best_of_n
 from stablepref.integrations.diffusion.sampling import SamplingLoop
 from stablepref.integrations.finetune.config import FinetuneConfig
-from stablepref.integrations.finetune.finetune_setup import check_trainable
 from stablepref.integrations.finetune.lora import remove_lora
-from stablepref.integrations.finetune.run import finetune
+from stablepref.integrations.finetune.run import check_trainable, finetune
 from stablepref.integrations.reward import DifferentiableReward
 
 from .truth import Truth, judged

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from ..diffusion.text_memory import texts_encoded_once
+from ..diffusion.pipelines import require_pipeline, texts_encoded_once, without_progress_bar
 from .pruning import Pruner
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from ..diffusion.pipelines import Pipeline
 
 CPU_BATCH: Final = 4
 ACCELERATOR_BATCH: Final = 8
@@ -37,28 +37,6 @@ _TAKEN: Final = {
     "pooled_prompt_embeds": "pass the prompt as text",
     "return_dict": "leave it out",
 }
-
-
-class Pipeline(Protocol):
-    """What is asked of a diffusers pipeline."""
-
-    @property
-    def components(self) -> Mapping[str, object]:
-        """Its models, tokenizers and scheduler by name."""
-
-    @property
-    def config(self) -> Mapping[str, object]:
-        """Its configuration."""
-
-    @property
-    def _execution_device(self) -> torch.device:
-        """Where it computes, also while its weights are offloaded."""
-
-    def set_progress_bar_config(self, **kwargs: object) -> None:
-        """Arguments of its progress bar."""
-
-    def __call__(self, *args: object, **kwargs: object) -> object:
-        """Make images."""
 
 
 @final
@@ -87,10 +65,9 @@ def check_pipeline(pipe: object, arguments: Mapping[str, object]) -> None:
         ValueError: An argument is none of the pipeline's, or one that best_of_n sets itself, or the
             scheduler's noise cannot be seeded.
     """
-    if not hasattr(pipe, "components") or not callable(pipe):
-        msg = f"pipe is a {type(pipe).__name__}; expected a diffusers text-to-image pipeline"
-        raise TypeError(msg)
-    takes = inspect.signature(pipe.__call__).parameters
+    require_pipeline(pipe)
+    known = cast("Pipeline", pipe)
+    takes = inspect.signature(known.__call__).parameters
     if "prompt" not in takes:
         msg = f"{type(pipe).__name__} takes no text prompt; expected a text-to-image pipeline"
         raise TypeError(msg)
@@ -101,7 +78,7 @@ def check_pipeline(pipe: object, arguments: Mapping[str, object]) -> None:
         if name not in takes:  # also where **kwargs would swallow it, as Stable Diffusion's does
             msg = f"{type(pipe).__name__} takes no argument {name!r}; it takes: {', '.join(takes)}"
             raise ValueError(msg)
-    config: Mapping[str, object] = getattr(pipe.components.get("scheduler"), "config", {})
+    config: Mapping[str, object] = getattr(known.components.get("scheduler"), "config", {})
     if config.get("stochastic_sampling"):
         msg = (
             "the scheduler has stochastic_sampling, whose noise pipelines do not draw from the "
@@ -212,14 +189,3 @@ def _fault(image: Image.Image, flagged: bool) -> str | None:
     if flagged:
         return FLAGGED
     return None if image.convert("RGB").getbbox() else BLACK
-
-
-@contextmanager
-def without_progress_bar(pipe: Pipeline) -> Iterator[None]:
-    """Hide the pipeline's own bar, one for each batch."""
-    before = dict(getattr(pipe, "_progress_bar_config", {}))
-    pipe.set_progress_bar_config(**{**before, "disable": True})
-    try:
-        yield
-    finally:
-        pipe.set_progress_bar_config(**before)

@@ -12,12 +12,18 @@ from PIL import Image
 
 from stablepref.output.progress import progress_bar
 from stablepref.scoring.prompts import check_prompts
-from stablepref.weights.fingerprint import part_digests, scheduler_digest, weights_digest
+from stablepref.weights.fingerprint import (
+    fingerprint,
+    part_digests,
+    scheduler_digest,
+    weights_digest,
+)
 
+from ..diffusion.pipelines import parts_of
 from ..guidance import refuse_other_prompts
 from ..sampled_rewards import as_scorer
 from .candidates import check_pipeline, generate
-from .folder import Candidate, CandidateFolder, fingerprint
+from .folder import Candidate, CandidateFolder
 from .pruning import check_prune
 from .selection import Selection, in_order
 
@@ -27,7 +33,8 @@ if TYPE_CHECKING:
 
     from stablepref.scorer import Scorer
 
-    from .candidates import Generated, Pipeline
+    from ..diffusion.pipelines import Pipeline
+    from .candidates import Generated
 
 RUNNER_UP = 2  # candidates that a margin takes
 
@@ -257,7 +264,7 @@ def _settings(
     """What candidates depend on beside prompt and seed; not their number, which may be raised."""
     return {
         "pipeline": type(pipe).__name__,
-        "weights": part_digests(pipe.components),
+        "weights": part_digests(parts_of(pipe)),
         "scheduler": scheduler_digest(pipe.components.get("scheduler")),
         "arguments": fingerprint(dict(arguments)),
         "model": scorer.name,

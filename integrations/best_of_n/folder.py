@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
-
-import numpy as np
-from PIL import Image
-from torch import Tensor
 
 from stablepref.output.durable import replacing
 from stablepref.output.partial import PartialFile
@@ -17,6 +12,8 @@ from stablepref.output.partial import PartialFile
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from PIL import Image
 
 ROWS_FILE = "candidates.jsonl"
 PICTURES = "candidates"
@@ -84,28 +81,3 @@ class CandidateFolder:
                 write(vars(candidate))
             self._known[candidate.index] = candidate
         self.done[candidate.index] = candidate
-
-
-def fingerprint(value: object) -> object:
-    """A plain JSON value that differs where `value` does: itself, or a hash of its content.
-
-    Of an object with a method `described`, as `RewardGuidance` has, that is what the method gives;
-    of any other, such as a function, only its type, so that it is not told from others of its kind.
-    """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [fingerprint(part) for part in value]
-    if isinstance(value, dict):
-        return {str(key): fingerprint(part) for key, part in value.items()}
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().float().numpy()
-    if isinstance(value, Image.Image):
-        value = np.asarray(value.convert("RGBA"))
-    if isinstance(value, np.ndarray):
-        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
-        return f"{'x'.join(map(str, value.shape))} {digest}"
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    if callable(describe := getattr(value, "described", None)):
-        return {"type": kind, "described": fingerprint(describe())}
-    return kind

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, Final, final
 import torch
 from torch import Tensor
 
-from ..diffusion.callback_denoiser import STEP_TENSORS
 from ..diffusion.denoiser import embeds_guidance
+from ..diffusion.families import family_of
 from ..diffusion.latents import decode_latents
 from ..diffusion.pipelines import decoder_lifted
 from ..diffusion.x0 import (
     FLOW_MATCHING,
     MULTISTEP,
-    SCHEDULERS,
     check_supported,
     predict_x0,
 )
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from .candidates import Pipeline
+    from ..diffusion.pipelines import Pipeline
 
 # Arguments with rows that a callback does not reach, or callbacks themselves.
 _REFUSED: Final = (
@@ -62,7 +61,7 @@ def check_prune(
                 "above 0 and below 1, such as {0.4: 0.5}"
             )
             raise ValueError(msg)
-    check_supported(pipe, STEP_TENSORS, SCHEDULERS, what="prune=")
+    check_supported(pipe, what="prune=")
     config: Mapping[str, Any] = getattr(pipe.components["scheduler"], "config", {})
     unfit = {
         "stochastic_sampling (its noise has no seed of its own)": config.get("stochastic_sampling"),
@@ -137,7 +136,7 @@ class Pruner:
         try:
             yield {
                 "callback_on_step_end": self._on_step_end,
-                "callback_on_step_end_tensor_inputs": STEP_TENSORS[type(self._pipe).__name__],
+                "callback_on_step_end_tensor_inputs": family_of(self._pipe).step_tensors,
             }
         finally:
             del vars(scheduler)["step"]

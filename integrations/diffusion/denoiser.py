@@ -1,7 +1,8 @@
-"""What a pipeline's denoiser predicts for prompts, outside of the pipeline's call, with gradients.
+"""What a pipeline's denoiser predicts, with gradients: outside of the pipeline's call, or within.
 
 A pipeline's call runs under `no_grad`. Here are the two things of it that a sampling loop with
-gradients needs: the conditions that it makes of prompts, and one prediction with guidance.
+gradients needs, the conditions that it makes of prompts and one prediction with guidance, and the
+same prediction for a callback, as the step itself makes it.
 """
 
 from __future__ import annotations
@@ -11,19 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 import torch
 from torch import Tensor
 
-from .pipelines import refuse_offloading
+from .families import SIZES, family_of, find_family, stepwise
+from .pipelines import refuse_offloading, require_pipeline, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..best_of_n.candidates import Pipeline
+    from .pipelines import Pipeline
 
-DENOISERS: Final = {
-    "StableDiffusionPipeline": "unet",
-    "StableDiffusionXLPipeline": "unet",
-    "StableDiffusion3Pipeline": "transformer",
-}
-"""Pipelines whose predictions are tested to be equal here, and what each calls its denoiser."""
 _TEXT: Final = ("text_encoder", "tokenizer")
 
 
@@ -34,7 +30,7 @@ class Denoiser:
     Attributes:
         module: The network.
         pipe: The pipeline.
-        guidance: As below.
+        guidance: Scale of the guidance.
 
     Args:
         pipe: A pipeline that `check_denoisable` accepts.
@@ -48,16 +44,16 @@ class Denoiser:
         self.module: Any = denoiser_of(pipe)
         self.guidance = guidance
         self._negative = negative_prompt
-        self._kind = type(pipe).__name__
+        self._family = family_of(pipe)
 
     @torch.no_grad()
     def conditions(self, prompts: Sequence[str], *, height: int, width: int) -> dict[str, Any]:
-        """What the denoiser is told of a batch: under guidance of its negative prompts first.
+        """What the denoiser is conditioned on: under guidance the negative prompts come first.
 
         Args:
             prompts: One for each picture.
-            height: Of the pictures, in pixels; SDXL is told it.
-            width: Likewise.
+            height: Of the pictures, in pixels; SDXL is conditioned on it.
+            width: Of the pictures, in pixels.
 
         Returns:
             Arguments of the network, rows `(batch,)` or, under guidance, `(2 * batch,)`.
@@ -71,26 +67,53 @@ class Denoiser:
             num_images_per_prompt=1,
             do_classifier_free_guidance=guided,
             negative_prompt=negative,
-            # The same text for each of its encoders.
-            **dict.fromkeys(
-                ("prompt_2", "prompt_3") if self._kind == "StableDiffusion3Pipeline" else ()
-            ),
+            **dict.fromkeys(self._family.more_texts),
         )
-        texts = _joined(embedded[:2], guided)
-        if self._kind == "StableDiffusionPipeline":
-            return {"encoder_hidden_states": texts}
-        pooled = _joined(embedded[2:], guided)
-        if self._kind == "StableDiffusion3Pipeline":
-            return {"encoder_hidden_states": texts, "pooled_projections": pooled}
-        # Size, upper left corner of the crop, and size wanted (SDXL, Podell et al. 2023, 2.2).
-        sizes = torch.tensor([[height, width, 0, 0, height, width]]).to(texts)
-        added = {"text_embeds": pooled, "time_ids": sizes.repeat(len(texts), 1)}
-        return {"encoder_hidden_states": texts, "added_cond_kwargs": added}
+        # Of the tokens, then pooled; each for the prompts and for the negative ones.
+        texts = [name for name in self._family.conditions if name != SIZES]
+        tensors = {
+            name: _joined(embedded[2 * place : 2 * place + 2], guided)
+            for place, name in enumerate(texts)
+        }
+        if SIZES in self._family.conditions:
+            rows = tensors[texts[0]]
+            # Size, upper left corner of the crop, and size wanted (SDXL, Podell et al. 2023, 2.2).
+            sizes = torch.tensor([[height, width, 0, 0, height, width]]).to(rows)
+            tensors[SIZES] = sizes.repeat(len(rows), 1)
+        return self._family.inputs(tensors)
 
     def __call__(self, latents: Tensor, timestep: Tensor, conditions: Mapping[str, Any]) -> Tensor:
         """The prediction `(batch, channels, h, w)` for latents as the scheduler scales them."""
         guidance = self.guidance if self.guidance > 1 else None
         return guided_output(self.pipe, latents, timestep, conditions, guidance=guidance)
+
+
+def denoise(
+    pipe: Any,  # noqa: ANN401 (diffusers has no types)
+    latents: Tensor,
+    timestep: Tensor,
+    tensors: Mapping[str, Tensor],
+) -> Tensor:
+    """The denoiser's output within a callback, guided if the pipeline's call is.
+
+    Args:
+        pipe: A pipeline of `stepwise()`, within its call.
+        latents: `(batch, channels, h, w)`, as the denoiser sees them.
+        timestep: One of the scheduler's timesteps.
+        tensors: The conditions of the pipeline's row in `FAMILIES`, by name.
+
+    Returns:
+        Of the shape of the latents, in the denoiser's number type.
+    """
+    family = family_of(pipe)
+    return guided_output(
+        pipe,
+        latents.to(denoiser_of(pipe).dtype),
+        timestep,
+        {family.attention: getattr(pipe, family.attention), **family.inputs(tensors)},
+        guidance=pipe.guidance_scale if pipe.do_classifier_free_guidance else None,
+        rescale=getattr(pipe, "guidance_rescale", 0.0),
+    )
 
 
 def guided_output(
@@ -105,7 +128,7 @@ def guided_output(
     """The denoiser's output with classifier-free guidance (Ho and Salimans 2022).
 
     Args:
-        pipe: A pipeline of `DENOISERS`.
+        pipe: A pipeline of `stepwise()`.
         latents: `(batch, channels, h, w)`, as the scheduler scales them for the denoiser.
         timestep: One of the scheduler's timesteps.
         conditions: Other arguments of the network, under guidance with two rows for each picture,
@@ -118,13 +141,9 @@ def guided_output(
         Of the shape of the latents, in the denoiser's number type.
     """
     inputs = latents if guidance is None else torch.cat([latents] * 2)
-    network = denoiser_of(pipe)
-    if DENOISERS[type(pipe).__name__] == "transformer":
-        times = timestep.expand(len(inputs))
-        (made,) = network(hidden_states=inputs, timestep=times, **conditions, return_dict=False)
-    else:
-        (made,) = network(inputs, timestep, **conditions, return_dict=False)
-    output: Tensor = made
+    times = timestep.expand(len(inputs))
+    given = {family_of(pipe).latents: inputs, "timestep": times, **conditions}
+    output: Tensor = denoiser_of(pipe)(**given, return_dict=False)[0]
     if guidance is None:
         return output
     without, text = output.chunk(2)
@@ -139,20 +158,22 @@ def check_denoisable(pipe: object) -> None:
     """Refuse a pipeline that the sampling loop does not know, or that lacks a part.
 
     Raises:
-        TypeError: It is no pipeline of `DENOISERS`.
+        TypeError: It is not a pipeline of `stepwise()`.
         ValueError: It has no text encoder, weights in float16, weights that are offloaded, or a
             guidance scale that its denoiser takes as an input.
     """
-    kind = type(pipe).__name__
-    if kind not in DENOISERS:
-        msg = f"fine-tuning is for {', '.join(DENOISERS)}; this is {kind}"
+    kind, family = type(pipe).__name__, find_family(pipe)
+    if family is None or not family.conditions:
+        msg = f"fine-tuning is for {', '.join(stepwise())}; this is {kind}"
         raise TypeError(msg)
-    parts: Mapping[str, Any] = getattr(pipe, "components", {})
-    missing = [name for name in (*_TEXT, "vae", DENOISERS[kind]) if parts.get(name) is None]
+    require_pipeline(pipe)
+    known = cast("Pipeline", pipe)
+    parts: Mapping[str, Any] = known.components
+    missing = [name for name in (*_TEXT, "vae", family.denoiser) if parts.get(name) is None]
     if missing:
         msg = f"the {kind} has no {', no '.join(missing)}; load it with all of its parts"
         raise ValueError(msg)
-    refuse_offloading(cast("Pipeline", pipe))
+    refuse_offloading(known)
     if half := [n for n, part in parts.items() if getattr(part, "dtype", None) == torch.float16]:
         msg = (
             f"{', '.join(half)} of the pipeline is in float16, in which gradients vanish and "
@@ -160,20 +181,20 @@ def check_denoisable(pipe: object) -> None:
             "a CPU"
         )
         raise ValueError(msg)
-    if embeds_guidance(cast("Pipeline", pipe)):
+    if embeds_guidance(known):
         msg = "the denoiser takes the guidance scale as an input, which is not supported"
         raise ValueError(msg)
 
 
 def embeds_guidance(pipe: Pipeline) -> bool:
     """Whether the guidance scale is an input of the denoiser, as in consistency models."""
-    config = getattr(pipe.components.get("unet"), "config", {})
+    config = getattr(unwrapped(pipe.components.get("unet")), "config", {})
     return config.get("time_cond_proj_dim") is not None
 
 
 def denoiser_of(pipe: object) -> Any:  # noqa: ANN401 (diffusers has no types)
-    """The network of a pipeline of `DENOISERS` that predicts noise, velocity or flow."""
-    return getattr(pipe, DENOISERS[type(pipe).__name__])
+    """The network of a pipeline of `FAMILIES` that predicts noise, velocity or flow, to call it."""
+    return getattr(pipe, family_of(pipe).denoiser)
 
 
 def _joined(embedded: Sequence[Tensor | None], guided: bool) -> Tensor:

@@ -1,17 +1,60 @@
-"""A pipeline's weights while gradients pass through them."""
+"""A pipeline of diffusers as the rest of the package sees it, and its parts while they are used."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import nn
+from accelerate.utils import extract_model_from_parallel
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from ..best_of_n.candidates import Pipeline
+
+class Pipeline(Protocol):
+    """What is asked of a pipeline of diffusers."""
+
+    @property
+    def components(self) -> Mapping[str, object]:
+        """Its models, tokenizers and scheduler by name."""
+
+    @property
+    def config(self) -> Mapping[str, object]:
+        """Its configuration."""
+
+    @property
+    def _execution_device(self) -> torch.device:
+        """Where it computes, also while its weights are offloaded."""
+
+    def set_progress_bar_config(self, **kwargs: object) -> None:
+        """Arguments of its progress bar."""
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        """Make images."""
+
+
+def require_pipeline(pipe: object) -> None:
+    """Refuse what is not a pipeline.
+
+    Raises:
+        TypeError: It has no components, or cannot be called.
+    """
+    if not hasattr(pipe, "components") or not callable(pipe):
+        msg = f"pipe is a {type(pipe).__name__}; expected a diffusers text-to-image pipeline"
+        raise TypeError(msg)
+
+
+def require_vae(pipe: Pipeline) -> None:
+    """Refuse a pipeline whose latents cannot be decoded.
+
+    Raises:
+        ValueError: It has no VAE.
+    """
+    if pipe.components.get("vae") is None:
+        msg = f"the {type(pipe).__name__} has no VAE: pictures are scored, not latents"
+        raise ValueError(msg)
 
 
 def refuse_offloading(pipe: Pipeline) -> None:
@@ -51,6 +94,33 @@ def _is_offloaded(module: nn.Module) -> bool:
     return by_accelerate or (hooks is not None and hooks.get_hook("group_offloading") is not None)
 
 
+def unwrapped(part: object) -> Any:  # noqa: ANN401 (diffusers has no types)
+    """A pipeline's part itself: without the wrapper of `torch.compile` or of DDP around it.
+
+    To look at, compare and save; to call there is the wrapper.
+    """
+    if not isinstance(part, nn.Module):
+        return part
+    inner: Any = extract_model_from_parallel(part, keep_torch_compile=False)
+    return inner if inner is part else unwrapped(inner)  # a compiled module within DDP, or the like
+
+
+def parts_of(pipe: Pipeline) -> dict[str, Any]:
+    """The components of a pipeline by name, each without wrappers."""
+    return {name: unwrapped(part) for name, part in pipe.components.items()}
+
+
+@contextmanager
+def without_progress_bar(pipe: Pipeline) -> Iterator[None]:
+    """Within, the pipeline does not show a progress bar for each of its calls."""
+    before = dict(getattr(pipe, "_progress_bar_config", {}))
+    pipe.set_progress_bar_config(**{**before, "disable": True})
+    try:
+        yield
+    finally:
+        pipe.set_progress_bar_config(**before)
+
+
 @contextmanager
 def frozen(pipe: Pipeline) -> Iterator[None]:
     """Within, gradients pass through the pipeline's weights and nothing is kept for their own."""
@@ -66,7 +136,7 @@ def frozen(pipe: Pipeline) -> Iterator[None]:
 
 
 @contextmanager
-def decoder_lifted(vae: Any) -> Iterator[None]:  # noqa: ANN401 - diffusers is untyped
+def decoder_lifted(vae: Any) -> Iterator[None]:  # noqa: ANN401 (diffusers has no types)
     """Within, a float16 decoder that overflows, as SDXL's does, is in float32.
 
     Its pipeline does the same. A backward pass through the decoder has to be within, too.
@@ -81,8 +151,56 @@ def decoder_lifted(vae: Any) -> Iterator[None]:  # noqa: ANN401 - diffusers is u
             vae.to(torch.float16)
 
 
-def overflow_advice(pipe: Any) -> str:  # noqa: ANN401 - diffusers is untyped
-    """How an error message goes on where half precision may be its cause; else empty."""
+def overflow_advice(pipe: Any) -> str:  # noqa: ANN401 (diffusers has no types)
+    """What an error message ends with where half precision may be the cause; else empty."""
     if pipe.vae.dtype != torch.float16:
         return ""
     return ". In float16 this may be an overflow: load the pipeline in bfloat16 or float32"
+
+
+@contextmanager
+def texts_encoded_once(pipe: Pipeline) -> Iterator[None]:
+    """Within, what a text encoder of `pipe` returned for the same tokens is returned again.
+
+    Pipelines differ in what they make of their encoders' outputs and in how embeddings are passed,
+    but all of them call the encoders as modules. What is remembered is forgotten at the end.
+    """
+    with ExitStack() as stack:
+        for name, part in pipe.components.items():
+            if name.startswith("text_encoder") and isinstance(part, nn.Module):
+                stack.enter_context(_remembering(part))
+        yield
+
+
+@contextmanager
+def _remembering(encoder: nn.Module) -> Iterator[None]:
+    """Give the module a `forward` of its own, in front of the one it has, and take it away again.
+
+    Offloading puts its own there too: it is then called, and moves weights, only when needed.
+    """
+    before = vars(encoder).get("forward")
+    forward = encoder.forward
+    known: dict[object, object] = {}
+
+    def remembered(*args: object, **kwargs: object) -> object:
+        key = _key(args), tuple((name, _key(value)) for name, value in sorted(kwargs.items()))
+        if key not in known:
+            known[key] = forward(*args, **kwargs)
+        return known[key]
+
+    vars(encoder)["forward"] = remembered
+    try:
+        yield
+    finally:
+        if before is None:
+            del vars(encoder)["forward"]
+        else:
+            vars(encoder)["forward"] = before
+
+
+def _key(value: object) -> object:
+    if isinstance(value, Tensor):
+        return value.shape, value.dtype, tuple(value.flatten().tolist())
+    if isinstance(value, tuple | list):
+        return tuple(_key(part) for part in value)
+    return repr(value)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .denoiser import Denoiser, check_denoisable
+from .families import family_of
 from .x0 import FLOW_MATCHING, SCHEDULERS, predict_x0
 
 if TYPE_CHECKING:
@@ -122,9 +123,7 @@ class SamplingLoop:
                 f"{self.steps} steps; choose another number of steps"
             )
             raise ValueError(msg)
-        if type(self.pipe).__name__ == "StableDiffusionXLPipeline" and hasattr(
-            scheduler, "set_begin_index"
-        ):
+        if family_of(self.pipe).begins_at_zero and hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(0)
         return scheduler
 

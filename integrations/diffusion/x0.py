@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from stablepref.runtime.precision import widen
 
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from .families import find_family, stepwise
 
+if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..best_of_n.candidates import Pipeline
+    from .pipelines import Pipeline
 
 # Two schedulers that look their noise up by timestep; the others, by the number of the step.
 _BY_TIMESTEP: Final = ("DDIMScheduler", "DDPMScheduler")
@@ -44,24 +44,21 @@ class NoiseLevel:
     scale: float = 1.0
 
 
-def check_supported(
-    pipe: Pipeline, kinds: Collection[str], schedulers: Collection[str], *, what: str
-) -> None:
-    """Refuse pipelines and schedulers that were not looked at.
+def check_supported(pipe: Pipeline, *, what: str) -> None:
+    """Refuse pipelines and schedulers whose x0 predictions are not known.
 
     Args:
         pipe: The pipeline.
-        kinds: Names of the classes of pipelines that were.
-        schedulers: Likewise.
-        what: What they are for, as the message begins.
+        what: What is asked of it, as the message begins.
 
     Raises:
-        ValueError: The pipeline or its scheduler is another one.
+        ValueError: The pipeline is not one of `stepwise()`, or its scheduler not of `SCHEDULERS`.
     """
+    family = find_family(pipe)
     scheduler = type(pipe.components.get("scheduler")).__name__
-    if type(pipe).__name__ not in kinds or scheduler not in schedulers:
+    if family is None or not family.conditions or scheduler not in SCHEDULERS:
         msg = (
-            f"{what} is for {', '.join(kinds)} with {', '.join(schedulers)}; this is "
+            f"{what} is for {', '.join(stepwise())} with {', '.join(SCHEDULERS)}; this is "
             f"{type(pipe).__name__} with {scheduler}"
         )
         raise ValueError(msg)

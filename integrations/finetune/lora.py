@@ -11,16 +11,15 @@ from torch import nn
 
 from stablepref.output.durable import WRITING, sync
 
-from ..diffusion.denoiser import DENOISERS, denoiser_of
+from ..diffusion.denoiser import denoiser_of
+from ..diffusion.families import family_of
+from ..diffusion.pipelines import unwrapped
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 ADAPTER: Final = "stablepref"
 """Name of the adapter in the pipeline, for `pipe.set_adapters`."""
-_ATTENTION: Final = ("to_q", "to_k", "to_v", "to_out.0")
-# The text's side of the attention layers of Stable Diffusion 3.
-_JOINT: Final = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 
 
 @final
@@ -46,7 +45,7 @@ def add_lora(pipe: Any, *, rank: int, seed: int) -> LoraWeights:  # noqa: ANN401
     pipeline computes in.
 
     Args:
-        pipe: A pipeline of `DENOISERS`.
+        pipe: A pipeline that `check_denoisable` accepts.
         rank: Of the matrices; their product is not scaled.
         seed: Of the first matrices.
 
@@ -60,11 +59,10 @@ def add_lora(pipe: Any, *, rank: int, seed: int) -> LoraWeights:  # noqa: ANN401
         msg = f"this needs peft: pip install 'stablepref[diffusers]' ({error})"
         raise ImportError(msg) from error
     check_no_adapters(pipe)
-    denoiser: Any = denoiser_of(pipe)
+    denoiser: Any = unwrapped(denoiser_of(pipe))
     for part in pipe.components.values():
         if isinstance(part, nn.Module):
             part.requires_grad_(False)
-    joint = type(pipe).__name__ == "StableDiffusion3Pipeline"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         denoiser.add_adapter(
@@ -72,7 +70,7 @@ def add_lora(pipe: Any, *, rank: int, seed: int) -> LoraWeights:  # noqa: ANN401
                 r=rank,
                 lora_alpha=rank,
                 init_lora_weights="gaussian",
-                target_modules=[*_ATTENTION, *(_JOINT if joint else ())],
+                target_modules=list(family_of(pipe).lora_targets),
             ),
             adapter_name=ADAPTER,
         )
@@ -88,7 +86,7 @@ def check_no_adapters(pipe: object) -> None:
     Raises:
         ValueError: The denoiser has some.
     """
-    if present := list(getattr(denoiser_of(pipe), "peft_config", {})):
+    if present := list(getattr(unwrapped(denoiser_of(pipe)), "peft_config", {})):
         msg = (
             f"the pipeline has adapters already: {', '.join(present)}; fuse them with "
             "pipe.fuse_lora() and pipe.unload_lora_weights(), or load the pipeline anew"
@@ -98,7 +96,7 @@ def check_no_adapters(pipe: object) -> None:
 
 def remove_lora(pipe: Any) -> None:  # noqa: ANN401 (as above)
     """Leave the denoiser as it was before `add_lora`."""
-    network: Any = denoiser_of(pipe)
+    network: Any = unwrapped(denoiser_of(pipe))
     network.unload_lora()
 
 
@@ -112,12 +110,12 @@ def save_lora(pipe: Any, folder: Path) -> None:  # noqa: ANN401 (as above)
 
     staging = folder.with_name(f".{folder.name}{WRITING}")
     shutil.rmtree(staging, ignore_errors=True)
-    network: Any = denoiser_of(pipe)
+    network: Any = unwrapped(denoiser_of(pipe))
     state = {
         name: weight.contiguous()
         for name, weight in get_peft_model_state_dict(network, adapter_name=ADAPTER).items()
     }
-    part = DENOISERS[type(pipe).__name__]
+    part = family_of(pipe).denoiser
     # The names that diffusers reads: its own for a UNet, peft's for a transformer.
     named = convert_state_dict_to_diffusers(state) if part == "unet" else state
     pipe.save_lora_weights(staging, **{f"{part}_lora_layers": named})

@@ -18,18 +18,18 @@ from stablepref.training.log import METRICS_FILE, train_log
 from stablepref.training.optimizer import build_optimizer
 from stablepref.training.resume import CHECKPOINTS, checkpoint_of, save_checkpoint
 
+from ..diffusion.pipelines import refuse_safety_checker
 from ..diffusion.sampling import SamplingLoop
 from ..monitor import Report, RewardMonitor
 from ..sampled_rewards import as_scorer
 from .backprop import draft_step
 from .batches import sample_pictures
 from .config import FinetuneConfig
-from .ddpo_method import ddpo_step
-from .finetune_setup import check_trainable, described_finetuning
+from .ddpo import check_policy, ddpo_step
 from .latent_reward import LatentReward
-from .lora import add_lora, remove_lora, save_lora
+from .lora import add_lora, check_no_adapters, remove_lora, save_lora
 from .samples import SampleWatch
-from .state import FinetuneRun
+from .state import FinetuneRun, described_finetuning
 
 if TYPE_CHECKING:
     import os
@@ -181,6 +181,18 @@ def finetune(
         except BaseException:
             remove_lora(pipe)
             raise
+
+
+def check_trainable(pipe: Any, config: FinetuneConfig) -> None:  # noqa: ANN401 (diffusers has no types)
+    """Refuse what would train on other pictures than the pipeline is to make.
+
+    Raises:
+        ValueError: It has a safety checker or adapters, or a scheduler without policy for ddpo.
+    """
+    check_no_adapters(pipe)
+    refuse_safety_checker(pipe)
+    if config.method == "ddpo":
+        check_policy(pipe.scheduler)
 
 
 def _train(

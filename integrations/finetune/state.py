@@ -1,7 +1,8 @@
-"""What the methods of fine-tuning share: pictures of a process, rewards, and the update."""
+"""A fine-tuning under way: pictures of a process, rewards, the update, and what it depends on."""
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
@@ -9,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, final
 import torch
 
 from stablepref.training.resume import CHECKPOINTS, newest_checkpoint
+from stablepref.weights.fingerprint import (
+    part_digests,
+    scheduler_digest,
+    text_digest,
+    weights_digest,
+)
 
+from ..diffusion.pipelines import parts_of
 from .batches import step_pictures
 
 if TYPE_CHECKING:
@@ -18,6 +26,8 @@ if TYPE_CHECKING:
 
     from accelerate import Accelerator
     from torch import Tensor
+
+    from stablepref.scorer import Scorer
 
     from ..diffusion.sampling import SamplingLoop
     from .batches import Picture
@@ -120,3 +130,49 @@ class FinetuneRun:
         found, _ = newest_checkpoint(self.folder / CHECKPOINTS)
         good = f"the last good checkpoint is {found.path}" if found else "there is no checkpoint"
         return f"its prompts: {listed}{more}; {good}; a lower learning rate may help"
+
+
+def described_finetuning(
+    config: FinetuneConfig,
+    pipe: Any,  # noqa: ANN401 (diffusers has no types)
+    reward: LatentReward,
+    prompts: Sequence[str],
+    shown: Sequence[str],
+    *,
+    held_out: Scorer | None,
+) -> dict[str, Any]:
+    """What the trained weights and their reports depend on, as it is read back from JSON.
+
+    Args:
+        config: The configuration.
+        pipe: The pipeline, before LoRA matrices are put on it.
+        reward: The reward.
+        prompts: To train on.
+        shown: To watch.
+        held_out: To watch them by.
+    """
+    values = {
+        **config.exact_values(),
+        **_pipeline(pipe),
+        **reward.described(),
+        "prompts": _prompts(prompts),
+        "sample_prompts": _prompts(shown),
+        "held_out": None if held_out is None else held_out.name,
+        "held_out_weights": None if held_out is None else weights_digest(held_out),
+    }
+    read_back: dict[str, Any] = json.loads(json.dumps({"config": values}))
+    return read_back
+
+
+def _pipeline(pipe: Any) -> dict[str, object]:  # noqa: ANN401 (diffusers has no types)
+    """What pictures of a pipeline depend on, plain JSON values."""
+    return {
+        "pipeline": type(pipe).__name__,
+        "pipeline_dtype": str(pipe.dtype).removeprefix("torch."),
+        "pipeline_weights": " ".join(part_digests(parts_of(pipe)).values()),
+        "scheduler": scheduler_digest(pipe.scheduler),
+    }
+
+
+def _prompts(prompts: Sequence[str]) -> str:
+    return f"{len(prompts)} prompts, {text_digest(prompts)}"

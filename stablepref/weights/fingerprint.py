@@ -1,4 +1,4 @@
-"""Fingerprints: short hashes that tell the weights of one model from another's, quickly."""
+"""Fingerprints: short hashes that tell the weights of one model from another's, and settings too."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from torch import nn
+import numpy as np
+from PIL import Image
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 SAMPLED: Final = 16
 """Roughly how many values of each weight are hashed."""
@@ -55,3 +57,34 @@ def part_digests(parts: Mapping[str, object]) -> dict[str, str]:
         for name, part in sorted(parts.items())
         if isinstance(part, nn.Module)
     }
+
+
+def text_digest(texts: Iterable[str]) -> str:
+    """A hash of texts in their order."""
+    joined = "\0".join(texts).encode("utf-8", "surrogatepass")
+    return blake2b(joined, digest_size=8).hexdigest()
+
+
+def fingerprint(value: object) -> object:
+    """A plain JSON value that differs where `value` does: itself, or a hash of its content.
+
+    For an object with a method `described`, as `RewardGuidance` has, it is what that returns. For
+    any other object, such as a function, it is the type alone: two functions are not told apart.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [fingerprint(part) for part in value]
+    if isinstance(value, dict):
+        return {str(key): fingerprint(part) for key, part in value.items()}
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().float().numpy()
+    if isinstance(value, Image.Image):
+        value = np.asarray(value.convert("RGBA"))
+    if isinstance(value, np.ndarray):
+        digest = blake2b(np.ascontiguousarray(value).tobytes(), digest_size=8).hexdigest()
+        return f"{'x'.join(map(str, value.shape))} {digest}"
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if callable(describe := getattr(value, "described", None)):
+        return {"type": kind, "described": fingerprint(describe())}
+    return kind

@@ -1,12 +1,21 @@
 """Two scorers are told apart by their weights, not by their names or places."""
 
 import copy
+import json
 
+import numpy as np
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from helpers.tiny import tiny_clip
+from PIL import Image
 
-from stablepref.weights.fingerprint import part_digests, scheduler_digest, weights_digest
+from stablepref.weights.fingerprint import (
+    fingerprint,
+    part_digests,
+    scheduler_digest,
+    text_digest,
+    weights_digest,
+)
 
 
 def test_equal_weights_are_equal_wherever_they_are() -> None:
@@ -56,3 +65,18 @@ def test_schedulers_are_told_apart_by_their_settings() -> None:
     older = DDIMScheduler()
     older.register_to_config(_diffusers_version="0.1")
     assert scheduler_digest(older) in digests
+
+
+def test_fingerprints_differ_where_values_do() -> None:
+    red, blue = (Image.new("RGB", (60, 40), colour) for colour in ("red", "blue"))
+    values = [None, 1, 1.5, "a", red, blue, np.zeros(3), np.zeros((3, 1)), [red, 1], {"a": red}]
+    prints = [json.dumps(fingerprint(value)) for value in values]
+    assert len(set(prints)) == len(values)
+    assert fingerprint(red.copy()) == fingerprint(red)
+    assert fingerprint(test_every_weight_counts) == "builtins.function"
+
+
+def test_texts_count_in_their_order_and_with_their_bounds() -> None:
+    lists = [["a", "b"], ["b", "a"], ["ab"], ["a", "b", ""], ["a\ud800"]]
+    assert len({text_digest(texts) for texts in lists}) == len(lists)
+    assert text_digest(iter(["a", "b"])) == text_digest(["a", "b"])

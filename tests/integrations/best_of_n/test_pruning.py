@@ -17,7 +17,8 @@ from helpers.tiny_pipelines import build
 from PIL import Image
 
 from stablepref.integrations.best_of_n.choose import best_of_n
-from stablepref.integrations.best_of_n.pruning import SCHEDULERS, check_prune
+from stablepref.integrations.best_of_n.pruning import check_prune
+from stablepref.integrations.diffusion.x0 import SCHEDULERS
 
 PROMPT = "a red circle"
 STEPS = 6

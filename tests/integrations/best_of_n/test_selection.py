@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stablepref.integrations.best_of_n.folder import Candidate, fingerprint
+from stablepref.integrations.best_of_n.folder import Candidate
 from stablepref.integrations.best_of_n.selection import Selection, in_order
 from stablepref.output.sheet import contact_sheet
 
@@ -94,12 +94,3 @@ def test_contact_sheet_has_every_picture_in_its_place() -> None:
 def test_contact_sheet_takes_any_shape(size: tuple[int, int]) -> None:
     sheet = contact_sheet([picture("red", size)], ["x" * 200], title="y" * 500, side=100)
     assert sheet.size == (124, 180)
-
-
-def test_fingerprints_differ_where_values_do() -> None:
-    red, blue = picture("red"), picture("blue")
-    values = [None, 1, 1.5, "a", red, blue, np.zeros(3), np.zeros((3, 1)), [red, 1], {"a": red}]
-    prints = [json.dumps(fingerprint(value)) for value in values]
-    assert len(set(prints)) == len(values)
-    assert fingerprint(picture("red")) == fingerprint(red)
-    assert fingerprint(test_equal_scores_stay_in_order) == "builtins.function"

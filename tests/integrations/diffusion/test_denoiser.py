@@ -1,11 +1,17 @@
-"""Which pipelines are refused before anything is made of them."""
+"""The denoiser called from a callback predicts as the next step does; what is refused before."""
+
+from typing import Any
 
 import pytest
 import torch
 from accelerate import cpu_offload
 from helpers.tiny_finetune import pipeline
+from helpers.tiny_pipelines import build, unet
+from torch import Tensor
 
-from stablepref.integrations.diffusion.denoiser import check_denoisable
+from stablepref.integrations.diffusion.denoiser import check_denoisable, denoise, embeds_guidance
+from stablepref.integrations.diffusion.families import family_of
+from stablepref.integrations.diffusion.x0 import noise_level
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl", "sd3"])
@@ -48,3 +54,55 @@ def test_an_embedded_guidance_scale_is_refused() -> None:
     pipe.unet.register_to_config(time_cond_proj_dim=4)
     with pytest.raises(ValueError, match="guidance scale as an input"):
         check_denoisable(pipe)
+
+
+CASES = [
+    ("sd", {}),
+    ("sd", {"guidance_scale": 1.0}),
+    ("sd", {"guidance_scale": 4.0, "guidance_rescale": 0.7, "negative_prompt": ["a cat"] * 2}),
+    ("sdxl", {"guidance_scale": 3.0, "original_size": (48, 64), "crops_coords_top_left": (3, 1)}),
+    ("sdxl", {"guidance_scale": 1.0}),
+    ("sd3", {"guidance_scale": 5.0}),
+    ("sd3", {"guidance_scale": 1.0}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_equals_the_output_of_the_next_step(kind: str, options: dict[str, object]) -> None:
+    pipe, arguments = build(kind)
+    pipe.set_progress_bar_config(disable=True)
+    own: list[Tensor] = []
+    ours: list[Tensor] = []
+    step = pipe.scheduler.step
+
+    def watched(output: Tensor, *args: object, **kwargs: object) -> object:
+        own.append(output)
+        return step(output, *args, **kwargs)
+
+    def callback(pipe: Any, i: int, t: object, tensors: dict[str, Tensor]) -> dict[str, Tensor]:  # noqa: ANN401
+        del t
+        if i + 1 < pipe.num_timesteps:
+            inputs = tensors["latents"] / noise_level(pipe.scheduler, i + 1).scale
+            ours.append(denoise(pipe, inputs, pipe.scheduler.timesteps[i + 1], tensors))
+        return {}
+
+    pipe.scheduler.step = watched
+    pipe(
+        ["a red circle", "a dog"],
+        num_images_per_prompt=2,
+        generator=torch.Generator().manual_seed(0),
+        callback_on_step_end=callback,
+        callback_on_step_end_tensor_inputs=family_of(pipe).step_tensors,
+        **{**arguments, "num_inference_steps": 4, **options},
+    )
+    assert len(ours) == 3
+    assert ours[0].shape == (4, 4, 16, 16)
+    torch.testing.assert_close(torch.stack(ours), torch.stack(own[1:]), rtol=1e-4, atol=1e-5)
+
+
+def test_guidance_as_an_input_is_seen() -> None:
+    pipe, _ = build("sd")
+    assert not embeds_guidance(pipe)
+    pipe.unet = unet(cross_attention_dim=32, time_cond_proj_dim=8)
+    assert embeds_guidance(pipe)
+    assert not embeds_guidance(build("sd3")[0])

@@ -1,0 +1,149 @@
+"""What is known of each pipeline of diffusers: one row for each, in one table.
+
+A pipeline that is not in the table can still make candidates for best-of-n. Guidance, pruning,
+noise optimisation and fine-tuning need a row, whose claims are tested for the rows that stand here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from inspect import getattr_static
+from typing import TYPE_CHECKING, Any, Final, Literal, final
+
+from stablepref.runtime.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One pipeline class, and its subclasses that do not override `__call__`.
+
+    Attributes:
+        denoiser: The component that predicts noise, velocity or flow.
+        conditions: Where the denoiser takes what it is conditioned on: for the name of each tensor
+            that the pipeline's call holds, with a row for each picture (under guidance two), the
+            denoiser's argument, or `argument.key` for an entry of a dictionary. The names are those
+            that `callback_on_step_end_tensor_inputs` knows. Empty where a callback does not reach
+            all such tensors: then there is no guidance, pruning or fine-tuning.
+        latents: The denoiser's argument for latents.
+        attention: The pipeline's attribute with arguments of attention processors, which the
+            denoiser takes under the same name.
+        more_texts: Arguments of `encode_prompt` for further text encoders; None stands for the
+            prompt itself.
+        lora_targets: Layers that get LoRA matrices.
+        begins_at_zero: Whether the call sets the scheduler's begin index to 0.
+        backpropagates: Whether gradients pass through the whole call, back to the initial noise.
+    """
+
+    denoiser: Literal["unet", "transformer"]
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    latents: str = "sample"
+    attention: str = "cross_attention_kwargs"
+    more_texts: tuple[str, ...] = ()
+    lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    begins_at_zero: bool = False
+    backpropagates: bool = False
+
+    @property
+    def step_tensors(self) -> list[str]:
+        """What a callback has to ask for: the latents and the conditions."""
+        return ["latents", *self.conditions]
+
+    def inputs(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The denoiser's arguments of tensors named as in `conditions`; others are left out."""
+        made: dict[str, Any] = {}
+        for name, place in self.conditions.items():
+            argument, _, key = place.partition(".")
+            if key:
+                made.setdefault(argument, {})[key] = tensors[name]
+            else:
+                made[argument] = tensors[name]
+        return made
+
+
+SIZES: Final = "add_time_ids"
+"""The condition that holds the sizes of the pictures, in place of something of the text."""
+
+_TRANSFORMER: Final = Family(denoiser="transformer", latents="hidden_states", backpropagates=True)
+
+FAMILIES: Final = Registry(
+    "pipeline",
+    "stablepref.pipelines",
+    {
+        "StableDiffusionPipeline": Family(
+            denoiser="unet",
+            conditions={"prompt_embeds": "encoder_hidden_states"},
+            backpropagates=True,
+        ),
+        "StableDiffusionXLPipeline": Family(
+            denoiser="unet",
+            conditions={
+                "prompt_embeds": "encoder_hidden_states",
+                "add_text_embeds": "added_cond_kwargs.text_embeds",
+                SIZES: "added_cond_kwargs.time_ids",
+            },
+            begins_at_zero=True,
+            backpropagates=True,
+        ),
+        "StableDiffusion3Pipeline": Family(
+            denoiser="transformer",
+            conditions={
+                "prompt_embeds": "encoder_hidden_states",
+                "pooled_prompt_embeds": "pooled_projections",
+            },
+            latents="hidden_states",
+            attention="joint_attention_kwargs",
+            more_texts=("prompt_2", "prompt_3"),
+            # With the text's side of its attention layers.
+            lora_targets=(
+                *Family.lora_targets,
+                *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+            ),
+            backpropagates=True,
+        ),
+        "PixArtAlphaPipeline": _TRANSFORMER,
+        "PixArtSigmaPipeline": _TRANSFORMER,
+        "SanaPipeline": _TRANSFORMER,
+    },
+)
+"""The rows by the name of the class. Another package adds its own by an entry point of the group
+`stablepref.pipelines`, a program by `FAMILIES.register(name, Family(...))`."""
+
+
+def find_family(pipe: object) -> Family | None:
+    """The row of a pipeline, or of the class whose `__call__` it inherits; None without one."""
+    kind = type(pipe)
+    call = getattr_static(kind, "__call__", None)
+    for parent in kind.__mro__:
+        inherited = getattr_static(parent, "__call__", None) is call
+        if inherited and parent.__name__ in FAMILIES:
+            return FAMILIES[parent.__name__]
+    return None
+
+
+def family_of(pipe: object) -> Family:
+    """The row of a pipeline that has one.
+
+    Raises:
+        KeyError: It has none; a function that takes pipelines of users checks them before.
+    """
+    found = find_family(pipe)
+    if found is None:
+        msg = f"there is no row for {type(pipe).__name__} in FAMILIES"
+        raise KeyError(msg)
+    return found
+
+
+def stepwise() -> list[str]:
+    """The pipelines whose steps are known: for guidance, pruning and fine-tuning."""
+    return [name for name in FAMILIES if FAMILIES[name].conditions]
+
+
+def differentiable() -> list[str]:
+    """The pipelines through whose whole call gradients pass."""
+    return [name for name in FAMILIES if FAMILIES[name].backpropagates]
