@@ -6,16 +6,18 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast, final
 
+import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from PIL import Image
+from torch import Tensor
 
+from ..diffusion.families import find_family
 from ..diffusion.pipelines import require_pipeline, texts_encoded_once, without_progress_bar
 from .pruning import Pruner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from PIL import Image
 
     from ..diffusion.pipelines import Pipeline
 
@@ -47,7 +49,7 @@ class Generated:
     Attributes:
         index: Position among the candidates.
         image: RGB.
-        fault: Why it is no candidate, such as a blanked picture; None if it is one.
+        fault: Why it cannot be chosen, such as a blanked picture; None if it can.
         pruned: Whether it was dropped on the way; its picture is then a prediction.
     """
 
@@ -61,8 +63,8 @@ def check_pipeline(pipe: object, arguments: Mapping[str, object]) -> None:
     """Refuse what cannot make images of a prompt, before anything is made.
 
     Raises:
-        TypeError: `pipe` is no pipeline, or takes no text prompt.
-        ValueError: An argument is none of the pipeline's, or one that best_of_n sets itself, or the
+        TypeError: `pipe` is not a pipeline, or takes no text prompt.
+        ValueError: The pipeline has no such argument, or best_of_n sets it itself, or the
             scheduler's noise cannot be seeded.
     """
     require_pipeline(pipe)
@@ -107,7 +109,7 @@ def generate(
     """Make candidates, batch by batch in order.
 
     Candidate i draws all its noise from a generator of its own, `torch.Generator().manual_seed(
-    seed + i)` on the CPU, so that batches of any size make the same pictures but for rounding. The
+    seed + i)` on the CPU, so that batches of any size make the same pictures up to rounding. The
     text is encoded once. A batch that does not fit in memory is halved, for good.
 
     Args:
@@ -117,14 +119,16 @@ def generate(
         seed: Of candidate 0.
         batch_size: Pictures made at once; None for 4 on a CPU and 8 on an accelerator.
         arguments: For the pipeline.
-        prune: Share of the steps to share of each batch that goes on from there, see
+        prune: Share of the steps to share of each batch that continues from there, see
             `stablepref.integrations.best_of_n.pruning`.
         score: Scores of pictures, to prune by.
 
     Raises:
         TypeError: The pipeline returns no images.
     """
-    if batch_size is None:
+    if _must_be_alone(pipe, arguments):
+        batch_size = 1
+    elif batch_size is None:
         on_cpu = torch.device(pipe._execution_device).type == "cpu"
         batch_size = CPU_BATCH if on_cpu else ACCELERATOR_BATCH
     todo = list(indices)
@@ -159,10 +163,12 @@ def _call(
     """A picture of each generator that is left at the end, with what is wrong with it."""
     count = len(generators)
     call: dict[str, object] = {"prompt": prompt, "generator": generators, **arguments}
-    if "num_images_per_prompt" in inspect.signature(pipe.__call__).parameters:
+    shared = _shared_pictures(pipe, arguments) if count > 1 else {}
+    if "num_images_per_prompt" in inspect.signature(pipe.__call__).parameters and not shared:
         call["num_images_per_prompt"] = count
     else:
         call["prompt"] = [prompt] * count
+        call |= {name: [picture] * count for name, picture in shared.items()}
     output = pipe(**call)
     images = getattr(output, "images", None)
     if not isinstance(images, list) or len(images) != len(generators):
@@ -171,6 +177,35 @@ def _call(
         raise TypeError(msg)
     flags = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
     return [(image, _fault(image, flag)) for image, flag in zip(images, flags, strict=True)]
+
+
+def _must_be_alone(pipe: Pipeline, arguments: Mapping[str, object]) -> bool:
+    """Whether in a batch a candidate may depend on its place there.
+
+    That is where a pipeline takes pictures and is not known, or takes no list of them.
+    """
+    unknown = find_family(pipe) is None and any(map(_holds_picture, arguments.values()))
+    return unknown or arguments.get("padding_mask_crop") is not None
+
+
+def _shared_pictures(pipe: Pipeline, arguments: Mapping[str, object]) -> dict[str, object]:
+    """The single pictures among the arguments that have to become lists."""
+    family = find_family(pipe)
+    found = {}
+    for name in family.pictures if family is not None else ():
+        given = arguments.get(name)
+        if isinstance(given, list) and len(given) == 1 and "controlnet" not in pipe.components:
+            (given,) = given  # several ControlNets take a list, a picture for each
+        stack = isinstance(given, Tensor | np.ndarray) and given.ndim == 4 and len(given) > 1
+        if given is not None and not isinstance(given, list) and not stack:
+            found[name] = given
+    return found
+
+
+def _holds_picture(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_holds_picture, value))
+    return isinstance(value, Image.Image | Tensor | np.ndarray)
 
 
 def _in_order(

@@ -106,11 +106,12 @@ def denoise(
         Of the shape of the latents, in the denoiser's number type.
     """
     family = family_of(pipe)
+    attention = {family.attention: getattr(pipe, family.attention)} if family.attention else {}
     return guided_output(
         pipe,
         latents.to(denoiser_of(pipe).dtype),
         timestep,
-        {family.attention: getattr(pipe, family.attention), **family.inputs(tensors)},
+        {**attention, **family.inputs(tensors)},
         guidance=pipe.guidance_scale if pipe.do_classifier_free_guidance else None,
         rescale=getattr(pipe, "guidance_rescale", 0.0),
     )

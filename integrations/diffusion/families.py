@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from inspect import getattr_static
-from typing import TYPE_CHECKING, Any, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from stablepref.runtime.registry import Registry
 
@@ -32,15 +32,17 @@ class Family:
             all such tensors: then there is no guidance, pruning or fine-tuning.
         latents: The denoiser's argument for latents.
         attention: The pipeline's attribute with arguments of attention processors, which the
-            denoiser takes under the same name.
+            denoiser takes under the same name; empty if there are none.
         more_texts: Arguments of `encode_prompt` for further text encoders; None stands for the
             prompt itself.
         lora_targets: Layers that get LoRA matrices.
         begins_at_zero: Whether the call sets the scheduler's begin index to 0.
         backpropagates: Whether gradients pass through the whole call, back to the initial noise.
+        pictures: Arguments of the call with a picture for all candidates that becomes a list, one
+            for each: of a single one, encoded with noise, all get the noise of the first.
     """
 
-    denoiser: Literal["unet", "transformer"]
+    denoiser: str
     conditions: Mapping[str, str] = field(default_factory=dict)
     latents: str = "sample"
     attention: str = "cross_attention_kwargs"
@@ -48,6 +50,7 @@ class Family:
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     begins_at_zero: bool = False
     backpropagates: bool = False
+    pictures: tuple[str, ...] = ()
 
     @property
     def step_tensors(self) -> list[str]:
@@ -109,6 +112,32 @@ FAMILIES: Final = Registry(
         "PixArtAlphaPipeline": _TRANSFORMER,
         "PixArtSigmaPipeline": _TRANSFORMER,
         "SanaPipeline": _TRANSFORMER,
+        # Of these only candidates are made.
+        **dict.fromkeys(
+            (
+                "StableDiffusionImg2ImgPipeline",
+                "StableDiffusionInpaintPipeline",
+                "StableDiffusionControlNetPipeline",
+                "StableDiffusionControlNetImg2ImgPipeline",
+                "StableDiffusionControlNetInpaintPipeline",
+                "StableDiffusionXLImg2ImgPipeline",
+                "StableDiffusionXLInpaintPipeline",
+                "StableDiffusionXLControlNetPipeline",
+                "StableDiffusionXLControlNetImg2ImgPipeline",
+                "StableDiffusionXLControlNetInpaintPipeline",
+                "LatentConsistencyModelImg2ImgPipeline",
+            ),
+            Family(denoiser="unet", pictures=("image",)),
+        ),
+        **dict.fromkeys(
+            (
+                "StableDiffusion3Img2ImgPipeline",
+                "StableDiffusion3InpaintPipeline",
+                "FluxImg2ImgPipeline",
+                "FluxInpaintPipeline",
+            ),
+            Family(denoiser="transformer", pictures=("image",)),
+        ),
     },
 )
 """The rows by the name of the class. Another package adds its own by an entry point of the group

@@ -152,21 +152,26 @@ def sdxl() -> StableDiffusionXLPipeline:
     )
 
 
+def sd3_transformer(channels: int) -> SD3Transformer2DModel:
+    """One block."""
+    return SD3Transformer2DModel(
+        sample_size=16,
+        patch_size=1,
+        in_channels=channels,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        caption_projection_dim=32,
+        joint_attention_dim=32,
+        pooled_projection_dim=64,
+        out_channels=channels,
+    )
+
+
 def sd3() -> StableDiffusion3Pipeline:
     """Stable Diffusion 3."""
     return StableDiffusion3Pipeline(
-        transformer=SD3Transformer2DModel(
-            sample_size=16,
-            patch_size=1,
-            in_channels=4,
-            num_layers=1,
-            attention_head_dim=8,
-            num_attention_heads=4,
-            caption_projection_dim=32,
-            joint_attention_dim=32,
-            pooled_projection_dim=64,
-            out_channels=4,
-        ),
+        transformer=sd3_transformer(4),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=vae(4, shift_factor=0.06, scaling_factor=1.5),
         text_encoder=clip_text(projection=True),

@@ -42,7 +42,6 @@ class DoodlePipeline(DiffusionPipeline):
         self.register_modules(network=network, vae=vae, text_encoder=text_encoder,
                               tokenizer=tokenizer, scheduler=scheduler)
         self.image_processor = VaeImageProcessor(vae_scale_factor=2)
-        self.attention_arguments = None
         self.guidance_scale, self.do_classifier_free_guidance = 1.0, False
 
     @torch.no_grad()
@@ -69,7 +68,7 @@ class DoodlePipeline(DiffusionPipeline):
 ROW = Family(
     denoiser="network",
     conditions={"words": "encoder_hidden_states"},
-    attention="attention_arguments",
+    attention="",
 )
 """
 
@@ -120,7 +119,7 @@ def test_without_its_row_a_pipeline_is_refused_where_it_is_needed(
     assert len(best_of_n(pipe, PROMPT, Brightness(), 2).scores) == 2
     with pytest.raises(ValueError, match=r"prune= is for .*; this is DoodlePipeline with DDIM"):
         best_of_n(pipe, PROMPT, Brightness(), 2, prune={0.5: 0.5})
-    with pytest.raises(ValueError, match="guidance is for .*; this is DoodlePipeline"):
+    with pytest.raises(ValueError, match=r"guidance is for .*; this is DoodlePipeline"):
         RewardGuidance(pipe, PROMPT, Brightness(), scale=0.1)
     with pytest.raises(KeyError, match="no row for DoodlePipeline"):
         family_of(pipe)
