@@ -9,6 +9,7 @@ from stablepref.scorer import Scorer
 from stablepref.weights.fingerprint import weights_digest
 
 from ..diffusion.latents import SIGNED, decode_latents
+from ..diffusion.pipelines import unwrapped
 from ..ensemble import Ensemble
 from ..reward import DifferentiableReward
 from ..sampled_rewards import as_scorer
@@ -31,7 +32,7 @@ class LatentReward:
         reward: A reward; or a scorer or what `stablepref.load` takes, for its plain reward.
 
     Raises:
-        TypeError: `reward` is none of these.
+        TypeError: `reward` is something else.
         ValueError: The reward has a VAE that is not the pipeline's.
     """
 
@@ -49,7 +50,7 @@ class LatentReward:
                 "or the name of one"
             )
             raise TypeError(msg)
-        if given.vae is not None and given.vae is not pipe.vae:
+        if given.vae is not None and unwrapped(given.vae) is not unwrapped(pipe.vae):
             msg = "the reward has another VAE than the pipeline; make it with vae=pipe.vae"
             raise ValueError(msg)
         self.reward = given

@@ -286,3 +286,14 @@ def test_overflow_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         pipe.vae.decoder.conv_out.weight.mul_(60000)
     with pytest.raises(ValueError, match=r"iteration 0 of 50: .*bfloat16 or float32"):
         optimize_noise(pipe, "a cat", Brightness(), **arguments)
+
+
+@pytest.mark.parametrize("kind", ["sd", "pixart"])
+def test_a_compiled_denoiser_is_searched_as_it_is(kind: str) -> None:
+    pipe, arguments = prepared(kind)
+    plain = optimize_noise(pipe, "a cat", Brightness(), iterations=1, **arguments)
+    part = "unet" if kind == "sd" else "transformer"
+    setattr(pipe, part, torch.compile(getattr(pipe, part), backend="eager"))
+    with torch.compiler.set_stance("force_eager"):
+        found = optimize_noise(pipe, "a cat", Brightness(), iterations=1, **arguments)
+    assert torch.equal(found.latents, plain.latents)

@@ -4,9 +4,18 @@ import pytest
 import torch
 from accelerate.hooks import AlignDevicesHook, CpuOffload, add_hook_to_module
 from diffusers.hooks import apply_group_offloading
+from helpers.tiny_finetune import pipeline
 from helpers.tiny_pipelines import build
 
-from stablepref.integrations.diffusion.pipelines import decoder_lifted, frozen, refuse_offloading
+from stablepref.integrations.diffusion.pipelines import (
+    decoder_lifted,
+    frozen,
+    parts_of,
+    refuse_offloading,
+    require_pipeline,
+    require_vae,
+    unwrapped,
+)
 
 
 def test_frozen_and_as_before() -> None:
@@ -72,3 +81,32 @@ def test_group_offloading_is_refused() -> None:
     apply_group_offloading(pipe.unet, onload_device=torch.device("cpu"), offload_type="leaf_level")
     with pytest.raises(ValueError, match="the pipeline's unet is offloaded"):
         refuse_offloading(pipe)
+
+
+def test_wrappers_are_taken_off() -> None:
+    """Of `torch.compile`, of DataParallel, which stands in for DDP, and of one in the other."""
+    inner = torch.nn.Linear(2, 2)
+    compiled = torch.compile(inner, backend="eager")
+    parallel = torch.nn.DataParallel(inner)
+    within = torch.nn.DataParallel(compiled)
+    for wrapped in (inner, compiled, parallel, within, torch.compile(parallel, backend="eager")):
+        assert unwrapped(wrapped) is inner
+    assert unwrapped("a tokenizer") == "a tokenizer"
+    assert unwrapped(None) is None
+    pipe = pipeline()
+    own = dict(pipe.components)
+    pipe.unet = torch.compile(pipe.unet, backend="eager")
+    assert pipe.components["unet"] is not own["unet"]
+    found = parts_of(pipe)
+    assert all(found[name] is part for name, part in own.items())
+
+
+def test_what_is_no_pipeline_or_has_no_vae_is_refused() -> None:
+    pipe = pipeline()
+    require_pipeline(pipe)
+    require_vae(pipe)
+    with pytest.raises(TypeError, match="pipe is a str; expected a diffusers"):
+        require_pipeline("a folder")
+    pipe.vae = None
+    with pytest.raises(ValueError, match="the StableDiffusionPipeline has no VAE"):
+        require_vae(pipe)

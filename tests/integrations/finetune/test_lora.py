@@ -21,6 +21,14 @@ from stablepref.integrations.finetune.lora import (
 KINDS = ["sd", "sdxl", "sd3"]
 
 
+def compiled(kind: str = "sd") -> DiffusionPipeline:
+    """A pipeline whose denoiser is wrapped by `torch.compile`."""
+    pipe = pipeline(kind)
+    part = "transformer" if kind == "sd3" else "unet"
+    setattr(pipe, part, torch.compile(getattr(pipe, part), backend="eager"))
+    return pipe
+
+
 def picture(pipe: DiffusionPipeline) -> NDArray[np.float32]:
     made: NDArray[np.float32] = pipe(
         "a red dog",
@@ -106,3 +114,24 @@ def test_adapters_that_are_there_are_refused() -> None:
     add_lora(pipe, rank=2, seed=0)
     with pytest.raises(ValueError, match=f"adapters already: {ADAPTER}"):
         add_lora(pipe, rank=2, seed=0)
+
+
+@pytest.mark.parametrize("kind", ["sd", "sd3"])
+def test_a_compiled_denoiser_saves_what_plain_pipelines_load(kind: str, tmp_path: Path) -> None:
+    with torch.compiler.set_stance("force_eager"):  # wrapped all the same
+        pipe = compiled(kind)
+        weights = add_lora(pipe, rank=2, seed=0)
+        expected = add_lora(pipeline(kind), rank=2, seed=0).state_dict()
+        assert weights.state_dict().keys() == expected.keys()
+        disturb(weights)
+        save_lora(pipe, tmp_path / "lora")
+        trained = picture(pipe)
+        plain = pipeline(kind)
+        before = picture(plain)
+        plain.load_lora_weights(tmp_path / "lora")
+        assert np.abs(picture(plain) - before).max() > 0.05
+        assert np.array_equal(picture(plain), trained)
+        with pytest.raises(ValueError, match=f"adapters already: {ADAPTER}"):
+            add_lora(pipe, rank=2, seed=0)
+        remove_lora(pipe)
+        assert np.array_equal(picture(pipe), before)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from accelerate.state import AcceleratorState
 from helpers.forked import start
 from helpers.tiny_finetune import PROMPTS, bright, pipeline, quick
 
@@ -91,3 +93,19 @@ def test_asked_to_stop_it_saves_first(tmp_path: Path) -> None:
     process.join()
     assert process.exitcode == 0
     assert [row["step"] for row in lines(tmp_path) if "reward" in row] == [*range(1, STEPS + 1)]
+
+
+def test_compiled_and_plain_pipelines_take_up_each_others_work(tmp_path: Path) -> None:
+    config = {"batch_size": 2, "checkpoint_every": 1, "sample_every": 5, "pictures_per_sample": 1}
+    with torch.compiler.set_stance("force_eager"):
+        for steps, wrap in ((1, True), (2, False), (3, True)):
+            pipe = pipeline()
+            if wrap:
+                pipe.unet = torch.compile(pipe.unet, backend="eager")
+                pipe.vae = torch.compile(pipe.vae, backend="eager")
+            finetune(
+                pipe, PROMPTS, bright(pipe), quick(steps=steps, **config), out=tmp_path,
+                progress=False,
+            )  # fmt: skip
+            AcceleratorState._reset_state(reset_partial_state=True)
+    assert [row["step"] for row in lines(tmp_path) if "reward" in row] == [1, 2, 3]
