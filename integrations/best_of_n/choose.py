@@ -12,14 +12,9 @@ from PIL import Image
 
 from stablepref.output.progress import progress_bar
 from stablepref.scoring.prompts import check_prompts
-from stablepref.weights.fingerprint import (
-    fingerprint,
-    part_digests,
-    scheduler_digest,
-    weights_digest,
-)
+from stablepref.weights.fingerprint import fingerprint, weights_digest
 
-from ..diffusion.pipelines import parts_of
+from ..diffusion.described import described_pipeline
 from ..guidance import refuse_other_prompts
 from ..sampled_rewards import as_scorer
 from .candidates import check_pipeline, generate
@@ -92,8 +87,8 @@ def best_of_n(
 ) -> Selection | list[Selection]:
     """Generate n candidates for a prompt and keep the best.
 
-    Candidate i is what the pipeline makes with the seed `seed + i`, whatever the batch size, but
-    for rounding; `n=1, seed=...` makes it again alone. Losers are dropped as they lose, so that
+    Candidate i is what the pipeline makes with the seed `seed + i`, whatever the batch size, up to
+    rounding; `n=1, seed=...` makes it again alone. Losers are dropped as they lose, so that
     memory does not grow with n.
 
     Args:
@@ -108,10 +103,11 @@ def best_of_n(
         seed: Of the first candidate.
         views: Score each candidate as the mean over itself and this many weak views.
         prune: Drop losers while they are made: {0.4: 0.5} scores the predicted pictures of each
-            batch after 40 % of the steps and goes on with the better half. For Stable Diffusion
+            batch after 40 % of the steps and continues with the better half. For Stable Diffusion
             1.x, XL and 3 with the schedulers of `stablepref.integrations.diffusion.x0.SCHEDULERS`.
-        out: A folder for all candidates and what there is to see of them (`Selection.save`); after
-            a kill the same call goes on there. Several prompts get a folder each in it.
+        out: A folder for all candidates, with a contact sheet and a page of them
+            (`Selection.save`); after a kill the same call continues there. Several prompts get a
+            folder each in it.
         progress: Show a progress bar; None shows one in a terminal once work takes seconds.
         pipe_kwargs: For the pipeline's call, such as `num_inference_steps`.
 
@@ -119,7 +115,7 @@ def best_of_n(
         A `Selection`, or a list of them for several prompts.
 
     Raises:
-        TypeError: `pipe` is no pipeline or takes no text prompt, or a prompt is not a string.
+        TypeError: `pipe` is not a pipeline or takes no text prompt, or a prompt is not a string.
         ValueError: n, keep, views or batch_size is out of range, a prompt is empty, the pipeline
             has no such argument, `prune` is not for this pipeline or scheduler, a `RewardGuidance`
             among the arguments is for other prompts, or no candidate of a prompt is usable, as when
@@ -263,9 +259,7 @@ def _settings(
 ) -> dict[str, object]:
     """What candidates depend on beside prompt and seed; not their number, which may be raised."""
     return {
-        "pipeline": type(pipe).__name__,
-        "weights": part_digests(parts_of(pipe)),
-        "scheduler": scheduler_digest(pipe.components.get("scheduler")),
+        **described_pipeline(pipe),
         "arguments": fingerprint(dict(arguments)),
         "model": scorer.name,
         "scorer": weights_digest(scorer),

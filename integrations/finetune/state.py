@@ -10,14 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, final
 import torch
 
 from stablepref.training.resume import CHECKPOINTS, newest_checkpoint
-from stablepref.weights.fingerprint import (
-    part_digests,
-    scheduler_digest,
-    text_digest,
-    weights_digest,
-)
+from stablepref.weights.fingerprint import text_digest, weights_digest
 
-from ..diffusion.pipelines import parts_of
+from ..diffusion.described import described_pipeline
 from .batches import step_pictures
 
 if TYPE_CHECKING:
@@ -148,12 +143,15 @@ def described_finetuning(
         pipe: The pipeline, before LoRA matrices are put on it.
         reward: The reward.
         prompts: To train on.
-        shown: To watch.
-        held_out: To watch them by.
+        shown: Of the samples.
+        held_out: The second scorer that measures them.
     """
     values = {
         **config.exact_values(),
-        **_pipeline(pipe),
+        **{
+            name if name == "pipeline" else f"pipeline_{name}": value
+            for name, value in described_pipeline(pipe).items()
+        },
         **reward.described(),
         "prompts": _prompts(prompts),
         "sample_prompts": _prompts(shown),
@@ -162,16 +160,6 @@ def described_finetuning(
     }
     read_back: dict[str, Any] = json.loads(json.dumps({"config": values}))
     return read_back
-
-
-def _pipeline(pipe: Any) -> dict[str, object]:  # noqa: ANN401 (diffusers has no types)
-    """What pictures of a pipeline depend on, plain JSON values."""
-    return {
-        "pipeline": type(pipe).__name__,
-        "pipeline_dtype": str(pipe.dtype).removeprefix("torch."),
-        "pipeline_weights": " ".join(part_digests(parts_of(pipe)).values()),
-        "scheduler": scheduler_digest(pipe.scheduler),
-    }
 
 
 def _prompts(prompts: Sequence[str]) -> str:
