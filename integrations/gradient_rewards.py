@@ -67,7 +67,8 @@ def alignprop(
         reward: With value_range (-1, 1), as AlignProp decodes images.
         offset: The loss is offset - factor x score. None takes AlignProp's for the scorers of
             the zoo, and 0 for others.
-        factor: As `offset`; 1 for others.
+        factor: Factor of the score. None takes the trainer's own for the scorers of the zoo, and
+            1 for others.
 
     Returns:
         `loss_fn(images, prompts) -> (loss, rewards)`, both `(batch,)`; `rewards` is factor x score.
@@ -135,9 +136,10 @@ class ReNOLoss:
 
     Args:
         reward: With value_range (0, 1).
-        weighting: As above.
+        weighting: The factor that ReNO gives it.
         offset: None takes ReNO's for the scorers of the zoo, and 0 for others.
-        factor: As `offset`; 1 for others.
+        factor: Factor of the score. None takes the trainer's own for the scorers of the zoo, and
+            1 for others.
 
     Raises:
         ValueError: The reward is for another value range.

@@ -85,7 +85,7 @@ class RewardGuidance:
             diffusers' own `enable_gradient_checkpointing()`.
 
     Raises:
-        TypeError: The pipeline, a prompt or the scorer is none.
+        TypeError: The pipeline, a prompt or the scorer is something else.
         ValueError: The pipeline, its scheduler or an argument is not supported.
     """
 
@@ -188,8 +188,8 @@ class RewardGuidance:
             raise ValueError(msg)
         if not any(self._is_guided(step, total) for step in range(total)):
             msg = (
-                f"none of the {total} steps is guided: steps={self._steps} holds none but, at "
-                "most, the last, after which nothing would be denoised"
+                f"none of the {total} steps is guided: steps={self._steps} holds no step but, at "
+                "most, the last, after which nothing is denoised"
             )
             raise ValueError(msg)
         if len(tensors["latents"]) % len(self.prompts):
@@ -232,7 +232,7 @@ class RewardGuidance:
         if flat := int((norms == 0).sum()):
             warnings.warn(
                 f"the reward of {flat} of {len(norms)} pictures has no gradient after step {step}; "
-                "they go on unguided. In float16 it may have been too small: use bfloat16",
+                "they stay unguided. In float16 it may have been too small: use bfloat16",
                 stacklevel=3,
             )
         if self._normalise:
@@ -252,7 +252,7 @@ def refuse_other_prompts(callback: object, prompts: Sequence[str]) -> None:
     """Refuse a guidance where each batch is for one of these prompts and the guidance for another.
 
     Args:
-        callback: A pipeline's `callback_on_step_end`; any other than a guidance will do.
+        callback: A pipeline's `callback_on_step_end`; callbacks that are not a guidance pass.
         prompts: A batch is for one of them.
 
     Raises:
@@ -270,7 +270,7 @@ def check_guidable(pipe: Pipeline) -> None:
     """Refuse what guidance is not tested for, before anything is made.
 
     Raises:
-        TypeError: `pipe` is no pipeline.
+        TypeError: `pipe` is not a pipeline.
         ValueError: The pipeline or its scheduler is not supported, it has no VAE, is offloaded, or
             has something in use that a callback does not reach.
     """

@@ -198,7 +198,7 @@ def diversity(scorer: Scorer, images: Sequence[object] | Tensor, prompts: Sequen
 
     Args:
         scorer: Whose image features, flattened where they are several vectors.
-        images: As in `RewardMonitor.report`.
+        images: A list of images in any form, or a batch.
         prompts: One each.
 
     Returns:

@@ -95,7 +95,7 @@ def optimize_noise(
     progress: bool | None = None,
     **pipe_kwargs: object,
 ) -> OptimizedNoise:
-    """Look for initial noise of which a pipeline makes pictures with a high reward.
+    """Look for initial noise from which a pipeline makes pictures with a high reward.
 
     Gradient ascent with Nesterov momentum on reward + regularization x K, where K is the
     logarithm of the density, up to a constant, of the norm r of standard normal noise in d
@@ -107,13 +107,13 @@ def optimize_noise(
         pipe: A pipeline whose row in `stablepref.integrations.diffusion.families` says that it
             backpropagates, made for few steps, not offloaded. Its weights are frozen meanwhile, its
             decoder and the scorer for good.
-        prompt: One prompt, or several, of each of which a picture is made. All are in memory
-            together, with the activations of all steps; diffusers'
+        prompt: One prompt, or several, with a picture for each. All are in memory together,
+            with the activations of all steps; diffusers'
             `enable_gradient_checkpointing()` of the denoiser keeps few of these.
         scorer: The reward model, on the pipeline's device, or what `stablepref.load` takes.
         iterations: Updates of the noise.
         seed: Picture i begins with the noise that the pipeline draws for the seed `seed + i`; a
-            stochastic scheduler goes on with that generator.
+            stochastic scheduler continues with that generator.
         learning_rate: Of the ascent.
         clip: Largest norm of a picture's gradient.
         regularization: Weight of K against one unit of the scorer. ReNO's 0.01 stands beside
@@ -131,7 +131,7 @@ def optimize_noise(
         The pictures, the noises and all rewards.
 
     Raises:
-        TypeError: The pipeline, a prompt or the scorer is none.
+        TypeError: The pipeline, a prompt or the scorer is something else.
         ValueError: The pipeline or an argument is not supported, its sampling keeps no gradient, or
             a picture, a reward or a gradient is not finite.
     """

@@ -1,4 +1,4 @@
-"""A scorer as a reward that can be backpropagated through, robust to disturbances if asked."""
+"""A scorer as a reward that can be backpropagated through, robust to perturbations if asked."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DifferentiableReward:
 
     **Robust.** With `views=k` each image is scored as it is and on k weak views: crops of 85 to
     100 % of its area, mirrored by half where the prompt names no side. The reward is the mean, or
-    the worst, of these k + 1 scores, so that a disturbance that a person would not see, and that a
+    the worst, of these k + 1 scores, so that a perturbation that a person would not see, and that a
     slight crop destroys, gains nothing.
 
     Attributes:
@@ -51,7 +51,7 @@ class DifferentiableReward:
             give them for `output_type="latent"`.
 
     Raises:
-        ValueError: An argument is none of the values above.
+        ValueError: An argument has another value.
     """
 
     def __init__(

@@ -105,7 +105,7 @@ def flow_grpo_multi_score(
         list of scores under each name, their weighted sum under "avg", and an empty dictionary.
 
     Raises:
-        ValueError: There is no reward.
+        ValueError: `score_dict` is empty.
     """
     if not score_dict:
         msg = "score_dict is empty; expected the weight of each reward by name"

@@ -60,5 +60,5 @@ class PreferenceScore(Metric):
         self.count += len(scores)
 
     def compute(self) -> Tensor:
-        """The mean, a float64 scalar; NaN where there is no image."""
+        """The mean, a float64 scalar; NaN before the first image."""
         return self.total / self.count

@@ -1,4 +1,4 @@
-"""Candidates on disk: each picture as soon as it is scored, so that a killed run goes on."""
+"""Candidates on disk: each picture as soon as it is scored, so that a killed run can resume."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Candidate:
 
 @final
 class CandidateFolder:
-    """Pictures and scores of one prompt's candidates in a folder, which a later run takes up.
+    """Pictures and scores of one prompt's candidates in a folder, from which a later run resumes.
 
     `candidates.jsonl` holds the settings in its first line and then a line for each candidate, in
     their order; `candidates/` the pictures. A line is written after its picture.

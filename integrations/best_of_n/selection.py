@@ -34,9 +34,9 @@ class Selection:
         images: Those kept, best first.
         kept: Their indices among the candidates, best first.
         candidates: All candidates in order, with seeds and scores.
-        margin: Score of the best minus score of the runner-up; None where there is no runner-up.
+        margin: Score of the best minus score of the runner-up; None if there is no runner-up.
         spread: The mean over both of their largest minus smallest score over weak views
-            (dist_intra, equation 6 of *Stable Preference*); None as above.
+            (dist_intra, equation 6 of *Stable Preference*); None if there is no runner-up.
         tie: Whether the margin lies within that spread: the model does not prefer the best to the
             runner-up, and another crop of them may turn their order around.
         model: Name of the scorer.
@@ -89,7 +89,7 @@ class Selection:
             return image.convert("RGB")
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write what there is to see to a folder, each file under a temporary name first.
+        """Write the selection to a folder, each file under a temporary name first.
 
         `best-01-seed-42.png` and so on, the images kept; `candidates.png`, a contact sheet, and
         `candidates.html`, a page, of the candidates in order with scores and seeds: of all where

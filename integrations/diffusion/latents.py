@@ -19,7 +19,7 @@ UNIT: Final = (0.0, 1.0)
 SIGNED: Final = (-1.0, 1.0)
 _BATCH_RANK = 4
 _RGB = 3
-_BELOW_ZERO = -0.1  # less than this is no overshoot of a resize, but another range
+_BELOW_ZERO = -0.1  # less than this is not the overshoot of a resize, but another range
 _MOST_OVERSHOOT = 10.0  # decoders leave [-1, 1], but 8-bit levels go up to 255
 
 
@@ -55,7 +55,7 @@ def unit_pixels(images: Tensor, value_range: tuple[float, float]) -> Tensor:
         Tensor of that shape, float32 (float64 for float64 images).
 
     Raises:
-        TypeError: `images` is no tensor, or not of floating point.
+        TypeError: `images` is not a tensor, or not of floating point.
         ValueError: The shape is another, there is NaN or infinity, or the values are of another
             range.
     """

@@ -9,7 +9,7 @@ import torch
 from stablepref.assets import PIPELINES
 
 if TYPE_CHECKING:
-    from ..best_of_n.candidates import Pipeline
+    from .pipelines import Pipeline
 
 
 def load_pipeline(name: str, *, dtype: str | None, device: torch.device) -> Pipeline:

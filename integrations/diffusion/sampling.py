@@ -38,14 +38,14 @@ class SamplingLoop:
         guidance: Scale of classifier-free guidance; 1 or less for none.
         negative_prompt: What not to make.
         height: Of the pictures, in pixels; None for the pipeline's own.
-        width: Likewise.
+        width: Of the pictures, in pixels; None for the pipeline's own.
         checkpointing: Keep no activations of the denoiser where there is a gradient, and compute
             them again in the backward pass.
 
     Raises:
         TypeError: It is another kind of pipeline.
         ValueError: The pipeline lacks a part or is in float16, or its scheduler, or a setting of
-            it, is not supported (see `check_scheduler`), or makes no such number of steps.
+            it, is not supported (see `check_scheduler`), or cannot make that number of steps.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class SamplingLoop:
             scheduler.set_begin_index(0)
         return scheduler
 
-    def noise(self, generators: Sequence[torch.Generator], scheduler: Any) -> Tensor:  # noqa: ANN401 (as above)
+    def noise(self, generators: Sequence[torch.Generator], scheduler: Any) -> Tensor:  # noqa: ANN401 (diffusers' schedulers share no type)
         """The latents that sampling begins with, each from its own generator."""
         side = self.pipe.vae_scale_factor
         height, width = self.size
@@ -142,13 +142,13 @@ class SamplingLoop:
         return scaled
 
     def conditions(self, prompts: Sequence[str]) -> dict[str, Any]:
-        """What the denoiser is told of a batch."""
+        """What the denoiser is conditioned on for a batch."""
         height, width = self.size
         return self.denoiser.conditions(prompts, height=height, width=width)
 
     def denoise(
         self,
-        scheduler: Any,  # noqa: ANN401 (as above)
+        scheduler: Any,  # noqa: ANN401 (diffusers' schedulers share no type)
         latents: Tensor,
         timestep: Tensor,
         conditions: Mapping[str, Any],
@@ -165,7 +165,7 @@ class SamplingLoop:
 
     def _step(
         self,
-        scheduler: Any,  # noqa: ANN401 (as above)
+        scheduler: Any,  # noqa: ANN401 (diffusers' schedulers share no type)
         latents: Tensor,
         step: int,
         conditions: Mapping[str, Any],
@@ -198,7 +198,7 @@ def check_scheduler(scheduler: object) -> None:
     """Refuse schedulers for which equality with the pipeline is not tested.
 
     Raises:
-        ValueError: It is none of `SCHEDULERS`, or set to predict what has no gradient here.
+        ValueError: It is not one of `SCHEDULERS`, or has a setting without a gradient here.
     """
     kind = type(scheduler).__name__
     if kind not in SCHEDULERS:

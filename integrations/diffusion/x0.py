@@ -1,4 +1,4 @@
-"""What a denoiser's output says of the finished picture (x0), for schedulers that were looked at.
+"""What a denoiser's output predicts of the finished picture (x0), for each scheduler that is known.
 
 Every one of them holds latents that are scale x (signal x x0 + noise x epsilon), with epsilon
 standard normal, and shows the denoiser the bracket. They differ in the three numbers.
@@ -92,7 +92,7 @@ def predict_x0(scheduler: Any, output: Tensor, latents: Tensor, step: int) -> Te
 
     Args:
         scheduler: One of `SCHEDULERS`, its timesteps set.
-        output: What the denoiser said of these latents.
+        output: The denoiser's, for these latents.
         latents: As they go into the step, `(batch, channels, h, w)`.
         step: Number of the step, from 0.
 
@@ -100,7 +100,7 @@ def predict_x0(scheduler: Any, output: Tensor, latents: Tensor, step: int) -> Te
         Of the shape of the latents, float32 (float64 for float64 ones).
 
     Raises:
-        ValueError: The scheduler's `prediction_type` is none of these.
+        ValueError: The scheduler has another `prediction_type`.
     """
     level = noise_level(scheduler, step)
     kind = type(scheduler).__name__

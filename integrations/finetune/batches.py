@@ -56,7 +56,7 @@ def step_pictures(
 
 
 def sample_pictures(prompts: Sequence[str], *, each: int, seed: int) -> list[Picture]:
-    """The pictures to watch a training by, `each` of every prompt in a row."""
+    """The pictures by which a training is monitored, `each` of every prompt in a row."""
     return [
         Picture(prompt, noise_seed(seed, _SAMPLES, place, number))
         for place, prompt in enumerate(prompts)

@@ -114,7 +114,7 @@ def _gradients(
 
 
 class Transition(NamedTuple):
-    """One step of a trajectory, of which the policy chose the latents.
+    """One step of a trajectory, whose latents the policy chose.
 
     Attributes:
         step: Its number, from 0.
@@ -273,7 +273,7 @@ def clipped_loss(
     """The clipped surrogate of PPO (Schulman et al. 2017, equation 7), to be lowered, `(batch,)`.
 
     -min(ratio x advantage, clip(ratio, 1 - range, 1 + range) x advantage), with the ratio of the
-    odds of now to those of when it was drawn.
+    present odds to those at the time of drawing.
 
     Args:
         log_probabilities: Of the policy as it is, `(batch,)`, with gradient.

@@ -51,7 +51,7 @@ def add_lora(pipe: Any, *, rank: int, seed: int) -> LoraWeights:  # noqa: ANN401
 
     Raises:
         ImportError: peft is not installed.
-        ValueError: As `check_no_adapters`.
+        ValueError: The denoiser has adapters already.
     """
     try:
         from peft import LoraConfig  # noqa: PLC0415 - an extra
@@ -94,13 +94,13 @@ def check_no_adapters(pipe: object) -> None:
         raise ValueError(msg)
 
 
-def remove_lora(pipe: Any) -> None:  # noqa: ANN401 (as above)
+def remove_lora(pipe: Any) -> None:  # noqa: ANN401 (diffusers has no types)
     """Leave the denoiser as it was before `add_lora`."""
     network: Any = unwrapped(denoiser_of(pipe))
     network.unload_lora()
 
 
-def save_lora(pipe: Any, folder: Path) -> None:  # noqa: ANN401 (as above)
+def save_lora(pipe: Any, folder: Path) -> None:  # noqa: ANN401 (diffusers has no types)
     """Write the matrices to `folder` for `pipe.load_lora_weights(folder)`, whole or not at all.
 
     Raises:

@@ -79,9 +79,9 @@ def finetune(
     held_out: Scorer | str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> Finetuned:
-    """Train LoRA matrices on a pipeline's denoiser for a higher reward, or go on with it.
+    """Train LoRA matrices on a pipeline's denoiser for a higher reward, or resume.
 
-    The same call after a kill goes on from the last checkpoint, to the same weights. Works in one
+    The same call after a kill resumes from the last checkpoint, to the same weights. Works in one
     process or, started by ``torchrun`` or ``accelerate launch``, in many. At the end the matrices
     are on `pipe` itself, which draws with them; all of its other weights are frozen. Whatever ends
     the training early takes them off again.
@@ -94,8 +94,8 @@ def finetune(
             `stablepref.load` takes is its plain reward.
         config: Everything else; None for the defaults.
         out: Folder for checkpoints, metrics.jsonl, sheets of samples and the weights in `lora`.
-        sample_prompts: Whose pictures are watched; None for the first of `prompts`.
-        held_out: A second scorer that nothing optimises, to watch them by.
+        sample_prompts: Prompts of the samples; None for the first of `prompts`.
+        held_out: A second scorer that nothing optimises, to measure the samples by.
         progress: Show a progress bar; None shows one in a terminal.
 
     Returns:
@@ -109,7 +109,7 @@ def finetune(
         ImportError: peft, or the package of `config.log_with`, is not installed.
         OSError: A file cannot be written; checkpoints from before stay.
         KeyboardInterrupt: After SIGINT, once the step's checkpoint is written.
-        SystemExit: After SIGTERM, likewise.
+        SystemExit: After SIGTERM, once the step's checkpoint is written.
     """
     config, folder = config or FinetuneConfig(), Path(out)
     prompts = check_prompts(prompts)
@@ -141,7 +141,7 @@ def finetune(
     )
     if len(watched) < LEAST_WATCHED:
         msg = (
-            f"{len(watched)} picture would be watched, and a report needs {LEAST_WATCHED}: give "
+            f"there is {len(watched)} sample, and a report needs {LEAST_WATCHED}: give "
             "more sample_prompts or pictures_per_sample"
         )
         raise ValueError(msg)
@@ -272,7 +272,7 @@ def _loop(
                 keep=config.keep_checkpoints,
             )
         if stopping and not at_end:
-            log.say(f"stopped after step {done}; the same command goes on there")
+            log.say(f"stopped after step {done}; the same command resumes there")
             return stopping
     return 0
 
@@ -293,7 +293,7 @@ def _visit(run: FinetuneRun, watch: SampleWatch, step: int, log: TrainLog) -> Re
 def _save(run: FinetuneRun, result: Finetuned) -> None:
     """The weights in their place, and beside them what they came from and what was measured."""
     save_lora(run.loop.pipe, result.lora)
-    told = {
+    report = {
         **run.described,
         "steps": run.config.steps,
         "first": asdict(result.first),
@@ -301,4 +301,4 @@ def _save(run: FinetuneRun, result: Finetuned) -> None:
         "signs": list(result.signs),
     }
     with replacing(run.folder / REPORT_FILE) as staging:
-        staging.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        staging.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a fine-tuning is watched by: sheets of samples, and signs of reward hacking in them."""
+"""How a fine-tuning is monitored: sheets of samples, and signs of reward hacking in them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SampleWatch:
     folder: Path
 
     def visit(self, step: int, *, write: bool) -> Report:
-        """Make the pictures with the weights of now, and measure them.
+        """Make the pictures with the present weights, and measure them.
 
         Args:
             step: Steps done.
