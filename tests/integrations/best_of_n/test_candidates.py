@@ -155,7 +155,10 @@ def with_pictures(name: str, kind: str) -> tuple[DiffusionPipeline, dict[str, ob
         if "ControlNet" in name:
             parts["controlnet"] = controlnet(kind)
         if name == "StableDiffusion3InpaintPipeline":  # for 16 channels only
-            parts |= {"vae": vae(16).eval(), "transformer": sd3_transformer(16).eval()}
+            parts |= {
+                "vae": vae(16, shift_factor=0.06, scaling_factor=1.5).eval(),
+                "transformer": sd3_transformer(16).eval(),
+            }
         if name.startswith("Latent"):  # its guidance is an input
             config = {"cross_attention_dim": 32, "attention_head_dim": 4}
             parts["unet"] = unet(**config, time_cond_proj_dim=32).eval()
