@@ -143,8 +143,8 @@ def guided_output(
     """
     inputs = latents if guidance is None else torch.cat([latents] * 2)
     times = timestep.expand(len(inputs))
-    given = {family_of(pipe).latents: inputs, "timestep": times, **conditions}
-    output: Tensor = denoiser_of(pipe)(**given, return_dict=False)[0]
+    network = denoiser_of(pipe)
+    output: Tensor = network(inputs, timestep=times, **conditions, return_dict=False)[0]
     if guidance is None:
         return output
     without, text = output.chunk(2)

@@ -107,7 +107,7 @@ def _tiles(decoder: object) -> object:
 
 def _added_tokens(parts: Mapping[str, Any]) -> dict[str, object]:
     """The tokens that were added to tokenizers, with their embeddings (textual inversion)."""
-    found = {}
+    found: dict[str, object] = {}
     for name, tokenizer in sorted(parts.items()):
         if not name.startswith("tokenizer") or tokenizer is None:
             continue

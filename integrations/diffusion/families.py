@@ -24,13 +24,13 @@ class Family:
     """One pipeline class, and its subclasses that do not override `__call__`.
 
     Attributes:
-        denoiser: The component that predicts noise, velocity or flow.
+        denoiser: The component that predicts noise, velocity or flow; its first argument is the
+            latents.
         conditions: Where the denoiser takes what it is conditioned on: for the name of each tensor
             that the pipeline's call holds, with a row for each picture (under guidance two), the
             denoiser's argument, or `argument.key` for an entry of a dictionary. The names are those
             that `callback_on_step_end_tensor_inputs` knows. Empty where a callback does not reach
             all such tensors: then there is no guidance, pruning or fine-tuning.
-        latents: The denoiser's argument for latents.
         attention: The pipeline's attribute with arguments of attention processors, which the
             denoiser takes under the same name; empty if there are none.
         more_texts: Arguments of `encode_prompt` for further text encoders; None stands for the
@@ -44,7 +44,6 @@ class Family:
 
     denoiser: str
     conditions: Mapping[str, str] = field(default_factory=dict)
-    latents: str = "sample"
     attention: str = "cross_attention_kwargs"
     more_texts: tuple[str, ...] = ()
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
@@ -72,7 +71,7 @@ class Family:
 SIZES: Final = "add_time_ids"
 """The condition that holds the sizes of the pictures, in place of something of the text."""
 
-_TRANSFORMER: Final = Family(denoiser="transformer", latents="hidden_states", backpropagates=True)
+_TRANSFORMER: Final = Family(denoiser="transformer", backpropagates=True)
 
 FAMILIES: Final = Registry(
     "pipeline",
@@ -99,7 +98,6 @@ FAMILIES: Final = Registry(
                 "prompt_embeds": "encoder_hidden_states",
                 "pooled_prompt_embeds": "pooled_projections",
             },
-            latents="hidden_states",
             attention="joint_attention_kwargs",
             more_texts=("prompt_2", "prompt_3"),
             # With the text's side of its attention layers.
