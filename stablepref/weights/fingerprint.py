@@ -1,4 +1,4 @@
-"""Fingerprints: short hashes that tell the weights of one model from another's, and settings too."""
+"""Fingerprints: short hashes that tell weights and settings from others, quickly."""
 
 from __future__ import annotations
 
