@@ -332,7 +332,7 @@ class Scorer(
         Raises:
             ValueError: There is none; the message lists those that are known.
         """
-        return class_of_kind(kind, Scorer)
+        return class_of_kind(kind, Scorer)  # type: ignore[type-abstract] # never made from it
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_folder(self, save_directory)

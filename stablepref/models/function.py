@@ -61,8 +61,9 @@ class FunctionScorer(Scorer):
         unit: str,
         preference_scale: float | None = None,
     ) -> None:
-        if not callable(fn):
-            msg = f"fn is a {type(fn).__name__}; expected a function fn(images, prompts)"
+        given: object = fn
+        if not callable(given):
+            msg = f"fn is a {type(given).__name__}; expected a function fn(images, prompts)"
             raise TypeError(msg)
         for argument, value in (("name", name), ("unit", unit)):
             if not isinstance(value, str) or not value:

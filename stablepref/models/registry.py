@@ -70,9 +70,10 @@ def as_entry(name: str, scorer: Entry | Builder) -> Entry:
             )
             raise ValueError(msg)
         return scorer
-    if not callable(scorer):
+    given: object = scorer
+    if not callable(given):
         msg = (
-            f"the scorer {name!r} is given as {type(scorer).__name__}; expected a function "
+            f"the scorer {name!r} is given as {type(given).__name__}; expected a function "
             "build(entry, files) or a stablepref.models.catalog.Entry"
         )
         raise TypeError(msg)
