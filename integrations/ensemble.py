@@ -299,7 +299,8 @@ class _Packing:
         self._layout = [(part.shape[1:], part.dtype) for part in parts]  # the same on every call
         double = any(part.dtype == torch.float64 for part in parts)
         dtype = torch.float64 if double else torch.float32
-        return torch.cat([part.to(dtype).flatten(1) for part in parts], dim=1)
+        flat = [part.flatten(1) if part.ndim > 1 else part[:, None] for part in parts]
+        return torch.cat([part.to(dtype) for part in flat], dim=1)
 
     def unpack(self, rows: Tensor) -> list[Tensor]:
         """The parts that `pack` made rows of."""
