@@ -99,25 +99,36 @@ def test_the_checkout_is_importable_as_it_lies(module: str) -> None:
     assert Path(done.stdout.strip()).is_relative_to(ROOT / "stablepref")
 
 
+def folders(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
+    """Every folder of the tree once, with its place in the wheel.
+
+    Links are not followed: in the checkout `stablepref/integrations` and `stablepref/benchmarks`
+    lead to folders that are counted where they lie.
+    """
+    for source, target in SOURCES.items():
+        for name, below, _ in os.walk(root / source):
+            below[:] = sorted(one for one in below if one != "__pycache__")
+            place = f"{target}/{Path(name).relative_to(root / source)}".removesuffix("/.")
+            yield Path(name), place
+
+
 def package_folders(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
     """Folders of Python files in the tree, each with its place in the wheel."""
-    for source, target in SOURCES.items():
-        for folder in sorted({path.parent for path in (root / source).rglob("*.py")}):
-            yield folder, f"{target}/{folder.relative_to(root / source)}".removesuffix("/.")
+    for folder, place in folders(root):
+        if any(folder.glob("*.py")):
+            yield folder, place
 
 
 def wanted_files(root: Path = ROOT) -> set[str]:
     """All that belongs in the wheel: package folders with their files, assets and templates."""
-    wanted = set()
-    for folder, target in package_folders(root):
-        for path in folder.iterdir():
-            if path.is_file():
-                wanted.add(f"{target}/{path.name}")
-    for data in ("assets", "templates"):
-        for path in (root / "stablepref" / data).rglob("*"):
-            if path.is_file():
-                wanted.add(path.relative_to(root).as_posix())
-    return wanted
+    packages = {place for _, place in package_folders(root)}
+    return {
+        f"{place}/{path.name}"
+        for folder, place in folders(root)
+        if place in packages or {"assets", "templates"} & set(place.split("/"))
+        for path in folder.iterdir()
+        if path.is_file()
+    }
 
 
 def build(kind: str, folder: Path, output: Path) -> Path:
@@ -141,7 +152,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "results")
     for name in SOURCES:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, tree / name, ignore=ignore)
+            shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree / name)
     return SimpleNamespace(
@@ -149,6 +160,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         wheel=build("wheel", tree, tmp_path_factory.mktemp("wheel")),
         sdist=build("sdist", tree, tmp_path_factory.mktemp("sdist")),
     )
+
+
+def test_linked_folders_are_counted_once() -> None:
+    links = [ROOT / "stablepref" / name for name in ("integrations", "benchmarks")]
+    assert all(link.is_symlink() for link in links)  # else the next line shows nothing
+    assert not any(folder.is_relative_to(link) for folder, _ in folders() for link in links)
+    places = [place for _, place in folders()]
+    assert len(places) == len(set(places))
 
 
 def test_every_folder_of_python_files_is_a_package() -> None:
@@ -159,9 +178,15 @@ def test_every_folder_of_python_files_is_a_package() -> None:
 def test_wheel_holds_every_package_and_its_data(built: SimpleNamespace) -> None:
     found = wheel_files(built.wheel)
     wanted = wanted_files(built.tree)
-    packages = ("benchmarks/shapes", "integrations")
-    places = {f"stablepref/{package}/__init__.py" for package in packages}
-    assert {"stablepref/py.typed", *places} <= wanted
+    known = {
+        "stablepref/py.typed",
+        "stablepref/integrations/__init__.py",
+        "stablepref/benchmarks/shapes/__init__.py",
+        "stablepref/output/templates/pictures.html.j2",
+        "stablepref/benchmarks/bench/report/templates/gallery.js",
+        "stablepref/benchmarks/demo/templates/demo.html.j2",
+    }
+    assert known <= wanted
     assert sorted(wanted - found) == []
     assert sorted(found - wanted) == []
 
