@@ -17,6 +17,8 @@ from stablepref.cli.options import (
     PipelineCall,
     PipelineDtype,
     ScorerOptions,
+    check_folder,
+    check_pipeline_dtype,
     chosen,
     with_options,
 )
@@ -138,6 +140,8 @@ def run(
 ) -> None:
     """Generate every model's images of every prompt, score them, and compare the models."""
     style = chosen(json=as_json, markdown=as_markdown, csv=as_csv)
+    check_folder("--out", out)
+    check_pipeline_dtype(pipeline_dtype)
     contestants = parse_contestants(model)
     scorers: list[str | None] = list(scorer) if scorer else [None]
     for name in scorers:

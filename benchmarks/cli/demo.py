@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stablepref.cli.options import ScorerOptions
+from stablepref.cli.options import ScorerOptions, check_folder, check_pipeline
 
 if TYPE_CHECKING:
     from ..demo.result import Demo
@@ -59,6 +59,8 @@ def demo(
 ) -> None:
     """Make many images of a prompt, pick the best, and show on a page how good the pick is."""
     options = ScorerOptions(scorer)
+    check_pipeline(pipeline)
+    check_folder("--out", out)
 
     from stablepref.integrations.diffusion.load import load_pipeline
 

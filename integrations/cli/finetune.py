@@ -16,6 +16,8 @@ from stablepref.cli.options import (
     PipelineDtype,
     PipelineName,
     ScorerOptions,
+    check_folder,
+    check_pipeline,
     read_setting,
     with_settings,
 )
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from ..finetune.run import Finetuned
 
 
-@with_settings(FinetuneConfig, panel="Settings (none leaves a setting out)")
+@with_settings(FinetuneConfig, panel="Settings")
 def finetune(
     pipeline: PipelineName,
     *,
@@ -85,6 +87,8 @@ def finetune(
     **settings: str | None,
 ) -> None:
     """Fine-tune a diffusers pipeline on a reward, on one process or under torchrun."""
+    check_pipeline(pipeline, pipeline_dtype)
+    check_folder("--out", out)
     config = FinetuneConfig(
         **{
             name: read_setting(FinetuneConfig, name, text)

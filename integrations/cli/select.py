@@ -12,6 +12,8 @@ from stablepref.cli.options import (
     PipelineDtype,
     PipelineName,
     ScorerOptions,
+    check_folder,
+    check_pipeline,
     with_options,
 )
 
@@ -62,6 +64,8 @@ def select(
     as_json: AsJson = False,
 ) -> None:
     """Generate many candidates for a prompt with a diffusers pipeline and keep the best."""
+    check_pipeline(pipeline, pipeline_dtype)
+    check_folder("--out", out)
     arguments: dict[str, Any] = {
         "keep": keep,
         "batch_size": batch_size,

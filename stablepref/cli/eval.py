@@ -22,6 +22,7 @@ from stablepref.cli.options import (
     ImageFolder,
     Like,
     ScorerOptions,
+    check_folder,
 )
 
 if TYPE_CHECKING:
@@ -137,19 +138,20 @@ def evaluate(
     pairwise_accuracy([], [], tie_rule.value, tie_margin=tie_margin)  # refuses what is out of range
     if out is not None:
         _check_out(out, data)
-    if plots is not None and plots.exists() and not plots.is_dir():
-        msg = f"--plots {plots}: expected a folder"
-        raise ValueError(msg)
+    if plots is not None:
+        check_folder("--plots", plots)
 
     from stablepref.data.groups import Exclusions
+
+    left_out = Exclusions()
+    groups = where.read(left_out)
+
     from stablepref.evaluation.evaluate import evaluate_through, partial_file
     from stablepref.evaluation.serialize import save_reports
 
     if plots is not None:  # before hours of work, as it may be missing
         from stablepref.evaluation.plots import save_plots
 
-    left_out = Exclusions()
-    groups = where.read(left_out)
     reports: list[EvaluationReport] = []
     tally = Tally()
     for place, options in enumerate(scorers):

@@ -3,18 +3,32 @@
 import functools
 import inspect
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, final, get_args, get_type_hints
+from types import NoneType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    final,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import typer
 
-from stablepref.models.registry import check_dtype, check_model, model_name
+from stablepref.assets import PIPELINES
+from stablepref.models.registry import DTYPES, check_dtype, check_model, model_name
 
 if TYPE_CHECKING:
     from stablepref.scorer import Scorer
 
+_REPOSITORY: Final = re.compile(r"[\w.\-]+/[\w.\-]+")
 GROUPS: Final = (
     "Ranked groups: a .jsonl, .json, .parquet or .tar file, a folder of such files or of "
     "PROMPT/RANK.png, or hf:user/repository."
@@ -155,6 +169,49 @@ class PipelineCall:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
+def check_folder(option: str, path: Path) -> None:
+    """Refuse a folder for results that cannot be one.
+
+    Raises:
+        ValueError: It, or what it would lie in, is a file.
+    """
+    for place in (path, *path.parents):
+        if place.exists():
+            if not place.is_dir():
+                named = "this" if place == path else str(place)
+                msg = f"{option} {path}: {named} is a file; expected a folder"
+                raise ValueError(msg)
+            return
+
+
+def check_pipeline_dtype(dtype: str | None) -> None:
+    """Refuse a number type that no pipeline has.
+
+    Raises:
+        ValueError: It is unknown.
+    """
+    if dtype not in (None, *DTYPES):
+        msg = f"--pipeline-dtype {dtype}: expected float32, bfloat16 or float16"
+        raise ValueError(msg)
+
+
+def check_pipeline(name: str, dtype: str | None = None) -> None:
+    """Refuse what cannot be a pipeline or its number type, before diffusers is imported.
+
+    Raises:
+        ValueError: The name is neither a bundled pipeline's, nor a folder's, nor that of a
+            repository; or the number type is unknown.
+    """
+    check_pipeline_dtype(dtype)
+    if name in PIPELINES or Path(name).is_dir() or _REPOSITORY.fullmatch(name):
+        return
+    msg = (
+        f"there is no pipeline {name!r}: expected {', '.join(PIPELINES)}, a folder, or a hub "
+        "repository such as user/name"
+    )
+    raise ValueError(msg)
+
+
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each field of a parameter that is a dataclass of options.
 
@@ -182,29 +239,24 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def with_settings(
-    config: type[Any], *, panel: str
+    config: type[Any], *, panel: str, defaults: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for every field of a configuration, with its annotation as help.
 
-    The command gets them as text or None, in keyword arguments; `read_setting` reads the text.
+    The command gets them as text in keyword arguments; `read_setting` reads the text.
 
     Args:
         config: A dataclass whose fields are annotated with what they mean.
         panel: Heading of these options in the command's help.
+        defaults: Give what is not typed the field's default; else it is None.
     """
     hints = get_type_hints(config, include_extras=True)
-    settings = {
-        field.name: Annotated[
-            str | None,
-            typer.Option(
-                help=get_args(hints[field.name])[1],
-                rich_help_panel=panel,
-                show_default=False,
-                metavar="VALUE",
-            ),
-        ]
-        for field in fields(config)
-    }
+    settings = {}
+    for field in fields(config):
+        kind, meaning = get_args(hints[field.name])[:2]
+        option = typer.Option(help=meaning, rich_help_panel=panel, metavar=_values(kind))
+        hint = Annotated[str | None, option]
+        settings[field.name] = (hint, _typed(field.default) if defaults else None)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [
@@ -213,8 +265,10 @@ def with_settings(
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
         parameters = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
-            for name, hint in settings.items()
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint
+            )
+            for name, (hint, default) in settings.items()
         ]
         command.__signature__ = inspect.Signature([*own, *parameters])  # type: ignore[attr-defined] # what inspect looks for
         return command
@@ -251,6 +305,28 @@ def chosen(**wanted: bool) -> str | None:
         msg = f"expected one of {', '.join(f'--{name}' for name in names)}, not several"
         raise ValueError(msg)
     return names[0] if names else None
+
+
+def _values(kind: Any) -> str:  # noqa: ANN401 (any annotation)
+    """What can be typed for a setting, such as "INTEGER|none"."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return "|".join(parts)
+    if get_origin(kind) is tuple:
+        return ",".join(map(_values, parts))
+    if parts:
+        return "|".join(map(_values, parts))
+    if kind is ...:
+        return "..."
+    words = {bool: "true|false", int: "INTEGER", float: "NUMBER", str: "TEXT", NoneType: "none"}
+    return words.get(kind, "VALUE")
+
+
+def _typed(value: object) -> str:
+    """A value as it would be typed."""
+    if isinstance(value, tuple):
+        return ",".join(map(_typed, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def _options(kind: type[Any], hints: dict[str, Any]) -> list[inspect.Parameter]:

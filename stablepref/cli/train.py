@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stablepref.cli.ends import say
-from stablepref.cli.options import GROUPS, Format, ImageFolder, read_setting, with_settings
+from stablepref.cli.options import (
+    GROUPS,
+    Format,
+    ImageFolder,
+    check_folder,
+    read_setting,
+    with_settings,
+)
 from stablepref.recipes import RECIPES, TrainConfig
 from stablepref.recipes import recipe as named
 
@@ -15,7 +22,7 @@ if TYPE_CHECKING:
     from stablepref.data.groups import RankedGroup
 
 
-@with_settings(TrainConfig, panel="Settings; the recipe's by default (none leaves a setting out)")
+@with_settings(TrainConfig, panel="Settings, by default those of the recipe", defaults=False)
 def train(
     *,
     data: Annotated[str, typer.Option(help=GROUPS)],
@@ -46,14 +53,15 @@ def train(
         if text is not None
     }
     config = named(recipe, **given)
+    check_folder("--out", out)
+    groups = _groups(data, split, data_format, images)
+    held_out = _groups(validation, validation_split, data_format, images) if validation else None
 
     from accelerate import PartialState
 
     from stablepref.trainer import train as run
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    groups = _groups(data, split, data_format, images)
-    held_out = _groups(validation, validation_split, data_format, images) if validation else None
     run(groups, config, out=out, validation=held_out, resume=resume)
     if PartialState().is_main_process:
         names = ["last", "best"] if held_out else ["last"]

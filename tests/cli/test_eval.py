@@ -88,7 +88,8 @@ def test_several_models_beside_the_first(
     options = ("--perturbations", "hflip", "--plots", plots, "--out", tmp_path / "both.json")
     done = run("eval", data, "-m", model, "-m", other, *options)
     assert done.returncode == 0, done.stderr
-    assert "Beside tiny" in done.stdout
+    # Both bear the name "tiny", so each is told by its path.
+    assert f"Beside tiny ({model})" in done.stdout
     assert f"tiny ({other})" in done.stdout
     assert "no calibration: " in done.stdout
     names = {"reliability.png", "perturbations.png", "agreement.png"}
