@@ -182,7 +182,8 @@ def test_a_library_that_is_missing_is_one_line(
 ) -> None:
     for name in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "stablepref.evaluation.plots", raising=False)
+    for name in ("stablepref.evaluation.plots", "stablepref.output.figures"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     done = run("eval", data, "-m", model, "--plots", data.parent / "plots")
     assert done.returncode == 2
     assert done.stderr == "error: plots need matplotlib: pip install 'stablepref[bench]'\n"
