@@ -11,11 +11,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from stablepref.data.groups import Ranks
 from stablepref.data.read import format_names, read_groups
-from stablepref.evaluation.annotators import majority, single_vs_rest, single_vs_single
+from stablepref.evaluation.annotators import majority_shares, single_vs_rest, single_vs_single
 from stablepref.evaluation.means import GroupMean
 from stablepref.output.tables import Table, print_table
 
@@ -38,13 +36,6 @@ def measure(annotations: Sequence[Sequence[Ranks]]) -> dict[str, GroupMean]:
         "single against the average of the others": single_vs_rest(annotations),
         "the same, tied averages not counted": single_vs_rest(annotations, "skip"),
     }
-
-
-def majority_shares(annotations: Sequence[Sequence[Ranks]]) -> dict[float, float]:
-    """Share of image pairs by the size of the annotators' majority, ascending."""
-    sizes = np.concatenate([majority(group)[1] for group in annotations]).round(3)
-    values, counts = np.unique(sizes, return_counts=True)
-    return {float(v): float(n / counts.sum()) for v, n in zip(values, counts, strict=True)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

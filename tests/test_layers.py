@@ -54,9 +54,9 @@ stablepref.benchmarks.shapes.people
 stablepref.benchmarks.shapes.oracle
 stablepref.benchmarks.shapes.clip
 stablepref.benchmarks.shapes.pipeline
-stablepref.benchmarks.shapes
 stablepref.benchmarks.shapes.preference
 stablepref.benchmarks.shapes.studies stablepref.benchmarks.shapes.ablation
+stablepref.benchmarks.shapes
 stablepref.benchmarks.bench
 stablepref.benchmarks.bench.statistics
 stablepref.benchmarks.bench.report

@@ -16,7 +16,7 @@ from stablepref.data.hub import dataset_rows, hub_rows
 from stablepref.data.prompts import ListedPrompt, prompts_of_rows, read_prompt_file
 from stablepref.weights.hub import UnavailableError, first_line, require_network
 
-from ..shapes.prompt_set import lab_prompts
+from ..shapes.world.prompts import lab_prompts
 
 if TYPE_CHECKING:
     import os

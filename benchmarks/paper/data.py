@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 from stablepref.data.read import read_groups
 from stablepref.weights.hub import first_line
 
-from ..shapes.dataset import lab_groups
+from ..shapes.people.dataset import lab_groups
 from ..shapes.people.settings import SETTINGS
 from .numbers import HPDV2, IMAGEREWARD
 

@@ -17,7 +17,7 @@ from ..bench.judges import knows_shapes_only
 from ..bench.prompt_sets import PromptSet
 from ..bench.run import bench
 from ..shapes.people.generators import GENERATORS, generate
-from ..shapes.prompt_set import CATEGORIES, lab_prompts
+from ..shapes.world.prompts import CATEGORIES, lab_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..bench.judges import Judge
     from ..bench.score_table import ScoreTable
-    from ..shapes.prompt_set import LabPrompt
+    from ..shapes.world.prompts import LabPrompt
 
 NAME: Final = "lab"
 PICTURES: Final = "drawn"

@@ -6,10 +6,9 @@ Retrieval among prompts, and accuracy on pairs of a correct picture and one with
 import json
 import math
 import random
-import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -23,32 +22,13 @@ from torch import Tensor
 
 from stablepref.zoo import load
 
-from .people.split_option import known_split
+from .world.accuracy import Accuracy, with_interval
 from .world.drawing import render
 from .world.errors import ERROR_KINDS, GENERATOR_ERRORS, error_kinds, single_error
 from .world.language import describe
 from .world.scenes import Scene, Split, sample_scene
 
 RETRIEVAL_PROMPTS = 100
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """A share of successes with its 95 % confidence interval over prompts.
-
-    Attributes:
-        value: mean over prompts of each prompt's share.
-        low: lower end of the bootstrap interval.
-        high: upper end.
-        prompts: number of prompts.
-        trials: number of single decisions.
-    """
-
-    value: float
-    low: float
-    high: float
-    prompts: int
-    trials: int
 
 
 Scorer = Callable[[Sequence[NDArray[np.uint8]], Sequence[str]], Tensor]
@@ -63,26 +43,6 @@ def model_scorer(name_or_path: str | Path) -> Scorer:
         return model.score_matrix(list(pictures), prompts, progress=False)
 
     return score
-
-
-def with_interval(outcomes: Sequence[Sequence[float]], *, seed: int = 0) -> Accuracy:
-    """Accuracy from each prompt's outcomes, resampling prompts 2,000 times.
-
-    Args:
-        outcomes: for each prompt its decisions: 1 right, 0 wrong, 0.5 undecided.
-        seed: of the resampling.
-    """
-    shares = np.array([statistics.fmean(decisions) for decisions in outcomes])
-    generator = np.random.default_rng(seed)
-    means = [shares[generator.integers(len(shares), size=len(shares))].mean() for _ in range(2000)]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Accuracy(
-        value=float(shares.mean()),
-        low=float(low),
-        high=float(high),
-        prompts=len(shares),
-        trials=sum(map(len, outcomes)),
-    )
 
 
 def pair_accuracy(
@@ -175,7 +135,7 @@ def main(
     model: Annotated[str, typer.Argument(help="a zoo name or a folder")] = "shapes-clip",
     prompts: Annotated[int, typer.Option(help="prompts for the pairs")] = 2000,
     rounds: Annotated[int, typer.Option(help="retrieval rounds of 100 prompts")] = 10,
-    split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+    split: Annotated[Split, typer.Option(help="of the scenes")] = "test",
     kind: Annotated[
         list[str] | None,
         typer.Option(
@@ -187,16 +147,15 @@ def main(
     out: Annotated[Path | None, typer.Option("--json", help="also write the numbers here")] = None,
 ) -> None:
     """Print retrieval and pair accuracy of a shapes model with 95 % intervals over prompts."""
-    known = known_split(split)
     unknown = [name for name in kind or () if name not in GENERATOR_ERRORS]
     if unknown:
         raise typer.BadParameter(
             f"{unknown[0]!r} is not one of {', '.join(GENERATOR_ERRORS)}", param_hint="--kind"
         )
     scorer = model_scorer(model)
-    found = retrieval(scorer, rounds=rounds, split=known, seed=seed)
+    found = retrieval(scorer, rounds=rounds, split=split, seed=seed)
     kinds = tuple(dict.fromkeys(kind)) if kind else ERROR_KINDS
-    pairs = pair_accuracy(scorer, prompts=prompts, split=known, kinds=kinds, seed=seed)
+    pairs = pair_accuracy(scorer, prompts=prompts, split=split, kinds=kinds, seed=seed)
     table = Table("measure", "accuracy", "95 % interval", "prompts", "decisions")
     rows = {f"retrieval, top-1 of {RETRIEVAL_PROMPTS}": found}
     rows |= {f"pairs: {kind}": accuracy for kind, accuracy in pairs.items()}

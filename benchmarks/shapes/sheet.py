@@ -19,7 +19,7 @@ from .people.alignment import MISTAKE_COSTS
 from .people.collect import Collected, collect
 from .people.fidelity import FAULT_COSTS
 from .people.generators import Picture
-from .people.settings import SETTINGS
+from .people.settings import SETTINGS, SettingName
 from .people.utility import TERMS, true_utility
 
 _LINE = 22
@@ -68,15 +68,11 @@ def what_is_wrong(picture: Picture) -> str:
 
 def main(
     out: Annotated[Path, typer.Argument(help="file to draw, .png")],
-    setting: Annotated[str, typer.Option(help=" or ".join(SETTINGS))] = "hpdv2",
+    setting: Annotated[SettingName, typer.Option(help="kind of preference data")] = "hpdv2",
     groups: Annotated[int, typer.Option(min=1, help="rows")] = 2,
     seed: Annotated[int, typer.Option(help="of prompts, pictures and people")] = 0,
 ) -> None:
     """Draw groups of pictures with true utilities and people's mean ranks."""
-    if setting not in SETTINGS:
-        raise typer.BadParameter(
-            f"{setting!r} is not one of {', '.join(SETTINGS)}", param_hint="--setting"
-        )
     collected = collect(SETTINGS[setting], split="test", seed=seed)
     draw_sheet(out, list(islice(collected, groups)))
     typer.echo(out)

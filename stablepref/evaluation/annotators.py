@@ -110,6 +110,21 @@ def majority(annotations: ArrayLike) -> tuple[Signs, Array]:
     return np.sign(balance).astype(np.int8), share
 
 
+def majority_shares(annotations: Sequence[ArrayLike]) -> dict[float, float]:
+    """How frequent majorities of each size are, over all pairs of images.
+
+    Args:
+        annotations: Ranks by annotator, for each group.
+
+    Returns:
+        The share of the pairs, from 0 to 1, by the size of the majority as `majority` gives it,
+        to three digits and in ascending order.
+    """
+    sizes = np.concatenate([majority(group)[1] for group in annotations]).round(3)
+    values, counts = np.unique(sizes, return_counts=True)
+    return {float(v): float(n / counts.sum()) for v, n in zip(values, counts, strict=True)}
+
+
 def accuracy_by_agreement(
     scores: Sequence[ArrayLike],
     annotations: Sequence[ArrayLike],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stablepref.benchmarks.human_agreement import main, majority_shares
+from stablepref.benchmarks.human_agreement import main
 
 ROW = {"prompt": "p", "image_path": ["a", "b", "c"], "rankings": [[1, 1], [2, 3], [3, 2]]}
 
@@ -24,12 +24,6 @@ def test_numbers_are_printed_and_written(
     assert out["groups"] == 2
     assert out["majority"] == pytest.approx({"0.5": 1 / 3, "1.0": 2 / 3})
     assert "66.67" in capsys.readouterr().out
-
-
-def test_majorities_by_hand() -> None:
-    # Of four annotators 3 prefer the first image in one group, all four in the other.
-    groups = [[(1, 2)] * 3 + [(2, 1)], [(1, 2)] * 4]
-    assert majority_shares(groups) == {0.75: 0.5, 1.0: 0.5}
 
 
 def test_data_without_annotators_is_refused(

@@ -12,6 +12,7 @@ from stablepref.evaluation.annotators import (
     Ties,
     accuracy_by_agreement,
     majority,
+    majority_shares,
     single_vs_rest,
     single_vs_single,
 )
@@ -135,6 +136,12 @@ def test_accuracy_by_agreement_by_hand() -> None:
     assert (bins[0].accuracy.value, bins[3].accuracy.value) == (0.0, 1.0)
     tied = accuracy_by_agreement([[1.0, 1.0, 1.0]], [ten], (0.5, 1.0))
     assert (tied[0].accuracy.value, tied[0].accuracy.count) == (0.5, 3)
+
+
+def test_majorities_by_hand() -> None:
+    # Of four annotators 3 prefer the first image in one group, all four in the other.
+    groups = [[(1, 2)] * 3 + [(2, 1)], [(1, 2)] * 4]
+    assert majority_shares(groups) == {0.75: 0.5, 1.0: 0.5}
 
 
 def test_bins_partition_the_pairs_that_have_a_majority() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from stablepref.benchmarks.shapes.ablation.cells import Cell, Result, mean_values
 from stablepref.benchmarks.shapes.ablation.methods import METHODS, method_config
 from stablepref.benchmarks.shapes.ablation.plan import START, Choice, Row
-from stablepref.benchmarks.shapes.ablation.world import DISTURBANCES
+from stablepref.benchmarks.shapes.world.perturbations import PERTURBATIONS
 from stablepref.evaluation.means import GroupMean
 
 CHOICE = Choice(1e-4, (0.3, 0.2), 100, 0.812, early=False)
@@ -49,7 +49,7 @@ def row(
 
         def change(value: float, flips: float) -> dict[str, object]:
             one = {"oracle": measure(value), "people": measure(0.5), "flips": measure(flips)}
-            return dict.fromkeys(DISTURBANCES, one)
+            return dict.fromkeys(PERTURBATIONS, one)
 
         changed = {str(stop): change(share - 0.01, flips)}
         if method != START:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import stablepref
-from stablepref.benchmarks.shapes.dataset import lab_groups, oracle_groups
+from stablepref.benchmarks.shapes.people.dataset import lab_groups, oracle_groups
 from stablepref.benchmarks.shapes.people.settings import HPDV2
 from stablepref.evaluation.agreement import pairwise_accuracy
 from stablepref.scorer import Scorer

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from stablepref.augment.perturbations import UNSEEN
 
 from ..people.settings import SETTINGS
+from ..world.perturbations import CROPS
 from .plan import START
 from .statistics import Paired, paired
 from .tables import (
@@ -19,7 +20,6 @@ from .tables import (
     peak_and_end,
     title_of,
 )
-from .world import CROPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -12,6 +12,7 @@ import typer
 from ..clip.batches import BatchConfig
 from ..clip.model import backbone_config
 from ..clip.train import TrainConfig, train
+from ..clip.training_files import Precision
 from ..world.vocabulary import VOCABULARY_NAME, load_tokenizer, write_vocabulary
 
 MODEL_NAME: Final = "model"
@@ -50,7 +51,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="optimiser steps")] = TrainConfig.steps,
     batch_size: Annotated[int, typer.Option(min=4, help="pictures")] = BatchConfig.batch_size,
     seed: Annotated[int, typer.Option(help="of weights and batches")] = BatchConfig.seed,
-    precision: Annotated[str, typer.Option(help="fp32, or bf16 where it is fast")] = "fp32",
+    precision: Annotated[Precision, typer.Option(help="bf16 where it is fast")] = "fp32",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
     workers: Annotated[int, typer.Option(min=0, help="processes that draw batches")] = 1,
 ) -> None:

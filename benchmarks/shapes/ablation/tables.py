@@ -7,10 +7,10 @@ import statistics
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from ..world.perturbations import PERTURBATIONS
 from .methods import METHODS
 from .plan import START
 from .statistics import Paired, Spread, decline, paired, spread, together
-from .world import DISTURBANCES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -80,7 +80,7 @@ def disturbances(rows: Sequence[Row], *, end: bool = False) -> str:
         spread(held_out_means(row, row.results[0].cell.setting, "oracle", end=end)) for row in rows
     ]
     lines = [("as it is", *map(_percent, undisturbed))]
-    for name in DISTURBANCES:
+    for name in PERTURBATIONS:
         cells = []
         for row, before in zip(rows, undisturbed, strict=True):
             after = spread(disturbed(row, (name,), "oracle", end=end))

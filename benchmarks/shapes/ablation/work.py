@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import torch
 
 from ..people.settings import SETTINGS
+from ..world.perturbations import PERTURBATIONS
 from .towers import mixed, plain_attention
-from .world import DISTURBANCES
 
 if TYPE_CHECKING:
     from stablepref.models.clip import CLIPScorer
@@ -71,7 +71,7 @@ def cell_work(world: World, cell: Cell) -> float:
     both = sum(len(group.images) for name in SETTINGS for group in world.groups(name, "test"))
     measured = len(cell.watched) * counts["validation"]
     measured += len(cell.tested) * (both + counts["validation"])
-    measured += len(cell.disturbed) * counts["test"] * (1 + len(DISTURBANCES))
+    measured += len(cell.disturbed) * counts["test"] * (1 + len(PERTURBATIONS))
     trained = cell.last * step_views(world, cell)
     return per_image * (BACKWARD * trained + measured)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
-from stablepref.augment.perturbations import PERTURBATIONS, TABLE_1, UNSEEN
 from stablepref.data.read import read_groups
 from stablepref.models.clip import as_clip
 from stablepref.training.optimizer import begin_with_logit_scale
@@ -15,8 +14,9 @@ from stablepref.training.pairs import PairBatches
 from stablepref.weights.fingerprint import weights_digest
 from stablepref.zoo import load
 
-from ..dataset import oracle_groups, write_dataset
+from ..people.dataset import oracle_groups, write_dataset
 from ..people.settings import SETTINGS
+from ..world.perturbations import PERTURBATIONS
 from .features import CROP_AREA, cache_groups
 from .measure import Data
 from .towers import check_towers
@@ -32,11 +32,6 @@ if TYPE_CHECKING:
     from .features import Cached
     from .methods import Method, Model
     from .suite import Suite
-
-# Table 1's crops without its flips, which would change what is left of what.
-CROPS: Final = tuple(name.removeprefix("hflip+") for name in TABLE_1)
-DISTURBANCES: Final = (*CROPS, *UNSEEN)
-assert set(DISTURBANCES) <= set(PERTURBATIONS)
 
 _DIGITS = 12
 _SAMPLED_STEPS = 20
@@ -122,7 +117,7 @@ class World:
         Disturbances are cached for the large model alone.
         """
         if (model, setting) not in self._data:
-            wanted = DISTURBANCES if model == "large" else ()
+            wanted = PERTURBATIONS if model == "large" else ()
             self._data[model, setting] = Data(
                 train=self._cached(model, setting, "train", (), advance),
                 validation=self._cached(model, setting, "validation", (), advance),
@@ -159,7 +154,7 @@ class World:
 
     def missing_variants(self, model: Model, settings: Sequence[str]) -> int:
         """Image variants that the frozen blocks have still to see for trainings on settings."""
-        wanted = DISTURBANCES if model == "large" else ()
+        wanted = PERTURBATIONS if model == "large" else ()
         files: list[tuple[str, Split, int, tuple[str, ...]]] = [
             *((setting, "train", self.suite.pool, ()) for setting in settings),
             *((setting, "validation", 0, ()) for setting in settings),

@@ -23,6 +23,7 @@ from .model import backbone_config, build_model, save_model
 from .objective import Losses, batch_losses
 from .patches import PatchHead
 from .training_files import (
+    Precision,
     forget_metrics,
     load_checkpoint,
     log_metrics,
@@ -57,7 +58,7 @@ class TrainConfig:
     weight_decay: float = 0.05
     code_weight: float = 10.0
     patch_weight: float = 1.0
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     backbone: dict[str, Any] | None = None
 
 
@@ -167,7 +168,7 @@ def main(
     learning_rate: Annotated[float, typer.Option(help="peak")] = TrainConfig.learning_rate,
     seed: Annotated[int, typer.Option(help="of weights and batches")] = BatchConfig.seed,
     precision: Annotated[
-        str, typer.Option(help="fp32, or bf16 where it is fast")
+        Precision, typer.Option(help="bf16 where it is fast")
     ] = TrainConfig.precision,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
     workers: Annotated[int, typer.Option(help="processes that draw batches")] = 1,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
@@ -11,6 +11,9 @@ from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from stablepref.output.durable import replacing
 
 METRICS_NAME = "metrics.jsonl"
+
+Precision = Literal["fp32", "bf16"]
+"""Of matrix products in training: float32, or bfloat16 by autocast."""
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

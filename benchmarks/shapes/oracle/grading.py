@@ -4,13 +4,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from ..world.drawing import Pixels
 from ..world.scenes import Group, Scene
 from .reading import Seen, SeenObject, read_picture
-
-Pixels = NDArray[np.uint8]
 
 # Costs of pairing what is wanted with what is seen: as many exact pairs as can be, then equal
 # colours and equal shapes alike.

@@ -2,18 +2,17 @@
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..world.backgrounds import BACKGROUND_VALUES
-from ..world.drawing import COLOUR_VALUES, IMAGE_SIZE
+from ..world.backgrounds import BACKGROUND_VALUES, Floats
+from ..world.drawing import COLOUR_VALUES, IMAGE_SIZE, Pixels
 from ..world.scenes import BACKGROUNDS, COLOURS
 from .shapes import Fit, fit_shape
 
-Floats: TypeAlias = NDArray[np.floating[Any]]
 Mask: TypeAlias = NDArray[np.bool_]
 
 _PALETTE = np.array([COLOUR_VALUES[name] for name in COLOURS], dtype=np.float32)
@@ -82,7 +81,7 @@ class Seen:
     background: str | None
 
 
-def read_picture(picture: NDArray[np.uint8]) -> Seen:
+def read_picture(picture: Pixels) -> Seen:
     """Find the objects and the background of a picture.
 
     Args:

@@ -1,16 +1,14 @@
 """Tells a shape from how much of each pixel it covers: the best fit of the eight outlines."""
 
 from functools import cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..world.backgrounds import Floats
 from ..world.drawing import DISTANCES
 from ..world.scenes import SHAPES
-
-Floats: TypeAlias = NDArray[np.floating[Any]]
 
 # The renderer tilts objects by up to 0.14 radians.
 _TILTS = np.linspace(-0.14, 0.14, 5, dtype=np.float32)

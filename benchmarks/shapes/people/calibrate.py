@@ -6,7 +6,7 @@ on real data, by `stablepref.evaluation.annotators.single_vs_single`. Nothing is
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Annotated, final
 
 import numpy as np
 import typer
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -21,12 +23,11 @@ from scipy.optimize import brentq
 
 from stablepref.data.read import read_groups
 from stablepref.evaluation.agreement import pair_signs, pairwise_accuracy
-from stablepref.evaluation.annotators import single_vs_rest, single_vs_single
+from stablepref.evaluation.annotators import majority_shares, single_vs_rest, single_vs_single
 from stablepref.evaluation.means import Array, GroupMean
+from stablepref.output.figures import save_figure
 
-from ...human_agreement import majority_shares
 from .annotators import annotate, draw_tastes
-from .calibration_plot import draw_calibration
 from .collect import collect
 from .settings import SETTINGS, Setting
 from .utility import true_utility
@@ -35,6 +36,8 @@ IMAGES = 9
 ANNOTATORS = 10
 CURVE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4)
 _NOISES = (0.05, 5.0)
+_BAR = 0.4
+"""Width of a bar, in tens of per cent of people."""
 _TITLES = {
     "noise": "noise",
     "grid": "grid",
@@ -228,6 +231,50 @@ def measured(calibration: Calibration, terms: Sequence[Array]) -> dict[str, floa
         "one_truth": one.value,
         "ten_truth": ten.value,
     }
+
+
+def draw_calibration(
+    path: Path,
+    curves: Mapping[str, Mapping[float, float]],
+    in_use: Mapping[str, float],
+    majorities: Mapping[str, Mapping[float, float]],
+) -> None:
+    """Write the figure; equal inputs give equal bytes in SVG.
+
+    Args:
+        path: File to write, .svg or .png.
+        curves: For each setting, agreement by noise.
+        in_use: For each setting, agreement at its own noise.
+        majorities: By name, the share of image pairs by the size of the majority among ten people.
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw_curves(left, curves, in_use)
+    _draw_majorities(right, majorities)
+    save_figure(figure, path)
+
+
+def _draw_curves(
+    axes: Axes, curves: Mapping[str, Mapping[float, float]], in_use: Mapping[str, float]
+) -> None:
+    for name, found in curves.items():
+        setting = SETTINGS[name]
+        levels = sorted(found)
+        (line,) = axes.plot(levels, [100 * found[level] for level in levels], ".-", label=name)
+        axes.axhline(100 * setting.target, color=line.get_color(), linewidth=0.8, linestyle=":")
+        axes.plot([setting.noise], [100 * in_use[name]], "o", color=line.get_color())
+    axes.set_xlabel("noise, in units of utility")
+    axes.set_ylabel("single person against single, %")
+    axes.legend(title="setting (dot: in use; dotted: target)", title_fontsize="small")
+
+
+def _draw_majorities(axes: Axes, majorities: Mapping[str, Mapping[float, float]]) -> None:
+    for number, (name, shares) in enumerate(majorities.items()):
+        people = [10 * size + _BAR * (number - (len(majorities) - 1) / 2) for size in shares]
+        axes.bar(people, [100 * share for share in shares.values()], _BAR, label=name)
+    axes.set_xlabel("people of ten who agree on a pair of pictures")
+    axes.set_ylabel("share of pairs, %")
+    axes.legend()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""Preference data of the laboratory, in memory or on disk in the form that real data have.
-
-Run ``python -m stablepref.benchmarks.shapes.dataset --out DIR --groups N --setting NAME``.
-"""
+"""Preference data of the laboratory, in memory or on disk in the form that real data have."""
 
 import io
 import json
@@ -9,10 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from PIL import Image
 from rich.progress import track
 
@@ -20,16 +15,16 @@ from stablepref.data.groups import RankedGroup
 from stablepref.data.write import write_jsonl
 from stablepref.output.durable import replacing
 
-from .people.alignment import MISTAKE_COSTS
-from .people.annotators import mean_ranks
-from .people.collect import Collected, collect
-from .people.fidelity import FAULT_COSTS
-from .people.settings import SETTINGS, Setting
-from .people.utility import TERMS, true_utility
-from .world.drawing import IMAGE_SIZE
-from .world.errors import GENERATOR_ERRORS
-from .world.language import describe
-from .world.scenes import SPLITS, Split
+from ..world.drawing import IMAGE_SIZE
+from ..world.errors import GENERATOR_ERRORS
+from ..world.language import describe
+from ..world.scenes import SPLITS, Split
+from .alignment import MISTAKE_COSTS
+from .annotators import mean_ranks
+from .collect import Collected, collect
+from .fidelity import FAULT_COSTS
+from .settings import Setting
+from .utility import TERMS, true_utility
 
 RECIPE = "recipe.json"
 _IMAGES = "images"
@@ -213,32 +208,3 @@ def _claim(out: Path, recipe: object) -> None:
 def _lines(path: Path) -> int:
     with path.open("rb") as file:
         return sum(1 for _ in file)
-
-
-def main(
-    out: Annotated[Path, typer.Option(help="folder to write")],
-    groups: Annotated[int, typer.Option(min=1, help="training groups")] = 1000,
-    held_out: Annotated[int, typer.Option(min=1, help="validation groups, and test groups")] = 200,
-    setting: Annotated[str, typer.Option(help=" or ".join(SETTINGS))] = "hpdv2",
-    seed: Annotated[int, typer.Option(help="of everything")] = 0,
-    size: Annotated[int, typer.Option(min=16, help="side of the pictures")] = IMAGE_SIZE,
-    annotators: Annotated[
-        int | None, typer.Option(help="people who rank each group, instead of the setting's number")
-    ] = None,
-) -> None:
-    """Write preference data of the laboratory: DIR/{train,validation,test}.jsonl and images."""
-    if setting not in SETTINGS:
-        raise typer.BadParameter(
-            f"{setting!r} is not one of {', '.join(SETTINGS)}", param_hint="--setting"
-        )
-    counts: dict[Split, int] = {"train": groups, "validation": held_out, "test": held_out}
-    try:
-        write_dataset(out, SETTINGS[setting], counts, seed=seed, size=size, annotators=annotators)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    for split in counts:
-        typer.echo(out / f"{split}.jsonl")
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -8,16 +8,13 @@ from math import ceil, hypot
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from stablepref.augment.perturbations import blur
 
-from ..world.drawing import IMAGE_SIZE, layout, render
+from ..world.drawing import IMAGE_SIZE, Pixels, layout, render
 from ..world.layout import Placed
 from ..world.scenes import Scene
-
-Pixels = NDArray[np.uint8]
 
 FAULT_COSTS: Mapping[str, float] = MappingProxyType(
     {"blur": 1.5, "noise": 1.2, "contrast": 1.2, "clutter": 1.0, "cut": 1.0, "overlap": 1.0}

@@ -7,10 +7,10 @@ from typing import final
 
 from stablepref.evaluation.means import Array
 
-from ..world.drawing import IMAGE_SIZE
+from ..world.drawing import IMAGE_SIZE, Pixels
 from ..world.errors import GENERATOR_ERRORS, error_kinds, single_error
 from ..world.scenes import Scene
-from .fidelity import FAULT_COSTS, Pixels, fault_kinds, render_with_faults
+from .fidelity import FAULT_COSTS, fault_kinds, render_with_faults
 from .utility import utility_terms
 
 _MOST_ERRORS = 4

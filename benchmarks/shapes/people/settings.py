@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 from ..world.scenes import Split
 from .generators import GENERATORS
+
+SettingName = Literal["hpdv2", "imagereward"]
 
 
 @final
@@ -30,7 +32,7 @@ class Setting:
         tied: Share of pairs that a person ties that ``grid`` was found for.
     """
 
-    name: str
+    name: SettingName
     generators: tuple[str, ...]
     sizes: Mapping[int, int]
     people: int

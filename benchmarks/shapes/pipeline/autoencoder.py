@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from stablepref.training.optimizer import learning_rate_at
 
 from ..clip.training_files import (
+    Precision,
     forget_metrics,
     load_checkpoint,
     log_metrics,
@@ -59,7 +60,7 @@ class AutoencoderConfig:
     object_weight: float = 4.0
     kl_weight: float = 1e-3
     seed: int = 0
-    precision: str = "fp32"
+    precision: Precision = "fp32"
 
 
 class Pictures(Dataset[tuple[Tensor, Tensor]]):

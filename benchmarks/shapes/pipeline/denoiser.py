@@ -19,6 +19,7 @@ from stablepref.training.optimizer import learning_rate_at
 from ..clip.muon import SMALLEST_SIDE, Muon
 from ..clip.scene_code import code_loss, scene_codes
 from ..clip.training_files import (
+    Precision,
     forget_metrics,
     load_checkpoint,
     log_metrics,
@@ -72,7 +73,7 @@ class DenoiserConfig:
     code_weight: float = 0.1
     reading_weight: float = 0.2
     seed: int = 0
-    precision: str = "fp32"
+    precision: Precision = "fp32"
 
 
 class Averaged:

@@ -16,10 +16,10 @@ from rich.table import Table
 from stablepref.assets import PIPELINES
 from stablepref.output.durable import replacing
 
-from ..evaluate import Accuracy, with_interval
-from ..oracle.__main__ import ATTRIBUTES
-from ..people.split_option import known_split
-from ..prompt_set import CATEGORIES, PROMPTS_PER_CATEGORY, lab_prompts
+from ..oracle.grading import ATTRIBUTES
+from ..world.accuracy import Accuracy, with_interval
+from ..world.prompts import CATEGORIES, PROMPTS_PER_CATEGORY, lab_prompts
+from ..world.scenes import Split
 from .parts import GUIDANCE, STEPS
 from .sampling import Sample, draw_samples, sample_prompts
 
@@ -57,7 +57,7 @@ def main(
     ] = PIPELINES["shapes"],
     pictures: Annotated[int, typer.Option(min=1, help="of each prompt")] = 4,
     per_category: Annotated[int, typer.Option(min=1, help="prompts")] = PROMPTS_PER_CATEGORY,
-    split: Annotated[str, typer.Option(help="test, or validation to choose by")] = "test",
+    split: Annotated[Split, typer.Option(help="of the prompts; validation to choose by")] = "test",
     steps: Annotated[int, typer.Option(min=1, help="denoising steps")] = STEPS,
     guidance: Annotated[float, typer.Option(help="scale")] = GUIDANCE,
     seed: Annotated[int, typer.Option(help="of the first noise")] = 0,
@@ -67,13 +67,12 @@ def main(
     out: Annotated[Path | None, typer.Option("--json", help="also write the numbers here")] = None,
 ) -> None:
     """Print how many of a pipeline's pictures are fully correct, by category of the prompt."""
-    known = known_split(split)
     if threads is not None:
         torch.set_num_threads(threads)
     pipe = StableDiffusionPipeline.from_pretrained(folder).to(device)
     samples = sample_prompts(
         pipe,
-        lab_prompts(known, per_category=per_category),
+        lab_prompts(split, per_category=per_category),
         pictures=pictures,
         steps=steps,
         guidance=guidance,

@@ -9,18 +9,15 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from rich.progress import track
 
 from stablepref.output.figures import save_figure
 
-from ..oracle.__main__ import ATTRIBUTES, Grade, grade
-from ..prompt_set import LabPrompt
-from ..world.drawing import render
+from ..oracle.grading import ATTRIBUTES, Grade, grade
+from ..world.drawing import Pixels, render
+from ..world.prompts import LabPrompt
 from .autoencoder import to_input
 from .parts import GUIDANCE, STEPS
-
-Pixels = NDArray[np.uint8]
 
 _LINE = 22
 

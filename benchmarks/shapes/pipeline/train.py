@@ -15,8 +15,8 @@ import typer
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from ..clip.training_files import forget_metrics, log_metrics
-from ..prompt_set import lab_prompts
+from ..clip.training_files import Precision, forget_metrics, log_metrics
+from ..world.prompts import lab_prompts
 from .autoencoder import STAGE as AUTOENCODER_STAGE
 from .autoencoder import AutoencoderConfig, train_autoencoder
 from .denoiser import DenoiserConfig, train_denoiser
@@ -138,15 +138,13 @@ def main(
     ] = DenoiserConfig.pictures,
     autoencoder_steps: Annotated[int, typer.Option(help="of 8 pictures")] = AutoencoderConfig.steps,
     seed: Annotated[int, typer.Option(help="of weights and pictures")] = 0,
-    precision: Annotated[str, typer.Option(help="fp32, or bf16 where it is fast")] = "fp32",
+    precision: Annotated[Precision, typer.Option(help="bf16 where it is fast")] = "fp32",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="of PyTorch")] = None,
     workers: Annotated[int, typer.Option(help="processes that make batches")] = 0,
     visit_every: Annotated[int, typer.Option(min=1, help="steps between sheets of samples")] = 2000,
 ) -> None:
     """Train the laboratory's pipeline; run again with the same options to continue."""
-    if precision not in ("fp32", "bf16"):
-        raise typer.BadParameter(f"{precision!r} is not fp32 or bf16", param_hint="--precision")
     if threads is not None:
         torch.set_num_threads(threads)
     saved = train_pipeline(

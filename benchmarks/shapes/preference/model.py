@@ -29,9 +29,9 @@ from stablepref.weights.fingerprint import weights_digest
 from stablepref.weights.folder import save_folder
 from stablepref.zoo import load
 
-from ..ablation.world import DISTURBANCES
-from ..dataset import oracle_groups, write_dataset
+from ..people.dataset import oracle_groups, write_dataset
 from ..people.settings import HPDV2, SETTINGS
+from ..world.perturbations import PERTURBATIONS
 from .card import Judged, preference_card
 
 if TYPE_CHECKING:
@@ -167,8 +167,8 @@ def judged(scorer: Scorer, data: Path) -> Judged:
     people, oracle = {}, {}
     for setting in SETTINGS:
         groups = list(read_groups(data / setting / "test.jsonl"))
-        disturbances = DISTURBANCES if setting == HPDV2.name else ()
-        report = evaluate(scorer, oracle_groups(groups), perturbations=disturbances)
+        perturbations = PERTURBATIONS if setting == HPDV2.name else ()
+        report = evaluate(scorer, oracle_groups(groups), perturbations=perturbations)
         oracle[setting] = report
         people[setting] = pairwise_accuracy(
             [group.scores[0] for group in report.scored], [group.ranks for group in groups]

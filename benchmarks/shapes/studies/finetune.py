@@ -9,7 +9,7 @@ on the way; the oracle grades the pictures, and the plain reward scores them.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -27,13 +27,12 @@ from stablepref.output.durable import replacing
 from stablepref.scorer import Scorer
 from stablepref.zoo import load
 
-from ..people.split_option import known_split
 from ..pipeline.parts import GUIDANCE
 from ..pipeline.sampling import Sample, sample_prompts
-from ..prompt_set import lab_prompts
-from .finetune_plot import draw_finetune_study
+from ..world.prompts import lab_prompts
+from ..world.scenes import Split
 from .finetune_runs import Arm, study_rows
-from .finetune_summary import Summary, summarise
+from .finetune_summary import Summary, draw_finetune_study, summarise
 
 SEEDS = (0, 1, 2)
 VIEWS = 4
@@ -105,7 +104,7 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         list[str] | None, typer.Option(help="a further scorer for the ensemble; one or more")
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="one or more")] = None,
-    method: Annotated[str, typer.Option(help="draft, refl or ddpo")] = "draft",
+    method: Annotated[Method, typer.Option(help="of the trainings")] = "draft",
     steps: Annotated[int, typer.Option(min=1, help="of a training")] = 60,
     last_steps: Annotated[int, typer.Option(min=1, help="K of draft and refl")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="pictures of a step")] = 16,
@@ -116,7 +115,9 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     guidance: Annotated[float, typer.Option(help="scale")] = GUIDANCE,
     train_per_category: Annotated[int, typer.Option(min=1, help="prompts to train on")] = 40,
     per_category: Annotated[int, typer.Option(min=1, help="held-out prompts")] = 10,
-    split: Annotated[str, typer.Option(help="test, or validation to choose by")] = "test",
+    split: Annotated[
+        Split, typer.Option(help="of the held-out prompts; validation to choose by")
+    ] = "test",
     pictures: Annotated[int, typer.Option(min=1, help="of each held-out prompt")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="of PyTorch")] = None,
@@ -124,12 +125,8 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     """Fine-tune with three rewards, and let the oracle judge held-out prompts."""
     if threads is not None:
         torch.set_num_threads(threads)
-    held_out = known_split(split)
-    known: Mapping[str, Method] = {"draft": "draft", "refl": "refl", "ddpo": "ddpo"}
-    if method not in known:
-        raise typer.BadParameter(f"{method!r} is not one of {', '.join(known)}")
     config = FinetuneConfig(
-        method=known[method],
+        method=method,
         steps=steps,
         batch_size=batch_size,
         last_steps=last_steps,
@@ -159,7 +156,7 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         config,
         out,
         train_prompts=[p.prompt for p in lab_prompts("train", per_category=train_per_category)],
-        held_out=lab_prompts(held_out, per_category=per_category),
+        held_out=lab_prompts(split, per_category=per_category),
         seeds=seeds,
         pictures=pictures,
         device=device,

@@ -16,7 +16,7 @@ from stablepref.scorer import Scorer
 from stablepref.weights.fingerprint import part_digests, weights_digest
 
 from ..pipeline.sampling import draw_samples, sample_prompts
-from ..prompt_set import LabPrompt
+from ..world.prompts import LabPrompt
 
 BASE = "base"
 """The arm of the pipeline before any training."""

@@ -14,19 +14,21 @@ from typing import Annotated
 
 import typer
 from diffusers import StableDiffusionPipeline
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from stablepref.assets import PIPELINES
 from stablepref.output.durable import replacing
+from stablepref.output.figures import save_figure
 from stablepref.zoo import load
 
-from ..evaluate import Accuracy, with_interval
-from ..people.split_option import known_split
 from ..pipeline.parts import GUIDANCE, STEPS
-from ..prompt_set import PROMPTS_PER_CATEGORY, lab_prompts
+from ..world.accuracy import Accuracy, with_interval
+from ..world.prompts import PROMPTS_PER_CATEGORY, lab_prompts
+from ..world.scenes import Split
 from .guidance_pictures import Row, Setting, guided_rows, settings_of
-from .guidance_plot import draw_guidance_curve
 
 SCALES = (0.005, 0.01, 0.02, 0.04, 0.08)
 VIEWS = 4
@@ -76,6 +78,52 @@ def _by_prompt(rows: Sequence[Row], how: Setting, measure: str) -> list[list[flo
     return list(numbers.values())
 
 
+def draw_guidance_curve(path: Path, points: Sequence[Point]) -> None:
+    """Write the figure.
+
+    Args:
+        path: PNG file to write.
+        points: the pipeline alone, then those of each scale without and with views.
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    alone, *guided = points
+    for views in sorted({point.setting.views for point in guided}):
+        line = [alone, *(point for point in guided if point.setting.views == views)]
+        name = f"guided by {views} views" if views else "guided by the picture alone"
+        scales = [point.setting.scale for point in line]
+        colour = f"C{int(views > 0)}"
+        _draw(left, scales, [p.gains["reward"] for p in line], colour, "-", name)
+        _draw(left, scales, [p.gains["robust"] for p in line], colour, ":", f"{name}; over views")
+        _draw(right, scales, [p.values["correct"] for p in line], colour, "-", name, factor=100)
+    left.set_ylabel("reward, gain over the pipeline alone")
+    right.set_ylabel("fully correct by the oracle, %")
+    right.set_ylim(bottom=0)
+    for axes in (left, right):
+        axes.set_xlabel("scale of the guidance")
+        axes.legend(fontsize="small")
+    save_figure(figure, path)
+
+
+def _draw(
+    axes: Axes,
+    scales: Sequence[float],
+    means: Sequence[Accuracy],
+    colour: str,
+    style: str,
+    name: str,
+    *,
+    factor: float = 1.0,
+) -> None:
+    """A line with its 95 % intervals."""
+    values = [factor * mean.value for mean in means]
+    below = [factor * (mean.value - mean.low) for mean in means]
+    above = [factor * (mean.high - mean.value) for mean in means]
+    axes.errorbar(
+        scales, values, yerr=[below, above], color=colour, linestyle=style, label=name, capsize=2
+    )
+
+
 def main(
     out: Annotated[Path, typer.Option(help="folder for rows, pictures, curve.json, curve.png")],
     pipeline: Annotated[
@@ -90,15 +138,14 @@ def main(
     ),
     pictures: Annotated[int, typer.Option(min=1, help="of each prompt")] = 1,
     per_category: Annotated[int, typer.Option(min=1, help="prompts")] = PROMPTS_PER_CATEGORY,
-    split: Annotated[str, typer.Option(help="test, or validation to choose by")] = "test",
+    split: Annotated[Split, typer.Option(help="of the prompts; validation to choose by")] = "test",
     steps: Annotated[int, typer.Option(min=2, help="denoising steps")] = STEPS,
     seed: Annotated[int, typer.Option(help="of the first noise")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
 ) -> None:
     """Measure the reward and the oracle's judgement of guided pictures, and draw both."""
-    known = known_split(split)
     settings = settings_of(scale or SCALES, views)
-    prompts = lab_prompts(known, per_category=per_category)
+    prompts = lab_prompts(split, per_category=per_category)
     rows = guided_rows(
         StableDiffusionPipeline.from_pretrained(pipeline).to(device),
         load(model, device=device),

@@ -18,9 +18,9 @@ from stablepref.output.progress import progress_bar
 from stablepref.scorer import Scorer
 from stablepref.weights.fingerprint import part_digests, weights_digest
 
-from ..oracle.__main__ import grade
+from ..oracle.grading import grade
 from ..pipeline.parts import GUIDANCE, STEPS
-from ..prompt_set import LabPrompt
+from ..world.prompts import LabPrompt
 
 JUDGING_VIEWS = 8
 """Weak views that a picture is judged by; guidance sees others."""

@@ -6,7 +6,7 @@ the extras `diffusers` and `bench`. A killed run goes on where it was.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -15,19 +15,22 @@ import numpy as np
 import torch
 import typer
 from diffusers import StableDiffusionPipeline
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter
 from rich.console import Console
 from rich.table import Table
 
 from stablepref.assets import PIPELINES
 from stablepref.output.durable import replacing
+from stablepref.output.figures import save_figure
 from stablepref.zoo import load
 
-from ..evaluate import Accuracy
-from ..people.split_option import known_split
 from ..pipeline.parts import GUIDANCE, STEPS
-from ..prompt_set import lab_prompts
+from ..world.accuracy import Accuracy
+from ..world.prompts import lab_prompts
+from ..world.scenes import Split
 from .selection_numbers import Candidates, Pruned, best_curve, pruned, standardised
-from .selection_plot import draw_selection
 from .selection_rows import LOOKS, Row, candidate_rows
 
 RANDOM = "at random"
@@ -72,6 +75,53 @@ def schedules(looks: Sequence[float], batch_size: int) -> list[dict[float, float
     return [*once, {first: kept, second: left / kept}]
 
 
+def draw_selection(
+    path: Path,
+    sizes: Sequence[int],
+    rewards: Mapping[str, Sequence[Accuracy]],
+    correct: Mapping[str, Sequence[Accuracy]],
+) -> None:
+    """Write the figure.
+
+    Args:
+        path: PNG file to write.
+        sizes: each n.
+        rewards: by scorer, the score of its choice in standard deviations of a candidate.
+        correct: by scorer, the share of its choices that is fully correct.
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    colours = {name: f"C{place}" for place, name in enumerate(correct)}
+    for name, means in rewards.items():
+        _draw(left, sizes, means, name, colours[name])
+    for name, means in correct.items():
+        _draw(right, sizes, means, name, colours[name], factor=100)
+    left.set_ylabel("score of the choice, standard deviations")
+    right.set_ylabel("choices fully correct by the oracle, %")
+    right.set_ylim(bottom=0)
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.set_xlabel("candidates")
+    right.legend(title="chosen by", fontsize="small")
+    save_figure(figure, path)
+
+
+def _draw(
+    axes: Axes,
+    sizes: Sequence[int],
+    means: Sequence[Accuracy],
+    name: str,
+    colour: str,
+    *,
+    factor: float = 1.0,
+) -> None:
+    """A line in its band of 95 % intervals."""
+    axes.plot(sizes, [factor * mean.value for mean in means], color=colour, label=name)
+    low, high = ([factor * getattr(mean, end) for mean in means] for end in ("low", "high"))
+    axes.fill_between(sizes, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
 def main(
     out: Annotated[Path, typer.Option(help="folder for candidates, study.json, selection.png")],
     pipeline: Annotated[
@@ -83,7 +133,7 @@ def main(
     ] = None,
     candidates: Annotated[int, typer.Option(min=2, help="of each prompt")] = 100,
     per_category: Annotated[int, typer.Option(min=1, help="prompts")] = 10,
-    split: Annotated[str, typer.Option(help="test, or validation to choose by")] = "test",
+    split: Annotated[Split, typer.Option(help="of the prompts; validation to choose by")] = "test",
     steps: Annotated[int, typer.Option(min=2, help="denoising steps")] = STEPS,
     seed: Annotated[int, typer.Option(help="of the first candidate")] = 0,
     batch_size: Annotated[int, typer.Option(min=2, help="drawn and pruned together")] = 20,
@@ -91,7 +141,6 @@ def main(
     threads: Annotated[int | None, typer.Option(help="of PyTorch")] = None,
 ) -> None:
     """Draw candidates, score and grade them, and tell what selection and pruning are worth."""
-    known = known_split(split)
     if threads is not None:
         torch.set_num_threads(threads)
     named = dict(_named(one) for one in scorer or ["shapes-clip=shapes-clip"])
@@ -101,7 +150,7 @@ def main(
         candidate_rows(
             StableDiffusionPipeline.from_pretrained(pipeline).to(device),
             {name: load(model, device=device) for name, model in named.items()},
-            lab_prompts(known, per_category=per_category),
+            lab_prompts(split, per_category=per_category),
             out,
             candidates=candidates,
             steps=steps,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stablepref.integrations.best_of_n.pruning import step_of
 
-from ..evaluate import Accuracy, with_interval
+from ..world.accuracy import Accuracy, with_interval
 
 Floats = NDArray[np.float64]
 

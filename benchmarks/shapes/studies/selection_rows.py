@@ -15,9 +15,9 @@ from stablepref.output.progress import progress_bar
 from stablepref.scorer import Scorer
 from stablepref.weights.fingerprint import part_digests, weights_digest
 
-from ..oracle.__main__ import grade
+from ..oracle.grading import grade
 from ..pipeline.parts import GUIDANCE, STEPS
-from ..prompt_set import LabPrompt
+from ..world.prompts import LabPrompt
 
 CANDIDATES_FILE = "candidates.jsonl"
 LOOKS = (0.12, 0.2, 0.28, 0.4)

@@ -2,16 +2,17 @@
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .backgrounds import paint_background
+from .backgrounds import Floats, paint_background
 from .layout import Placed, place
 from .scenes import Scene
 
-Floats: TypeAlias = NDArray[np.floating[Any]]
+Pixels: TypeAlias = NDArray[np.uint8]
+"""RGB, `(size, size, 3)`."""
 
 IMAGE_SIZE = 64
 
@@ -37,7 +38,7 @@ def layout(scene: Scene, seed: int) -> tuple[Placed, ...]:
 
 def render(
     scene: Scene, *, seed: int, size: int = IMAGE_SIZE, places: Sequence[Placed] | None = None
-) -> NDArray[np.uint8]:
+) -> Pixels:
     """Draw a scene.
 
     Args:

@@ -1,21 +1,12 @@
-"""The laboratory's own 200 prompts: `python -m stablepref.benchmarks.shapes.prompt_set FILE`.
+"""The laboratory's own prompts, by category: 200 of test scenes, and others to choose by."""
 
-A table with the columns of DrawBench, for claims about pipelines that this world can grade.
-"""
-
-import csv
-import io
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from .world.language import describe
-from .world.scenes import MAX_GROUPS, Scene, Split, sample_scene, split_of
+from .language import describe
+from .scenes import MAX_GROUPS, Scene, Split, sample_scene, split_of
 
 PROMPTS_PER_CATEGORY = 20
 
@@ -90,23 +81,3 @@ def _lab_prompts(split: Split, per_category: int) -> tuple[LabPrompt, ...]:
                 prompts[scene] = LabPrompt(describe(scene, rng), category, scene)
                 found += 1
     return tuple(prompts.values())
-
-
-def prompts_csv(prompts: list[LabPrompt]) -> str:
-    """The prompts as a table with the columns Prompts and Category, like DrawBench's."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["Prompts", "Category"])
-    writer.writerows([prompt.prompt, prompt.category] for prompt in prompts)
-    return text.getvalue()
-
-
-def main(out: Annotated[Path, typer.Argument(help="file to write, .csv")]) -> None:
-    """Write the laboratory's prompt set."""
-    prompts = lab_prompts()
-    out.write_text(prompts_csv(prompts), encoding="utf-8")
-    typer.echo(f"{out}: {len(prompts)} prompts in {len(CATEGORIES)} categories")
-
-
-if __name__ == "__main__":
-    typer.run(main)

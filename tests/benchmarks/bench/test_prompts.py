@@ -8,7 +8,8 @@ import pytest
 
 from stablepref.benchmarks.bench import prompt_sets
 from stablepref.benchmarks.bench.prompt_sets import HPDV2_STYLES, read_prompt_set
-from stablepref.benchmarks.shapes.prompt_set import lab_prompts, prompts_csv
+from stablepref.benchmarks.shapes.prompt_set import prompts_csv
+from stablepref.benchmarks.shapes.world.prompts import lab_prompts
 from stablepref.data.prompts import ListedPrompt, read_prompt_file
 from stablepref.weights.hub import UnavailableError
 

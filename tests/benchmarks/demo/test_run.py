@@ -18,7 +18,7 @@ from stablepref.benchmarks.demo.words import (
     about_truth,
     verdict,
 )
-from stablepref.benchmarks.shapes.oracle.__main__ import grade
+from stablepref.benchmarks.shapes.oracle.grading import grade
 from stablepref.benchmarks.shapes.world.language import parse
 from stablepref.integrations.best_of_n.choose import best_of_n
 from stablepref.output.partial import ResumeError

@@ -3,8 +3,7 @@
 from itertools import islice
 from pathlib import Path
 
-import pytest
-import typer
+from helpers.typed import refused
 from PIL import Image
 
 from stablepref.benchmarks.shapes.people.collect import collect
@@ -29,5 +28,5 @@ def test_a_sheet_is_drawn_the_same_every_time(tmp_path: Path) -> None:
     with Image.open(tmp_path / "a" / "sheet.png") as one, Image.open(tmp_path / "b.png") as other:
         assert one.tobytes() == other.tobytes()
         assert one.width > one.height > 200
-    with pytest.raises(typer.BadParameter, match="'hpd' is not one of hpdv2, imagereward"):
-        main(tmp_path / "c.png", setting="hpd")
+    told = refused(main, tmp_path / "c.png", "--setting", "hpd")
+    assert "'hpd' is not one of 'hpdv2', 'imagereward'" in told

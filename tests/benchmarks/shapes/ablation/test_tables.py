@@ -19,7 +19,7 @@ from stablepref.benchmarks.shapes.ablation.methods import TABLES
 from stablepref.benchmarks.shapes.ablation.plan import START, Row
 from stablepref.benchmarks.shapes.ablation.plots import draw_overfitting
 from stablepref.benchmarks.shapes.ablation.tables import comparison, disturbances, overfitting
-from stablepref.benchmarks.shapes.ablation.world import CROPS, DISTURBANCES
+from stablepref.benchmarks.shapes.world.perturbations import CROPS, PERTURBATIONS
 
 
 def test_a_comparison_has_means_deviations_and_differences() -> None:
@@ -51,14 +51,14 @@ def test_a_diverged_training_is_said() -> None:
 def test_disturbances_have_change_and_flips() -> None:
     rows = [row(START, 0.6), row("ce", 0.7, 0.72, flips=0.12, end_flips=0.24)]
     table = cells_of(disturbances(rows))
-    assert [line[0] for line in table[2:]] == ["as it is", *DISTURBANCES]
+    assert [line[0] for line in table[2:]] == ["as it is", *PERTURBATIONS]
     assert table[2][1:] == ["60.0", "71.0 ± 1.4"]
     assert table[3][2] == "70.0 ± 1.4 (-1.0); 12.0 ± 0.0"
     after = cells_of(disturbances(rows, end=True))
     assert after[2][1:] == ["60.0", "50.0 ± 0.0"]
     assert after[3][1:] == ["59.0 (-1.0); 10.0", "48.0 ± 0.0 (-2.0); 24.0 ± 0.0"]
     assert CROPS == ("crop-0.97", "crop-0.95", "crop-0.93", "crop-0.9")
-    assert (*CROPS, *UNSEEN) == DISTURBANCES
+    assert (*CROPS, *UNSEEN) == PERTURBATIONS
 
 
 def curve(method: str, *values: float) -> Row:

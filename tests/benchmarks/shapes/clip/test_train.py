@@ -1,23 +1,15 @@
-"""Training the laboratory's CLIP, and the bundled one."""
+"""Training the laboratory's CLIP, and the words of the bundled one."""
 
 import gzip
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-import typer
-from click.testing import Result
-from numpy.typing import NDArray
-from typer.testing import CliRunner
 
 from stablepref.assets import ASSETS
 from stablepref.benchmarks.shapes.clip.batches import BatchConfig
 from stablepref.benchmarks.shapes.clip.train import TrainConfig, train
-from stablepref.benchmarks.shapes.evaluate import main, model_scorer, pair_accuracy, retrieval
-from stablepref.benchmarks.shapes.oracle.__main__ import read_picture
 from stablepref.benchmarks.shapes.world.vocabulary import load_tokenizer, write_vocabulary
 from stablepref.models.clip import encode_tokens
 from stablepref.zoo import load
@@ -89,47 +81,3 @@ def test_the_vocabulary_reads_any_word() -> None:
         assert max(ids) < tokenizer.vocab_size - 2
         assert tokenizer.decode(ids).strip() == words
     assert len(tokenizer.encode("a red circle left of a blue square")) == 8
-
-
-def test_the_bundled_model_is_small_and_finds_its_prompt() -> None:
-    assert sum(path.stat().st_size for path in SHAPES.iterdir()) <= 8_000_000
-    assert retrieval(model_scorer(SHAPES), rounds=1).value > 0.8
-
-
-def test_the_bundled_model_sees_single_errors() -> None:
-    found = pair_accuracy(model_scorer(SHAPES), prompts=40)
-    assert found["all"].value > 0.9
-    assert found["left-right"].value > 0.8
-
-
-def test_errors_that_only_generators_make_are_measured_if_asked_for() -> None:
-    def fewest(pictures: Sequence[NDArray[np.uint8]], prompts: Sequence[str]) -> torch.Tensor:
-        assert len(prompts) == 1
-        return torch.tensor([[-float(len(read_picture(each).objects))] for each in pictures])
-
-    found = pair_accuracy(fewest, prompts=40, kinds=("repeated",), quiet=True)
-    assert set(found) == {"all", "repeated"}
-    assert found["repeated"].value > 0.95  # what was drawn twice has more objects
-    assert found["all"] == found["repeated"]
-    assert 20 < found["all"].trials < 40  # not every scene has an object that can be repeated
-
-
-def test_the_command_measures_by_name(tmp_path: Path) -> None:
-    def measured(*words: str) -> Result:
-        app = typer.Typer()
-        app.command()(main)
-        told = [*words, "--prompts", "6", "--rounds", "1", "--json", str(tmp_path / "n.json")]
-        return CliRunner().invoke(app, told)
-
-    done = measured("shapes", "--kind", "repeated", "--kind", "colour")
-    assert done.exit_code == 0, done.output
-    numbers = json.loads((tmp_path / "n.json").read_text())
-    assert list(numbers["pairs"]) == ["all", "repeated", "colour"]
-    wrong = measured("--kind", "colours")
-    assert wrong.exit_code == 2
-    assert "'colours' is not one of colour, shape" in " ".join(wrong.output.split())
-
-
-@pytest.mark.slow
-def test_the_bundled_model_sees_single_errors_in_full() -> None:
-    assert pair_accuracy(model_scorer(SHAPES), prompts=500)["all"].low > 0.9

@@ -1,17 +1,19 @@
 """The laboratory's data sets: read back like real data, true in what they say, safe to write."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 
-from stablepref.benchmarks.shapes import dataset
-from stablepref.benchmarks.shapes.dataset import lab_groups, main, oracle_groups, write_dataset
+from stablepref.benchmarks.shapes.people import dataset
 from stablepref.benchmarks.shapes.people.alignment import MISTAKE_COSTS, mistakes_cost
+from stablepref.benchmarks.shapes.people.dataset import (
+    lab_groups,
+    oracle_groups,
+    write_dataset,
+)
 from stablepref.benchmarks.shapes.people.fidelity import FAULT_COSTS
 from stablepref.benchmarks.shapes.people.settings import HPDV2, IMAGEREWARD
 from stablepref.benchmarks.shapes.world.language import parse
@@ -182,19 +184,3 @@ def test_data_of_another_recipe_stay(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"test.jsonl is there, and no recipe.json"):
         write_dataset(tmp_path, HPDV2, {"test": 1})
     assert (tmp_path / "test.jsonl").read_text() == "mine\n"
-
-
-def test_the_command_writes_all_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "data"
-    main(out, groups=3, held_out=1, setting="imagereward", seed=5)
-    assert [len(list(read_groups(out, split=split))) for split in SPLITS] == [3, 1, 1]
-    assert str(out / "train.jsonl") in capsys.readouterr().out
-    recipe = json.loads((out / "recipe.json").read_text())
-    assert (recipe["seed"], recipe["setting"]["name"]) == (5, "imagereward")
-    with pytest.raises(typer.BadParameter, match="'pickapic' is not one of hpdv2, imagereward"):
-        main(out, setting="pickapic")
-    with pytest.raises(typer.BadParameter, match="other settings"):
-        main(out, groups=3, held_out=1, setting="hpdv2", seed=5)
-    with pytest.raises(typer.BadParameter, match="annotators is 51"):
-        main(tmp_path / "other", groups=1, held_out=1, annotators=51)
-    assert not (tmp_path / "other").exists()

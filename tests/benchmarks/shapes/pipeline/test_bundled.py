@@ -14,7 +14,7 @@ from stablepref.assets import PIPELINES
 from stablepref.benchmarks.bench.contestants import parse_contestant
 from stablepref.benchmarks.shapes.pipeline.grade import correct_shares
 from stablepref.benchmarks.shapes.pipeline.sampling import sample_prompts
-from stablepref.benchmarks.shapes.prompt_set import lab_prompts
+from stablepref.benchmarks.shapes.world.prompts import lab_prompts
 from stablepref.integrations.best_of_n.choose import best_of_n
 from stablepref.integrations.diffusion.load import load_pipeline
 

@@ -13,7 +13,7 @@ from stablepref.benchmarks.shapes.pipeline.parts import (
     build_denoiser,
     build_text_encoder,
 )
-from stablepref.benchmarks.shapes.prompt_set import CATEGORIES
+from stablepref.benchmarks.shapes.world.prompts import CATEGORIES
 
 PAGE = (DOCS / "pipeline_lab.md").read_text(encoding="utf-8")
 WORDS = " ".join(PAGE.split())

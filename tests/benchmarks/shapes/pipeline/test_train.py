@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import typer
 from diffusers import StableDiffusionPipeline
 from helpers.painted import painted
 from helpers.tiny_lab_pipeline import TINY
+from helpers.typed import refused
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -18,14 +18,14 @@ from stablepref.benchmarks.shapes.clip.training_files import (
     forget_metrics,
     log_metrics,
 )
-from stablepref.benchmarks.shapes.oracle.__main__ import Grade
+from stablepref.benchmarks.shapes.oracle.grading import Grade
 from stablepref.benchmarks.shapes.pipeline import train as pipeline_train
 from stablepref.benchmarks.shapes.pipeline.autoencoder import AutoencoderConfig, train_autoencoder
 from stablepref.benchmarks.shapes.pipeline.denoiser import DenoiserConfig
 from stablepref.benchmarks.shapes.pipeline.grade import attribute_shares, correct_shares, main
 from stablepref.benchmarks.shapes.pipeline.sampling import Sample, sample_prompts
 from stablepref.benchmarks.shapes.pipeline.train import train_pipeline
-from stablepref.benchmarks.shapes.prompt_set import lab_prompts
+from stablepref.benchmarks.shapes.world.prompts import lab_prompts
 
 FIRST = AutoencoderConfig(sizes=TINY, steps=4, warmup=1, batch_size=2)
 SECOND = DenoiserConfig(sizes=TINY, pictures=10, steps=6, warmup=1, batch_size=4)
@@ -176,10 +176,11 @@ def test_the_command_prints_a_table(
     assert len(report["fully_correct"]) == 11
     with Image.open(sheet) as picture:
         assert picture.width > picture.height
-    with pytest.raises(typer.BadParameter, match="train, validation, test"):
-        main(trained / "pipeline", split="tests", **options)
+    told = refused(main, trained / "pipeline", "--split", "tests")
+    assert "'tests' is not one of 'train', 'validation', 'test'" in told
 
 
 def test_the_training_command_checks_its_precision(tmp_path: Path) -> None:
-    with pytest.raises(typer.BadParameter, match="'fp16' is not fp32 or bf16"):
-        pipeline_train.main(tmp_path, precision="fp16")
+    told = refused(pipeline_train.main, "--out", tmp_path / "run", "--precision", "fp16")
+    assert "'fp16' is not one of 'fp32', 'bf16'" in told
+    assert not (tmp_path / "run").exists()

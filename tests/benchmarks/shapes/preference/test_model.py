@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import stablepref
 from stablepref.assets import ASSETS
-from stablepref.benchmarks.shapes.dataset import lab_groups, oracle_groups
+from stablepref.benchmarks.shapes.people.dataset import lab_groups, oracle_groups
 from stablepref.benchmarks.shapes.people.settings import HPDV2
 from stablepref.benchmarks.shapes.preference.model import RECIPE, lengthened, main
 from stablepref.evaluation.agreement import pairwise_accuracy

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import typer
 from accelerate.state import AcceleratorState
 from helpers.tiny import tiny_clip
 from helpers.tiny_lab_pipeline import TINY
+from helpers.typed import refused
 from PIL import Image
 
-from stablepref.benchmarks.shapes.oracle.__main__ import grade
+from stablepref.benchmarks.shapes.oracle.grading import grade
 from stablepref.benchmarks.shapes.pipeline.parts import (
     assemble,
     build_autoencoder,
@@ -24,11 +24,11 @@ from stablepref.benchmarks.shapes.pipeline.parts import (
     save_pipeline,
 )
 from stablepref.benchmarks.shapes.pipeline.sampling import Sample
-from stablepref.benchmarks.shapes.prompt_set import lab_prompts
 from stablepref.benchmarks.shapes.studies import finetune_runs
 from stablepref.benchmarks.shapes.studies.finetune import arms_of, main
 from stablepref.benchmarks.shapes.studies.finetune_runs import Arm, study_rows
 from stablepref.benchmarks.shapes.studies.finetune_summary import at_gain, summarise
+from stablepref.benchmarks.shapes.world.prompts import lab_prompts
 from stablepref.integrations.finetune.config import FinetuneConfig
 
 CONFIG = FinetuneConfig(
@@ -207,5 +207,5 @@ def test_the_command_writes_table_numbers_and_figure(
     assert report["config"]["sampling_steps"] == 2
     with Image.open(tmp_path / "study.png") as figure:
         assert figure.width > 2 * figure.height
-    with pytest.raises(typer.BadParameter, match="'ppo' is not one of draft, refl, ddpo"):
-        main(out=tmp_path, method="ppo", **options)
+    told = refused(main, "--out", tmp_path, "--method", "ppo")
+    assert "'ppo' is not one of 'draft', 'refl', 'ddpo'" in told

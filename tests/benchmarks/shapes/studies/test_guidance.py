@@ -12,14 +12,14 @@ from helpers.tiny import tiny_clip
 from helpers.tiny_lab_pipeline import tiny_pipeline
 from PIL import Image
 
-from stablepref.benchmarks.shapes.oracle.__main__ import grade
+from stablepref.benchmarks.shapes.oracle.grading import grade
 from stablepref.benchmarks.shapes.pipeline.parts import (
     save_pipeline,
 )
-from stablepref.benchmarks.shapes.prompt_set import lab_prompts
 from stablepref.benchmarks.shapes.studies import guidance_pictures
 from stablepref.benchmarks.shapes.studies.guidance import MEASURES, curve, main
 from stablepref.benchmarks.shapes.studies.guidance_pictures import Setting, guided_rows, settings_of
+from stablepref.benchmarks.shapes.world.prompts import lab_prompts
 from stablepref.output.partial import ResumeError
 
 PROMPTS = lab_prompts(per_category=1)[:2]

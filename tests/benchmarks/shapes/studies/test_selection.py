@@ -6,17 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from helpers.brightness import Brightness
 from helpers.killed import Killed
 from helpers.tiny import tiny_clip
 from helpers.tiny_lab_pipeline import tiny_pipeline
+from helpers.typed import refused, typed
 from PIL import Image
-from typer.testing import CliRunner
 
-from stablepref.benchmarks.shapes.oracle.__main__ import grade
+from stablepref.benchmarks.shapes.oracle.grading import grade
 from stablepref.benchmarks.shapes.pipeline.parts import save_pipeline
-from stablepref.benchmarks.shapes.prompt_set import lab_prompts
 from stablepref.benchmarks.shapes.studies import selection_rows
 from stablepref.benchmarks.shapes.studies.selection import RANDOM, gathered, main, schedules
 from stablepref.benchmarks.shapes.studies.selection_numbers import (
@@ -28,6 +26,7 @@ from stablepref.benchmarks.shapes.studies.selection_numbers import (
     survivors,
 )
 from stablepref.benchmarks.shapes.studies.selection_rows import candidate_rows
+from stablepref.benchmarks.shapes.world.prompts import lab_prompts
 from stablepref.integrations.best_of_n.choose import best_of_n
 from stablepref.output.partial import ResumeError
 
@@ -190,15 +189,12 @@ def test_looks_at_one_step_are_refused(tmp_path: Path) -> None:
 def test_the_command_writes_numbers_and_a_figure(tmp_path: Path) -> None:
     save_pipeline(tiny_pipeline(), tmp_path / "pipe")
     tiny_clip().save_pretrained(tmp_path / "scorer")
-    app = typer.Typer()
-    app.command()(main)
     arguments = [
         "--pipeline", tmp_path / "pipe", "--out", tmp_path / "out", "--candidates", 3,
         "--per-category", 1, "--steps", 12, "--batch-size", 3,
         "--scorer", f"mine={tmp_path / 'scorer'}",
     ]  # fmt: skip
-    done = CliRunner().invoke(app, list(map(str, arguments)))
-    assert done.exit_code == 0, done.output
+    typed(main, *arguments)
     report = json.loads((tmp_path / "out" / "study.json").read_text())
     assert report["sizes"] == [1, 2, 3]
     assert set(report["correct"]) == {"mine", RANDOM}
@@ -206,6 +202,4 @@ def test_the_command_writes_numbers_and_a_figure(tmp_path: Path) -> None:
     assert len(report["pruning"]) == 5
     with Image.open(tmp_path / "out" / "selection.png") as figure:
         assert figure.width > 300
-    wrong = CliRunner().invoke(app, [*map(str, arguments), "--scorer", "shapes"])
-    assert wrong.exit_code == 2
-    assert "expected NAME=MODEL" in wrong.output
+    assert "expected NAME=MODEL" in refused(main, *arguments, "--scorer", "shapes")

@@ -1,14 +1,11 @@
 """The laboratory's prompt set: held out, in the grammar, and each prompt in its category."""
 
-import csv
-import io
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from stablepref.benchmarks.shapes.prompt_set import CATEGORIES, LabPrompt, lab_prompts, main
 from stablepref.benchmarks.shapes.world.language import parse
+from stablepref.benchmarks.shapes.world.prompts import CATEGORIES, LabPrompt, lab_prompts
 from stablepref.benchmarks.shapes.world.scenes import split_of
 
 COLOURS = {"red", "orange", "yellow", "green", "blue", "purple", "black", "white"}
@@ -84,14 +81,6 @@ def test_words_fit_the_category(prompts: list[LabPrompt]) -> None:
                 assert len(found) == 3
                 assert not many
                 assert ("from" in words) == (one.category == "rows and columns of three")
-
-
-def test_the_table_is_drawbenchs(prompts: list[LabPrompt], tmp_path: Path) -> None:
-    main(tmp_path / "lab.csv")
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "lab.csv").read_text())))
-    assert [(row["Prompts"], row["Category"]) for row in rows] == [
-        (one.prompt, one.category) for one in prompts
-    ]
 
 
 def test_validation_prompts_are_others(prompts: list[LabPrompt]) -> None:
