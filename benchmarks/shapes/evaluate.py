@@ -15,11 +15,10 @@ from typing import Annotated
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from torch import Tensor
 
+from stablepref.output.tables import Table, print_table
 from stablepref.zoo import load
 
 from .world.accuracy import Accuracy, with_interval
@@ -156,16 +155,14 @@ def main(
     found = retrieval(scorer, rounds=rounds, split=split, seed=seed)
     kinds = tuple(dict.fromkeys(kind)) if kind else ERROR_KINDS
     pairs = pair_accuracy(scorer, prompts=prompts, split=split, kinds=kinds, seed=seed)
-    table = Table("measure", "accuracy", "95 % interval", "prompts", "decisions")
-    rows = {f"retrieval, top-1 of {RETRIEVAL_PROMPTS}": found}
-    rows |= {f"pairs: {kind}": accuracy for kind, accuracy in pairs.items()}
-    for name, row in rows.items():
-        interval = f"{row.low:.1%} to {row.high:.1%}"
-        table.add_row(name, f"{row.value:.1%}", interval, str(row.prompts), str(row.trials))
-    for name in kinds:
-        if name not in pairs:  # none of the scenes can have it
-            table.add_row(f"pairs: {name}", "-", "-", "0", "0")
-    Console().print(table)
+    measures = {f"retrieval, top-1 of {RETRIEVAL_PROMPTS}": found}
+    measures |= {f"pairs: {name}": accuracy for name, accuracy in pairs.items()}
+    rows = [(name, *accuracy.cells()) for name, accuracy in measures.items()]
+    absent = [name for name in kinds if name not in pairs]  # which no scene can have
+    rows += [(f"pairs: {name}", "-", "-", 0, 0) for name in absent]
+    print_table(
+        Table(columns=("measure", "accuracy", "95 % interval", "prompts", "decisions"), rows=rows)
+    )
     if out is not None:
         report = {
             "model": model,

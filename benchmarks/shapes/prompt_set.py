@@ -3,24 +3,21 @@
 A table with the columns of DrawBench, for claims about pipelines that this world can grade.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from stablepref.output.tables import Table
+
 from .world.prompts import CATEGORIES, LabPrompt, lab_prompts
 
 
 def prompts_csv(prompts: Sequence[LabPrompt]) -> str:
     """The prompts as a table with the columns Prompts and Category, like DrawBench's."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["Prompts", "Category"])
-    writer.writerows([prompt.prompt, prompt.category] for prompt in prompts)
-    return text.getvalue()
+    rows = [(prompt.prompt, prompt.category) for prompt in prompts]
+    return Table(columns=("Prompts", "Category"), rows=rows).csv()
 
 
 def main(out: Annotated[Path, typer.Argument(help="file to write, .csv")]) -> None:

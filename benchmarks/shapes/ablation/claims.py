@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from stablepref.augment.perturbations import UNSEEN
+from stablepref.output.tables import markdown_lines
 
 from ..people.settings import SETTINGS
 from ..world.perturbations import CROPS
@@ -16,7 +17,6 @@ from .tables import (
     disturbed,
     held_out_means,
     lost,
-    markdown,
     peak_and_end,
     title_of,
 )
@@ -96,7 +96,9 @@ def claims_table(found: Sequence[Claim]) -> str:
         )
         for claim in found
     ]
-    return markdown(("of", "claim", "model, data", "advantage, points", "here"), lines)
+    return "\n".join(
+        markdown_lines(("of", "claim", "model, data", "advantage, points", "here"), lines)
+    )
 
 
 def claims_counts(found: Sequence[Claim]) -> str:
@@ -110,7 +112,7 @@ def claims_counts(found: Sequence[Claim]) -> str:
         (_NAMES[table], says, *(str(count[verdict] or "") for verdict in verdicts))
         for (table, says), count in counts.items()
     ]
-    return markdown(("of", "claim", *verdicts), lines)
+    return "\n".join(markdown_lines(("of", "claim", *verdicts), lines))
 
 
 def other_setting(setting: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stablepref.output.tables import markdown_lines
+
 from .methods import METHODS
-from .tables import markdown, stop_text, title_of
+from .tables import stop_text, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +39,9 @@ def choices(chosen: Mapping[str, Choice], suite: Suite) -> str:
         )
         for name, choice in chosen.items()
     ]
-    return markdown(("method", "rate", "b", "tau", "stop", "validation, annotators"), lines)
+    return "\n".join(
+        markdown_lines(("method", "rate", "b", "tau", "stop", "validation, annotators"), lines)
+    )
 
 
 def margin_grid(results: Sequence[Result]) -> str:
@@ -57,7 +61,7 @@ def margin_grid(results: Sequence[Result]) -> str:
             "diverged" if one is None else f"{100 * one[0]:.1f}; step {-one[1]}" for one in found
         )
         lines.append((f"b = {b:g}", *cells))
-    return markdown(("", *(f"tau = {tau:g}" for tau in taus)), lines)
+    return "\n".join(markdown_lines(("", *(f"tau = {tau:g}" for tau in taus)), lines))
 
 
 def surface(results: Sequence[Result]) -> str:
@@ -74,7 +78,7 @@ def surface(results: Sequence[Result]) -> str:
             for step in steps
         )
         lines.append((f"{result.cell.config.learning_rate:g}", *cells))
-    return markdown(("rate", *(f"step {step}" for step in steps)), lines)
+    return "\n".join(markdown_lines(("rate", *(f"step {step}" for step in steps)), lines))
 
 
 def range_of_settings(before: Result, surfaces: Mapping[str, Sequence[Result]]) -> str:
@@ -108,7 +112,7 @@ def range_of_settings(before: Result, surfaces: Mapping[str, Sequence[Result]]) 
         "gains half of the greatest of all or more",
         f"worse than before training by {100 * NEAR:g} point or more",
     )  # fmt: skip
-    return markdown(header, lines)
+    return "\n".join(markdown_lines(header, lines))
 
 
 def by_rate(surfaces: Mapping[str, Sequence[Result]]) -> str:
@@ -118,7 +122,7 @@ def by_rate(surfaces: Mapping[str, Sequence[Result]]) -> str:
     for name, results in surfaces.items():
         found = {result.cell.config.learning_rate: result for result in results}
         lines.append((title_of(name), *(_best_and_last(found[rate]) for rate in rates)))
-    return markdown(("method", *(f"{rate:g}" for rate in rates)), lines)
+    return "\n".join(markdown_lines(("method", *(f"{rate:g}" for rate in rates)), lines))
 
 
 def _best_and_last(result: Result) -> str:

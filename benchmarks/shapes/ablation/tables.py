@@ -7,13 +7,15 @@ import statistics
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from stablepref.output.tables import markdown_lines
+
 from ..world.perturbations import PERTURBATIONS
 from .methods import METHODS
 from .plan import START
 from .statistics import Paired, Spread, decline, paired, spread, together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from stablepref.evaluation.means import GroupMean
 
@@ -61,7 +63,7 @@ def comparison(rows: Sequence[Row], *, tested_on: str) -> str:
         "method", "rate", "stop", "truth", f"less {title_of(first.method)}", "annotators",
         "truth after the last step",
     )  # fmt: skip
-    return markdown(header, lines)
+    return "\n".join(markdown_lines(header, lines))
 
 
 def stop_text(choice: Choice) -> str:
@@ -88,7 +90,9 @@ def disturbances(rows: Sequence[Row], *, end: bool = False) -> str:
             flips = spread(disturbed(row, (name,), "flips", end=end))
             cells.append(f"{_percent(after)}{change}; {_percent(flips)}")
         lines.append((name, *cells))
-    return markdown(("disturbance", *(title_of(row.method) for row in rows)), lines)
+    return "\n".join(
+        markdown_lines(("disturbance", *(title_of(row.method) for row in rows)), lines)
+    )
 
 
 def overfitting(rows: Sequence[Row], *, tested_on: str) -> str:
@@ -109,7 +113,7 @@ def overfitting(rows: Sequence[Row], *, tested_on: str) -> str:
         "method", "rate", "best after step", "truth there", "truth after the last step", "lost",
         "training pairs fitted at the end",
     )  # fmt: skip
-    return markdown(header, lines)
+    return "\n".join(markdown_lines(header, lines))
 
 
 def peak_and_end(
@@ -153,13 +157,6 @@ def disturbed(
         present = [mean for mean in means if mean is not None]
         found.append(together(present) if present else None)
     return found
-
-
-def markdown(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    """A Markdown table."""
-    rows = [list(header)]
-    rows += [["---"] * len(rows[0]), *map(list, lines)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _measured_step(row: Row, *, end: bool) -> int:

@@ -16,9 +16,7 @@ import numpy as np
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from scipy.optimize import brentq
 
 from stablepref.data.read import read_groups
@@ -26,6 +24,7 @@ from stablepref.evaluation.agreement import pair_signs, pairwise_accuracy
 from stablepref.evaluation.annotators import majority_shares, single_vs_rest, single_vs_single
 from stablepref.evaluation.means import Array, GroupMean
 from stablepref.output.figures import save_figure
+from stablepref.output.tables import Table, print_table
 
 from .annotators import annotate, draw_tastes
 from .collect import collect
@@ -191,12 +190,11 @@ def main(
             curves[name] = curve(setting, terms, CURVE, seed=seed)
     if gallery is not None:
         majorities["real"] = majority_shares([group.annotations for group in read_groups(gallery)])
-    table = Table("", *results)
+    rows = []
     for measure, title in _TITLES.items():
         scale, digits = (1, 3) if measure in ("noise", "grid") else (100, 2)
-        cells = (f"{scale * result[measure]:.{digits}f}" for result in results.values())
-        table.add_row(title, *cells)
-    Console().print(table)
+        rows.append([title, *(f"{scale * r[measure]:.{digits}f}" for r in results.values())])
+    print_table(Table(columns=("", *results), rows=rows, right=results))
     if out is not None:
         report = {"groups": groups, "seed": seed, "settings": results, "curves": curves}
         out.write_text(json.dumps(report | {"majorities": majorities}, indent=1) + "\n")

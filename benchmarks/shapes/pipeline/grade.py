@@ -10,11 +10,10 @@ from typing import Annotated
 import torch
 import typer
 from diffusers import StableDiffusionPipeline
-from rich.console import Console
-from rich.table import Table
 
 from stablepref.assets import PIPELINES
 from stablepref.output.durable import replacing
+from stablepref.output.tables import Table, print_table
 
 from ..oracle.grading import ATTRIBUTES
 from ..world.accuracy import Accuracy, with_interval
@@ -79,11 +78,12 @@ def main(
         seed=seed,
     )
     shares, attributes = correct_shares(samples), attribute_shares(samples)
-    table = Table("prompts", "fully correct", "95 % interval", "prompts", "pictures")
-    for name, row in shares.items():
-        interval = f"{row.low:.1%} to {row.high:.1%}"
-        table.add_row(name, f"{row.value:.1%}", interval, str(row.prompts), str(row.trials))
-    Console().print(table)
+    print_table(
+        Table(
+            columns=("category", "fully correct", "95 % interval", "prompts", "pictures"),
+            rows=[(name, *accuracy.cells()) for name, accuracy in shares.items()],
+        )
+    )
     parts = ", ".join(f"{name} {share:.1%}" for name, share in attributes.items())
     typer.echo(f"right, of the pictures whose prompt names it: {parts}")
     if sheet is not None:

@@ -7,9 +7,9 @@ import numpy as np
 
 from stablepref.evaluation.means import GroupMean
 from stablepref.evaluation.report import EvaluationReport
+from stablepref.output.tables import Table
 from stablepref.recipes import RECIPES, TrainConfig
 
-from ..ablation.tables import markdown
 from ..people.settings import HPDV2, SETTINGS
 
 _HEAD = """---
@@ -103,20 +103,24 @@ def preference_card(
         ]
         for rate, values in agreement.items()
     ]
+    rates = Table(
+        columns=["rate", *(f"seed {seed}" for seed in range(len(finals))), "mean"], rows=tried
+    )
+    agreements = Table(
+        columns=["with", config.model, "shapes", "all seeds"],
+        rows=_agreement(chosen, start, finals),
+    )
+    disturbed = Table(
+        columns=["disturbance", config.model, "shapes", f"{config.model} flips", "shapes flips"],
+        rows=_disturbed(start.oracle[HPDV2.name], finals[chosen].oracle[HPDV2.name]),
+    )
     return (
-        head
-        + markdown(["rate", *(f"seed {seed}" for seed in range(len(finals))), "mean"], tried)
-        + f"\n\n## Agreement\n\nOn {held_out} test groups of each kind of data, with 95 % "
+        f"{head}{rates.markdown()}\n"
+        f"## Agreement\n\nOn {held_out} test groups of each kind of data, with 95 % "
         "bootstrap intervals over prompts; the last column is the mean and standard deviation over "
-        "the seeds at the chosen rate.\n\n"
-        + markdown(["with", config.model, "shapes", "all seeds"], _agreement(chosen, start, finals))
-        + "\n\n## Under disturbances\n\nAgreement with the truth on the test groups of "
-        f"`{HPDV2.name}`, and the pairs whose order changes.\n\n"
-        + markdown(
-            ["disturbance", config.model, "shapes", f"{config.model} flips", "shapes flips"],
-            _disturbed(start.oracle[HPDV2.name], finals[chosen].oracle[HPDV2.name]),
-        )
-        + "\n"
+        f"the seeds at the chosen rate.\n\n{agreements.markdown()}\n"
+        "## Under disturbances\n\nAgreement with the truth on the test groups of "
+        f"`{HPDV2.name}`, and the pairs whose order changes.\n\n{disturbed.markdown()}"
     )
 
 

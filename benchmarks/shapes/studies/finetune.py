@@ -17,13 +17,12 @@ from typing import Annotated
 import torch
 import typer
 from diffusers import StableDiffusionPipeline
-from rich.console import Console
-from rich.table import Table
 
 from stablepref.assets import PIPELINES
 from stablepref.integrations.ensemble import Ensemble, reference_statistics
 from stablepref.integrations.finetune.config import FinetuneConfig, Method
 from stablepref.output.durable import replacing
+from stablepref.output.tables import Table, print_table
 from stablepref.scorer import Scorer
 from stablepref.zoo import load
 
@@ -69,29 +68,29 @@ def arms_of(
     return arms
 
 
-def print_table(summaries: Sequence[Summary]) -> None:
-    """One line for each arm, with means and, in brackets, the seeds' least and most."""
-    table = Table("arm", "reward, gain", "correct, change", "95 % interval", "at equal gain", "gap")
-    for one in summaries:
-        change = one.correct_change
-        table.add_row(
-            one.arm,
-            _told(one.reward_gains, "{:+.3f}"),
-            _told(one.correct_changes, "{:+.1%}"),
-            f"{change.low:+.1%} to {change.high:+.1%}",
-            _told(one.correct_at_equal_gain, "{:+.1%}"),
-            _told(one.gap_changes, "{:+.3f}"),
-        )
-    Console().print(table)
+def summary_table(summaries: Sequence[Summary]) -> Table:
+    """One row for each arm, with means and, in brackets, the least and the most of its seeds."""
+    return Table(
+        columns=("arm", "reward, gain", "correct, change", "95 % interval", "at equal gain", "gap"),
+        rows=[
+            (
+                one.arm,
+                _with_range(one.reward_gains, "+.3f"),
+                _with_range(one.correct_changes, "+.1%"),
+                f"{one.correct_change.low:+.1%} to {one.correct_change.high:+.1%}",
+                _with_range(one.correct_at_equal_gain, "+.1%"),
+                _with_range(one.gap_changes, "+.3f"),
+            )
+            for one in summaries
+        ],
+    )
 
 
-def _told(values: Sequence[float], form: str) -> str:
+def _with_range(values: Sequence[float], form: str) -> str:
     if not values:
         return "-"
-    mean, low, high = (
-        form.format(value) for value in (sum(values) / len(values), min(values), max(values))
-    )
-    return f"{mean} ({low} to {high})"
+    mean = sum(values) / len(values)
+    return f"{mean:{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
@@ -175,7 +174,7 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     with replacing(out / STUDY_FILE) as staging:
         staging.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     draw_finetune_study(out / PLOT_FILE, rows)
-    print_table(summaries)
+    print_table(summary_table(summaries))
     if not others:
         typer.echo("no ensemble: it takes further scorers, given with --other")
     if not all(one.correct_at_equal_gain for one in summaries):

@@ -16,12 +16,11 @@ import typer
 from diffusers import StableDiffusionPipeline
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 
 from stablepref.assets import PIPELINES
 from stablepref.output.durable import replacing
 from stablepref.output.figures import save_figure
+from stablepref.output.tables import Table, print_table
 from stablepref.zoo import load
 
 from ..pipeline.parts import GUIDANCE, STEPS
@@ -170,19 +169,22 @@ def main(
     with replacing(out / CURVE_FILE) as staging:
         staging.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     draw_guidance_curve(out / PLOT_FILE, points)
-    table = Table("views", "scale", "reward", "over views", "correct", "95 % interval", "gain")
-    for point in points:
-        correct = point.values["correct"]
-        table.add_row(
-            str(point.setting.views),
-            f"{point.setting.scale:g}",
-            f"{point.values['reward'].value:.3f}",
-            f"{point.values['robust'].value:.3f}",
-            f"{correct.value:.1%}",
-            f"{correct.low:.1%} to {correct.high:.1%}",
-            f"{point.gains['correct'].value:+.1%}",
+    print_table(
+        Table(
+            columns=("views", "scale", "reward", "over views", "correct", "95 % interval", "gain"),
+            rows=[
+                (
+                    point.setting.views,
+                    f"{point.setting.scale:g}",
+                    f"{point.values['reward'].value:.3f}",
+                    f"{point.values['robust'].value:.3f}",
+                    *point.values["correct"].cells()[:2],
+                    f"{point.gains['correct'].value:+.1%}",
+                )
+                for point in points
+            ],
         )
-    Console().print(table)
+    )
 
 
 if __name__ == "__main__":

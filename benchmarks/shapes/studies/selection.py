@@ -18,12 +18,11 @@ from diffusers import StableDiffusionPipeline
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
-from rich.console import Console
-from rich.table import Table
 
 from stablepref.assets import PIPELINES
 from stablepref.output.durable import replacing
 from stablepref.output.figures import save_figure
+from stablepref.output.tables import Table, print_table
 from stablepref.zoo import load
 
 from ..pipeline.parts import GUIDANCE, STEPS
@@ -188,42 +187,46 @@ def main(
     with replacing(out / STUDY_FILE) as staging:
         staging.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     draw_selection(out / PLOT_FILE, sizes, rewards, correct)
-    table = Table("chosen by", *(f"of {n}" for n in sizes), title="fully correct by the oracle")
-    for name, means in correct.items():
-        table.add_row(name, *(f"{mean.value:.1%}" for mean in means))
-    console = Console(width=150, soft_wrap=True)
-    console.print(table)
-    console.print(pruning_table(ways, judge))
+    print_table(
+        Table(
+            columns=("chosen by", *(f"of {n}" for n in sizes)),
+            rows=[(name, *(f"{m.value:.1%}" for m in means)) for name, means in correct.items()],
+            title="fully correct by the oracle",
+        )
+    )
+    print_table(pruning_table(ways, judge))
 
 
 def pruning_table(ways: Sequence[Pruned], judge: str) -> Table:
     """One row for each way of pruning."""
-    table = Table(
-        "after: goes on",
-        "steps taken",
-        "lost, SD",
-        "lost by fewer candidates, SD",
-        "best is left",
-        "correct",
-        "correct without pruning, more",
-        title=f"pruned by the predictions' scores, judged by {judge}",
+    return Table(
+        columns=(
+            "after: share kept",
+            "steps taken",
+            "lost, SD",
+            "lost by fewer candidates, SD",
+            "best is kept",
+            "correct",
+            "more correct without pruning",
+        ),
+        rows=[
+            (
+                ", ".join(f"{at:.0%}: {keep:.0%}" for at, keep in way.schedule.items()),
+                f"{way.compute:.1%}",
+                _with_bounds(way.loss, ".3f"),
+                _with_bounds(way.fewer, ".3f"),
+                f"{way.kept.value:.0%}",
+                f"{way.correct.value:.1%}",
+                _with_bounds(way.correct_loss, "+.1%"),
+            )
+            for way in ways
+        ],
+        title=f"pruned by the scores that {judge} gives to predictions",
     )
-    for way in ways:
-        table.add_row(
-            ", ".join(f"{at:.0%}: {keep:.0%}" for at, keep in way.schedule.items()),
-            f"{way.compute:.1%}",
-            _told(way.loss),
-            _told(way.fewer),
-            f"{way.kept.value:.0%}",
-            f"{way.correct.value:.1%}",
-            f"{way.correct_loss.value:+.1%} ({way.correct_loss.low:+.1%} to "
-            f"{way.correct_loss.high:+.1%})",
-        )
-    return table
 
 
-def _told(mean: Accuracy) -> str:
-    return f"{mean.value:.3f} ({mean.low:.3f} to {mean.high:.3f})"
+def _with_bounds(mean: Accuracy, form: str) -> str:
+    return f"{mean.value:{form}} ({mean.low:{form}} to {mean.high:{form}})"
 
 
 def _named(given: str) -> tuple[str, str]:
