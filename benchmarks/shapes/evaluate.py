@@ -3,7 +3,6 @@
 Retrieval among prompts, and accuracy on pairs of a correct picture and one with a single error.
 """
 
-import json
 import math
 import random
 from collections import defaultdict
@@ -22,6 +21,7 @@ from stablepref.output.tables import Table, print_table
 from stablepref.zoo import load
 
 from .world.accuracy import Accuracy, with_interval
+from .world.commands import JsonOption, SplitOption, write_json
 from .world.drawing import render
 from .world.errors import ERROR_KINDS, GENERATOR_ERRORS, error_kinds, single_error
 from .world.language import describe
@@ -59,18 +59,18 @@ def pair_accuracy(
     wrong picture are drawn, with different places, shades and backgrounds, and scored under the
     scene's prompt. Equal scores count one half. The prompts and correct scenes are of the split;
     the wrong scenes, which no prompt here describes, may be of any. The kinds of a scene share one
-    generator: a kind alone gets other pictures than among others.
+    generator: the pictures of a kind depend on which kinds are measured with it.
 
     Args:
         scorer: What is measured.
-        prompts: How many scenes.
+        prompts: Number of scenes.
         split: Of the scenes.
         kinds: Of errors.
         seed: Of scenes and pictures.
         quiet: Show no progress bar.
 
     Raises:
-        ValueError: There is no such kind, or a score is not a number.
+        ValueError: A kind is unknown, or a score is not a number.
 
     Returns:
         The accuracy for each kind of error, and "all": the mean over all pairs of each prompt.
@@ -134,16 +134,16 @@ def main(
     model: Annotated[str, typer.Argument(help="a zoo name or a folder")] = "shapes-clip",
     prompts: Annotated[int, typer.Option(help="prompts for the pairs")] = 2000,
     rounds: Annotated[int, typer.Option(help="retrieval rounds of 100 prompts")] = 10,
-    split: Annotated[Split, typer.Option(help="of the scenes")] = "test",
+    split: SplitOption = "test",
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="of errors; may be repeated, and draws other pictures than all of them. Without "
-            f"it {', '.join(ERROR_KINDS)}"
+            help="of errors; may be repeated. The pictures depend on the kinds. If left out: "
+            f"{', '.join(ERROR_KINDS)}"
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="of scenes and pictures")] = 0,
-    out: Annotated[Path | None, typer.Option("--json", help="also write the numbers here")] = None,
+    out: JsonOption = None,
 ) -> None:
     """Print retrieval and pair accuracy of a shapes model with 95 % intervals over prompts."""
     unknown = [name for name in kind or () if name not in GENERATOR_ERRORS]
@@ -172,7 +172,7 @@ def main(
             "retrieval_top1_of_100": asdict(found),
             "pairs": {kind: asdict(accuracy) for kind, accuracy in pairs.items()},
         }
-        out.write_text(json.dumps(report, indent=2) + "\n")
+        write_json(out, report)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The paper's ablations in the laboratory, where the truth is known and annotators err.
 
 Run ``python -m stablepref.benchmarks.shapes.ablation --out FOLDER``. Needs the extra ``bench``.
-Each training is one file: a run that is killed goes on where it was. What is compared, and why so,
-is in docs/ablations.md.
+Each training is one file: a killed run is resumed by the same command. docs/ablations.md says what
+is compared, and why.
 """
 
 import platform
@@ -16,6 +16,7 @@ import typer
 from stablepref.cli.options import read_setting, with_settings
 from stablepref.models.catalog import MAX_LOGIT_SCALE
 
+from ..world.commands import DeviceOption
 from .cells import Store
 from .jobs import start_jobs
 from .methods import TABLES, Model
@@ -24,7 +25,7 @@ from .plan import Experiment
 from .run import Runner, estimate
 from .small import MODEL_NAME, small_model
 from .suite import Suite
-from .work import measured_speed, told_time
+from .work import duration, measured_speed
 from .world import open_world
 
 
@@ -42,7 +43,7 @@ def main(
     logit_scale: Annotated[
         float | None,
         typer.Option(
-            min=1, max=MAX_LOGIT_SCALE, help="to begin with; each model's own if left out"
+            min=1, max=MAX_LOGIT_SCALE, help="that both models begin with; their own if left out"
         ),
     ] = None,
     only: Annotated[
@@ -51,22 +52,24 @@ def main(
     page: Annotated[
         Path | None, typer.Option(help="folder for results.inc and figures; OUT/page if left out")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
-    jobs: Annotated[int, typer.Option(min=1, help="trainings side by side")] = 1,
+    device: DeviceOption = "cpu",
+    jobs: Annotated[int, typer.Option(min=1, help="trainings at a time")] = 1,
     threads: Annotated[
-        int, typer.Option(min=0, help="torch's for each of them; 0 shares its default out")
+        int, typer.Option(min=0, help="of torch in each job; 0 divides its default among them")
     ] = 0,
-    plan: Annotated[bool, typer.Option("--plan", help="tell what is to do, and stop")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="print what is left to do, and stop")
+    ] = False,
     **settings: str | None,
 ) -> None:
-    """Run the ablations, or go on with them, and write their tables and figures."""
+    """Run the ablations, or resume them, and write their tables and figures."""
     tables = _chosen(only)
     if plan and small is None:
         small = out / "small" / MODEL_NAME
     if small is not None and not small.is_dir():
         raise typer.BadParameter(
-            f"{small} is no folder; expected the small model. Leave --small and --plan out, and it "
-            "is trained first",
+            f"{small} is not a folder; expected the small model. Without --small and --plan it is "
+            "trained first",
             param_hint="--small",
         )
     each = threads or max(1, torch.get_num_threads() // jobs)
@@ -92,7 +95,7 @@ def main(
     where = f"{jobs} x {each} threads" if jobs > 1 else f"{each} threads"
     typer.echo(
         f"{expected.trainings} trainings, {expected.trainings - expected.missing} of them done; "
-        f"about {told_time(expected.work / speed)} at the {speed / 1e9:.0f} GFLOP/s measured now "
+        f"about {duration(expected.work / speed)} at the {speed / 1e9:.0f} GFLOP/s measured now "
         f"with {where} on {device}; {expected.size / 1e9:.1f} GB to "
         f"write in {out / 'features'}"
     )
@@ -105,16 +108,16 @@ def main(
         scales = ", ".join(
             f"{name} {scorer.logit_scale:.1f}" for name, scorer in world.scorers.items()
         )
-        told = (
+        described = (
             f"{suite.groups} training, {suite.validation} validation and {suite.test} test groups "
             f"of each kind, {suite.steps} steps of {suite.batch_size} pairs, {suite.seeds} seeds "
             f"in Tables 2 and 5, {suite.other_seeds} elsewhere; on {device}, {platform.machine()}, "
             f"{where}, torch {torch.__version__}, mixed precision: {suite.mixed_precision}. Logit "
             f"scale at the start: {scales}."
         )
-        written = write_results(page or out / "page", experiment, tables, told=told)
+        written = write_results(page or out / "page", experiment, tables, described=described)
     seconds = estimate(world, store, tables).seconds
-    typer.echo(f"{expected.trainings} trainings of {told_time(seconds)} in all: {written}")
+    typer.echo(f"{expected.trainings} trainings of {duration(seconds)} in all: {written}")
 
 
 def _chosen(only: list[str] | None) -> list[str]:

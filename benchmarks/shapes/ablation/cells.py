@@ -35,7 +35,7 @@ class Cell:
         config: How.
         watched: After these steps, agreement on the validation groups.
         tested: After these, on both settings' test groups, and on training groups.
-        disturbed: After these, on its own setting's test groups under disturbances.
+        disturbed: After these, on its own setting's test groups under perturbations.
     """
 
     model: Model
@@ -79,7 +79,7 @@ class Result(NamedTuple):
         return self._mean("tested", step, names)
 
     def disturbed(self, step: int, *names: str) -> GroupMean | None:
-        """A measure under a disturbance, likewise."""
+        """A measure under a perturbation after a step; None if the training had diverged before."""
         return self._mean("disturbed", step, names)
 
     def _mean(self, part: str, step: int, names: tuple[str, ...]) -> GroupMean | None:
@@ -96,9 +96,9 @@ class Store:
     """Results in a folder, a file for each cell, which appears whole or not at all.
 
     Args:
-        folder: Where; made if it is not there.
-        suite: A part of it decides results, as do the weights.
-        weights: A digest of each model's weights that trainings begin from.
+        folder: Made if it does not exist.
+        suite: Results depend on a part of it.
+        weights: A digest of the weights of each model that trainings begin from.
     """
 
     def __init__(self, folder: Path, suite: Suite, weights: Mapping[Model, str]) -> None:

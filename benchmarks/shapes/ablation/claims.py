@@ -1,4 +1,4 @@
-"""The paper's claims, each with what the laboratory found: held, the opposite, or not decided."""
+"""The paper's claims, each with what the laboratory found: held, the opposite, or undecided."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     RowsOf = Mapping[tuple[str, Model, str], Sequence[Row]]
 
-# The table, the method that is claimed to be better, and the one beside it.
+# The table, the method that is claimed to be better, and the one it is compared with.
 _BETTER = (
     ("table2", "ce-ai", "ce"),
     ("table2", "sp-no-ai", "ce"),
@@ -139,7 +139,7 @@ def _of_table(
                 yield f"{says}, {when}", paired(ours, theirs)
     if table == "table1":
         for end, when in _ENDS:
-            for kind, names in (("crops", CROPS), ("unseen disturbances", UNSEEN)):
+            for kind, names in (("crops", CROPS), ("unseen perturbations", UNSEEN)):
                 for steady, other in _STEADIER:
                     says = f"{title_of(steady)} flips fewer pairs than {title_of(other)}"
                     # What is claimed is that the other flips more.

@@ -1,6 +1,6 @@
 """Frozen blocks run once: images in all their variants, as the trained blocks will see them.
 
-A variant is the image itself, or one of a fixed pool of weak views, or the image disturbed. The
+A variant is the image itself, or one of a fixed pool of weak views, or the image perturbed. The
 tokens are in float32 in a file that is mapped into memory, so that a training holds only what a
 step reads.
 """
@@ -63,7 +63,7 @@ class Cached(NamedTuple):
 
     @property
     def pool(self) -> int:
-        """Variants beside the image itself."""
+        """Number of variants other than the image itself."""
         return int(self.tokens.shape[1]) - 1
 
 
@@ -86,15 +86,15 @@ def cache_groups(
         scorer: The model, float32.
         groups: Ranked images of equal size.
         truth: The same groups ranked by the oracle.
-        path: Holds the tokens of exactly this call, or will; whole or not at all.
+        path: File of the tokens of exactly this call; written whole or not at all.
         trained: Image and text blocks that are left to run.
         pool: Weak views of each image, never mirrored.
         seed: Of the views.
         perturbations: Names of `PERTURBATIONS`, instead of views.
-        advance: Is told how many variants were encoded.
+        advance: Called with the number of variants encoded since its last call.
 
     Raises:
-        ValueError: Both views and perturbations are asked for.
+        ValueError: Both views and perturbations are given.
         ImageError: An image cannot be read.
     """
     if pool and perturbations:
@@ -124,10 +124,12 @@ def pool_choice(
         Numbers from 0 to `pool - 1`, `(items, views)`.
 
     Raises:
-        ValueError: More views are asked for than there are.
+        ValueError: ``views`` is larger than ``pool``.
     """
     if views > pool:
-        raise ValueError(f"{views} weak views of each image, but its pool has {pool}: enlarge it")
+        raise ValueError(
+            f"{views} weak views of each image, but its pool has {pool}; give a larger pool"
+        )
     counters = np.zeros((len(items), -(-pool // _WORDS), _WORDS), dtype=np.uint64)
     counters[..., 0] = np.asarray(items, dtype=np.uint64)[:, None]
     counters[..., 2] = np.uint64(step)
@@ -159,7 +161,7 @@ def _write(
     mapped: np.memmap[tuple[int, ...], np.dtype[np.float32]] | None = None
     row = 0
     decoded, together = _decoded(groups), max(1, _TOGETHER // variants)
-    with replacing(path) as beside:
+    with replacing(path) as staging:
         while some := list(islice(decoded, together)):
             if pool:  # as in training
                 boxes = pool_boxes(range(row, row + len(some)), pool, seed=seed)
@@ -167,12 +169,14 @@ def _write(
                 pixels = [_pixels(image).to(scorer.device) for image in some]
                 inputs = scorer.preprocess(pixels, boxes, flips)
             else:  # as in an evaluation
-                inputs = _disturbed(scorer, some, perturbations)
+                inputs = _perturbed(scorer, some, perturbations)
             with plain_attention(scorer.device):
                 found = frozen_images(scorer, inputs.flatten(0, 1), trained=trained)
             if mapped is None:
                 shape = (images, variants, *found.shape[1:])
-                mapped = np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=shape)
+                mapped = np.lib.format.open_memmap(
+                    staging, mode="w+", dtype=np.float32, shape=shape
+                )
             mapped[row : row + len(some)] = found.unflatten(0, (len(some), variants)).cpu().numpy()
             row += len(some)
             advance(len(found))
@@ -184,7 +188,7 @@ def _decoded(groups: Sequence[RankedGroup]) -> Iterator[Image.Image]:
     for number, group in enumerate(groups):
         for place, image in enumerate(group.images):
             decoded = decode(Source(place, name_of(groups, (number, place)), image))
-            assert isinstance(decoded, Image.Image), "the laboratory's pictures are no tensors"
+            assert isinstance(decoded, Image.Image), "the laboratory's pictures are not tensors"
             yield decoded
 
 
@@ -193,7 +197,7 @@ def _pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
 
 
-def _disturbed(
+def _perturbed(
     scorer: CLIPScorer, images: Sequence[Image.Image], perturbations: Sequence[str]
 ) -> Tensor:
     """Exact inputs `(images, 1 + perturbations, 3, S, S)`, as `stablepref.evaluate` makes them."""

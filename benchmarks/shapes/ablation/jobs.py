@@ -59,7 +59,7 @@ def _begin(opener: Callable[[], World], threads: int) -> None:
 
 
 def _leave_with_parent() -> None:
-    """A killed parent cannot tell its processes to end, and they would wait for it for ever."""
+    """A killed parent cannot end its processes, and they would wait for it for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

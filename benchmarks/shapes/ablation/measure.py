@@ -30,8 +30,8 @@ class Data(NamedTuple):
     Attributes:
         train: Training groups with their pool of views.
         validation: Validation groups.
-        tests: Test groups of each setting; the variants beside the image are `perturbations`.
-        perturbations: Names, in the variants' order, of the disturbances that were cached.
+        tests: Test groups of each setting; the variants after the image itself are `perturbations`.
+        perturbations: Names of those that were cached, in the variants' order.
     """
 
     train: Cached
@@ -50,7 +50,7 @@ def variant_scores(
         model: The model.
         cached: Groups.
         variant: Which variant of the images.
-        groups: The first so many; None for all.
+        groups: Number of groups, from the first on; None for all.
     """
     groups = len(cached.groups) if groups is None else min(groups, len(cached.groups))
     first = cached.first[: groups + 1]
@@ -107,10 +107,10 @@ def tested_measures(model: CLIPScorer, data: Data) -> tuple[dict[str, object], i
 def disturbed_measures(
     model: CLIPScorer, data: Data, setting: str
 ) -> tuple[dict[str, object], int]:
-    """Agreement with the truth under disturbances, and pairs that change their order.
+    """Agreement with the truth under perturbations, and pairs that change their order.
 
     Returns:
-        By name of the disturbance "oracle", "people" and "flips", as sums and counts; flips of
+        By name of the perturbation "oracle", "people" and "flips", as sums and counts; flips of
         the pairs that the oracle does not tie.
     """
     cached = data.tests[setting]

@@ -36,7 +36,7 @@ class Method:
         margins: Where b and τ come from: "none" has no step 1 to use them in, "own" tunes them,
             "sp" takes those tuned for `sp`, "fixed" has them among its values.
         order_share: Share of the steps in step 1.
-        fewer_pairs: Batches of so few pairs that they hold as many images as those of "groups".
+        fewer_pairs: Batches have as many images as those of "groups", and therefore fewer pairs.
         rate_of: The method whose rate it takes; "" tunes its own.
     """
 
@@ -113,12 +113,12 @@ class Table:
     """Which methods a question needs, on what.
 
     Attributes:
-        methods: Names; the first is what the others are set beside.
+        methods: Names; the others are compared with the first.
         models: Sizes.
         settings: Kinds of preference data.
         seeds: "many" or "few".
         lengthened: Trained far past the optimum, with the truth measured all along.
-        disturbed: Measured under disturbances.
+        disturbed: Measured under perturbations.
     """
 
     methods: tuple[str, ...]
@@ -177,7 +177,7 @@ def method_config(
         batch_size: Pairs of a batch.
         seed: Of order and views.
         image_blocks: Trained ones.
-        text_blocks: Likewise.
+        text_blocks: Trained ones.
         mixed_precision: Of the trained blocks; weights, scores and losses are in float32.
     """
     values: dict[str, Any] = {

@@ -9,7 +9,7 @@ from .claims import claims, claims_counts, claims_table, other_setting
 from .methods import METHODS, TABLES
 from .plots import draw_overfitting, draw_surfaces
 from .surfaces import by_rate, choices, margin_grid, range_of_settings, surface
-from .tables import comparison, disturbances, overfitting
+from .tables import comparison, overfitting, perturbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 RESULTS_FILE: Final = "results.inc"
 """Markdown with a name that no site builder takes for a page."""
 FIGURES: Final = "assets/ablations"
-"""Where the page finds the figures beside it."""
+"""Where the page finds the figures, relative to itself."""
 
 _TITLES: Final[Mapping[str, str]] = {
     "table2": "Table 2: the loss and the training in two steps",
-    "table1": "Table 1: under disturbances",
+    "table1": "Table 1: under perturbations",
     "table3": "Table 3: the weights of step 2",
     "table5": "Table 5: trained on one kind of data, tested on the other",
     "open": "What the paper leaves open",
@@ -45,7 +45,7 @@ _READ: Final = (
 _NOTES: Final[Mapping[str, str]] = {
     "table2": _READ,
     "table1": "Per cent of pairs in the order of the truth, its change in points, and per cent of "
-    "pairs whose order the disturbance flips.",
+    "pairs whose order the perturbation flips.",
     "table3": _READ,
     "table5": _READ,
     "open": _READ,
@@ -71,22 +71,22 @@ _BY_RATE: Final = (
 
 
 def write_results(
-    folder: Path, experiment: Experiment, tables: Sequence[str], *, told: str
+    folder: Path, experiment: Experiment, tables: Sequence[str], *, described: str
 ) -> Path:
     """Write `results.inc` and the figures of some tables.
 
     Args:
-        folder: Where; made if it is not there.
+        folder: Made if it does not exist.
         experiment: Its `run` gives all results.
         tables: Names of `TABLES`.
-        told: How and where it was run, for the first line.
+        described: How and where it was run, for the first line.
 
     Returns:
         The Markdown file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = experiment.everything(tables)
-    parts = [told]
+    parts = [described]
     found = claims(rows)
     if found:
         parts += ["### What held", _COUNTS, claims_counts(found)]
@@ -145,9 +145,9 @@ def _section(folder: Path, experiment: Experiment, rows: RowsOf, name: str) -> I
             yield overfitting(some, tested_on=setting)
         elif name == "table1":
             yield "At each method's stop:"
-            yield disturbances(some)
+            yield perturbed(some)
             yield "After the last step:"
-            yield disturbances(some, end=True)
+            yield perturbed(some, end=True)
         else:
             where = other_setting(setting) if name == "table5" else setting
             yield comparison(some, tested_on=where)

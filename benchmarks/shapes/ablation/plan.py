@@ -105,7 +105,7 @@ class Experiment:
         return list(self.run(self._margin_cells(setting, name)))
 
     def choice(self, setting: str, name: str) -> Choice:
-        """What a method trains with on a setting; its tuning is run where it was not."""
+        """What a method trains with on a setting; its tuning is run first if it was not."""
         if (setting, name) not in self._choices:
             best = _best(self.surface(setting, name))
             self._choices[setting, name] = best
@@ -123,7 +123,7 @@ class Experiment:
     def everything(self, tables: Sequence[str]) -> Mapping[tuple[str, Model, str], list[Row]]:
         """All rows of some tables, by table, model and setting.
 
-        Trainings that do not depend on each other are asked for together.
+        Trainings that do not depend on each other are run in one call.
         """
         self._tune(tables)
         settings = dict.fromkeys(s for table in tables for s in TABLES[table].settings)

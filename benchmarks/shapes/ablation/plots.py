@@ -58,8 +58,8 @@ def draw_surfaces(path: Path, surfaces: Mapping[str, Sequence[Result]]) -> None:
             for (y, x), value in np.ndenumerate(grid):
                 if not np.isnan(value):
                     colour = "black" if norm(value) > _BRIGHT else "white"
-                    told = {"ha": "center", "va": "center", "fontsize": 6, "color": colour}
-                    one.text(x, y, f"{value:.3g}", **told)
+                    style = {"ha": "center", "va": "center", "fontsize": 6, "color": colour}
+                    one.text(x, y, f"{value:.3g}", **style)
             _label(one, surfaces[name], title=title_of(name) if row == 0 else "")
         figure.colorbar(image, ax=list(axes[row]), label=label)
     for one in axes[1]:

@@ -1,4 +1,4 @@
-"""Runs the ablations' plan: each training once, whatever interrupts it, with the time left told."""
+"""Runs the ablations' plan: each training once, whatever interrupts it, and shows the time left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .jobs import train_beside
 from .methods import PAPER_MARGINS
 from .plan import Experiment
 from .train import train_cell
-from .work import BACKWARD, cell_work, told_time, tower_of
+from .work import BACKWARD, cell_work, duration, tower_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ _FLOAT_BYTES: Final = 4
 
 
 class Estimate(NamedTuple):
-    """What tables need.
+    """How much tables need.
 
     Attributes:
         trainings: In all.
@@ -50,7 +50,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(world: World, store: Store, tables: Sequence[str]) -> Estimate:
-    """Count what is to do; choices that only results can make are supposed to need the most.
+    """Count what is left to do; where only results can decide, the most that may be needed.
 
     Raises:
         ValueError: A training shows more weak views than the pool has.
@@ -87,7 +87,7 @@ def estimate(world: World, store: Store, tables: Sequence[str]) -> Estimate:
 
 
 def supposed(cell: Cell) -> Result:
-    """A result that stands for one that is not there yet, with a stop before the end.
+    """A made-up result in place of one that does not exist yet, with a stop before the end.
 
     Where a choice decides whether two trainings are one, they are supposed to be two: b and τ are
     not the paper's, and cross-entropy has a higher rate than what has a step 1.
@@ -101,17 +101,17 @@ def supposed(cell: Cell) -> Result:
 
 @final
 class Runner:
-    """Trains cells that have no result, and tells how far the whole is.
+    """Trains cells that have no result, and shows the progress of the whole.
 
     A context: its bar is on standard error, and a line stays for each training.
 
     Args:
         world: Data and models.
         store: Results.
-        estimated: Of all that will be asked for.
+        estimated: Of all trainings to come.
         speed: Floating-point operations a second, until trainings have shown their own.
-        pool: Processes from `start_jobs` that train side by side; None trains in this one. It is
-            shut down with the runner.
+        pool: Processes from `start_jobs` that train at the same time; None trains in this one. It
+            is shut down with the runner.
         show: Whether to show the bar and the lines.
     """
 
@@ -132,12 +132,12 @@ class Runner:
             TextColumn("ablations"),
             BarColumn(),
             TextColumn("{task.percentage:.0f} %"),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[left]}"),
             TimeElapsedColumn(),
             console=Console(stderr=True),
             disable=not show,
         )
-        self._task = self._bar.add_task("", total=max(1.0, estimated.work), told="")
+        self._task = self._bar.add_task("", total=max(1.0, estimated.work), left="")
         self._show = show
 
     def __enter__(self) -> Runner:
@@ -199,17 +199,17 @@ class Runner:
         line = (
             f"{self._trained} of {self._estimated.missing}: {config.name}, {cell.model}, "
             f"{cell.setting}, {cell.last} steps at {config.learning_rate:g}, seed {config.seed}: "
-            f"{told_time(float(str(found['seconds'])))}; {self._left()} left"
+            f"{duration(float(str(found['seconds'])))}; {self._left()} left"
         )
         if self._show:
             self._bar.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def _advance(self, work: float) -> None:
         self._worked += work
-        self._bar.update(self._task, completed=self._worked, told=f"{self._left()} left")
+        self._bar.update(self._task, completed=self._worked, left=f"{self._left()} left")
 
     def _left(self) -> str:
         """Time that is left at the pace so far."""
         seconds = time.monotonic() - self._began
         speed = self._worked / seconds if self._worked else self._speed
-        return told_time(max(0.0, self._estimated.work - self._worked) / speed)
+        return duration(max(0.0, self._estimated.work - self._worked) / speed)

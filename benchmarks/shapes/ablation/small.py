@@ -13,6 +13,7 @@ from ..clip.batches import BatchConfig
 from ..clip.model import backbone_config
 from ..clip.train import TrainConfig, train
 from ..clip.training_files import Precision
+from ..world.commands import DeviceOption
 from ..world.vocabulary import VOCABULARY_NAME, load_tokenizer, write_vocabulary
 
 MODEL_NAME: Final = "model"
@@ -52,7 +53,7 @@ def main(
     batch_size: Annotated[int, typer.Option(min=4, help="pictures")] = BatchConfig.batch_size,
     seed: Annotated[int, typer.Option(help="of weights and batches")] = BatchConfig.seed,
     precision: Annotated[Precision, typer.Option(help="bf16 where it is fast")] = "fp32",
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
+    device: DeviceOption = "cpu",
     workers: Annotated[int, typer.Option(min=0, help="processes that draw batches")] = 1,
 ) -> None:
     """Train the small model; OUT/model is what the ablations take as --small."""

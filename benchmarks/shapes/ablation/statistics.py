@@ -1,4 +1,4 @@
-"""Spread over seeds, and how surely two methods differ, prompt by prompt. Needs scipy."""
+"""Spread over seeds, and the uncertainty of differences between methods, prompt by prompt."""
 
 from __future__ import annotations
 

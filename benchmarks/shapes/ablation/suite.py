@@ -19,11 +19,11 @@ class Suite:
     """Sizes of the suite; each field's annotation says what it means.
 
     Raises:
-        ValueError: A value is no number of its kind, or out of range.
+        ValueError: A value is not a number of its kind, or out of range.
     """
 
     steps: Annotated[int, "optimiser steps of each training"] = 300
-    long_steps: Annotated[int, "of those far past the optimum"] = 1200
+    long_steps: Annotated[int, "steps of those far past the optimum"] = 1200
     batch_size: Annotated[int, "pairs of a batch"] = 32
     rates: Annotated[tuple[float, ...], "learning rates that every method is tuned over"] = (
         1e-5,
@@ -37,7 +37,7 @@ class Suite:
         1.0,
         3.0,
     )
-    taus: Annotated[tuple[float, ...], "values of tau, likewise"] = (0.2, 0.7, 2.0)
+    taus: Annotated[tuple[float, ...], "values of tau that they are tuned over"] = (0.2, 0.7, 2.0)
     seeds: Annotated[int, "trainings of each cell of Tables 2 and 5"] = 5
     other_seeds: Annotated[int, "trainings of each cell elsewhere"] = 3
     groups: Annotated[int, "training groups of each kind of data"] = 200
@@ -48,11 +48,11 @@ class Suite:
     text_blocks: Annotated[int, "last text blocks that are trained, in both models"] = 2
     data_seed: Annotated[int, "seed of the data and of the pool of views"] = 0
     mixed_precision: Annotated[
-        Precision, "no, or bf16 where units multiply it; measured is in float32 either way"
+        Precision, "no, or bf16 where units multiply it; measurements are in float32"
     ] = "no"
 
     def __post_init__(self) -> None:
-        """Check every value; a single number among several will do."""
+        """Check every value; a single number stands for several."""
         for field in fields(self):
             name, value = field.name, getattr(self, field.name)
             if name == "mixed_precision":
@@ -71,7 +71,7 @@ class Suite:
                 raise ValueError(f"{name} is {value!r}; expected a whole number, {least} or more")
 
     def described(self) -> dict[str, object]:
-        """What a training's result depends on, beside its own cell."""
+        """What a training's result depends on, in addition to its cell."""
         return {name: getattr(self, name) for name in _DATA}
 
 

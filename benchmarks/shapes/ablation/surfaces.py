@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .suite import Suite
 
 NEAR = 0.01
-"""Agreement that tells a point of a surface from no training, or from the method's best point."""
+"""Difference of agreement by which points are near the best one, or worse than no training."""
 
 
 def choices(chosen: Mapping[str, Choice], suite: Suite) -> str:
@@ -25,12 +25,12 @@ def choices(chosen: Mapping[str, Choice], suite: Suite) -> str:
     lines = [
         (
             title_of(name),
-            _tried(choice.rate, suite.rates, told=not METHODS[name].rate_of),
+            _tried(choice.rate, suite.rates, marked=not METHODS[name].rate_of),
             *(
                 ("", "")
                 if METHODS[name].margins == "none"
                 else (
-                    _tried(margin, tried, told=METHODS[name].margins != "fixed")
+                    _tried(margin, tried, marked=METHODS[name].margins != "fixed")
                     for margin, tried in zip(choice.margins, (suite.bs, suite.taus), strict=True)
                 )
             ),
@@ -132,6 +132,6 @@ def _best_and_last(result: Result) -> str:
     return best + ("diverged" if last is None else f"{100 * last:.1f}")
 
 
-def _tried(value: float, values: Sequence[float], *, told: bool) -> str:
+def _tried(value: float, values: Sequence[float], *, marked: bool) -> str:
     """A chosen value, and whether better ones may lie beyond those that were tried."""
-    return f"{value:g}{' (edge)' if told and value in (min(values), max(values)) else ''}"
+    return f"{value:g}{' (edge)' if marked and value in (min(values), max(values)) else ''}"

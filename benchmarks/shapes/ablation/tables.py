@@ -33,7 +33,7 @@ def held_out_means(row: Row, *names: str, end: bool = False) -> list[GroupMean |
 
 
 def comparison(rows: Sequence[Row], *, tested_on: str) -> str:
-    """Agreement of methods with the truth and with people; all beside the first trained one.
+    """Agreement of methods with the truth and with people; the first trained one is the baseline.
 
     Args:
         rows: Of one model trained on one setting, the untrained model first.
@@ -71,8 +71,8 @@ def stop_text(choice: Choice) -> str:
     return f"{choice.stop} (in step 1)" if choice.early else str(choice.stop)
 
 
-def disturbances(rows: Sequence[Row], *, end: bool = False) -> str:
-    """Accuracy under disturbances, and the share of pairs whose order flips; a column a method.
+def perturbed(rows: Sequence[Row], *, end: bool = False) -> str:
+    """Accuracy under perturbations, and the share of pairs whose order flips; a column a method.
 
     Args:
         rows: Of one model trained on one setting.
@@ -91,7 +91,7 @@ def disturbances(rows: Sequence[Row], *, end: bool = False) -> str:
             cells.append(f"{_percent(after)}{change}; {_percent(flips)}")
         lines.append((name, *cells))
     return "\n".join(
-        markdown_lines(("disturbance", *(title_of(row.method) for row in rows)), lines)
+        markdown_lines(("perturbation", *(title_of(row.method) for row in rows)), lines)
     )
 
 
@@ -121,7 +121,7 @@ def peak_and_end(
 ) -> tuple[int, list[GroupMean | None], list[GroupMean | None]]:
     """The step best on validation, in the mean of the seeds; the truth there, and at the end.
 
-    Steps that not all seeds reached are no peak.
+    Steps that not all seeds reached are left out.
     """
     curves: dict[int, list[float]] = defaultdict(list)
     for result in row.results:
@@ -150,7 +150,7 @@ def lost(
 def disturbed(
     row: Row, names: Sequence[str], measure: str, *, end: bool = False
 ) -> list[GroupMean | None]:
-    """A measure of each seed over disturbances, at the stop or after the last step."""
+    """A measure of each seed over perturbations, at the stop or after the last step."""
     found = []
     for result in row.results:
         means = [result.disturbed(_measured_step(row, end=end), name, measure) for name in names]

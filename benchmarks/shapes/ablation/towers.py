@@ -1,4 +1,4 @@
-"""CLIP cut in two: what comes before the trained blocks, and what training runs again and again.
+"""CLIP cut in two: the frozen blocks, and those that training runs in every step.
 
 The frozen part gives the same numbers in every step of every training, so the ablations run it
 once. Both parts together are `CLIPScorer`'s own forward pass, value and gradient.
@@ -62,7 +62,7 @@ def frozen_images(scorer: CLIPScorer, inputs: Tensor, *, trained: int) -> Tensor
         inputs: Preprocessed, normalised, `(batch, 3, S, S)`.
         trained: Blocks to stop before, counted from the last.
     """
-    # As `VisionTransformer.forward` of open_clip 3.3.
+    # The same operations as in `VisionTransformer.forward` of open_clip 3.3.
     visual = scorer.model.visual
     x = visual.conv1(inputs).flatten(2).transpose(1, 2)
     first = visual.class_embedding.expand(len(x), 1, -1)
@@ -99,7 +99,7 @@ def image_features(scorer: CLIPScorer, tokens: Tensor, *, trained: int) -> Tenso
 
 
 def prompt_features(scorer: CLIPScorer, texts: Texts, *, trained: int) -> Tensor:
-    """Unit vectors `(prompts, dim)` of what `frozen_texts` gave; differentiable likewise."""
+    """Unit vectors `(prompts, dim)` of what `frozen_texts` gave; differentiable in the weights."""
     model, x = scorer.model, texts.tokens
     mask = model.attn_mask[: x.shape[1], : x.shape[1]]
     for block in _blocks(scorer, image=False, trained=trained)[1]:

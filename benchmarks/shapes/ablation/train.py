@@ -48,8 +48,8 @@ def train_cell(
         cell: What to train and measure.
         start: The model to begin from, left as it is.
         data: Of the cell's model and setting.
-        advance: Is told of each step, as "trained" and the images and views that it encoded, and
-            of each measurement, as "measured" and likewise.
+        advance: Called after each step with "trained", and after each measurement with "measured",
+            and the number of images and views that it encoded.
 
     Returns:
         Plain values for JSON: "watched", "tested", "disturbed", "seconds", and "diverged": the
@@ -133,7 +133,7 @@ def view_columns(
 ) -> NDArray[np.int64]:
     """Which variants of each image a step shows, `(images, views)`: the image itself first.
 
-    With `augment` a weak view stands in its place, as in `stablepref.training.loader.ShareReader`.
+    With `augment` a weak view replaces it, as in `stablepref.training.loader.ShareReader`.
     """
     views = config.views + config.augment
     weak = 1 + pool_choice(items, views, pool, seed=config.seed, step=step)

@@ -1,4 +1,4 @@
-"""How much the ablations have to compute, counted before it is done, and how fast it goes."""
+"""How much the ablations have to compute, counted beforehand, and how fast this machine is."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def measured_speed(scorer: CLIPScorer, precision: str) -> float:
     return BACKWARD * tower.per_block() * _MEASURED_IMAGES / min(seconds[1:])
 
 
-def told_time(seconds: float) -> str:
-    """A duration for people: `5 h 10 min`, `3 min` or `20 s`."""
+def duration(seconds: float) -> str:
+    """A duration as text: `5 h 10 min`, `3 min` or `20 s`."""
     if seconds < _MINUTE:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / _MINUTE), _MINUTE)

@@ -48,14 +48,14 @@ def open_world(
     """Load the models and open the folder.
 
     Args:
-        folder: As for `World`.
-        suite: Likewise.
+        folder: Receives `data/SETTING` and `features`.
+        suite: Sizes.
         names: A zoo name or a folder of each model.
         device: Where to train.
         logit_scale: That both models begin with; None leaves them their own.
 
     Raises:
-        ValueError: As `World` says, or a model is not a CLIP model.
+        ValueError: A model is not a CLIP model or has towers that cannot be cut.
     """
     scorers = {model: _scorer(name, device, logit_scale) for model, name in names.items()}
     return World(folder, suite, scorers)
@@ -65,7 +65,7 @@ def _scorer(name: str, device: str, logit_scale: float | None) -> CLIPScorer:
     scorer = as_clip(load(name, device=device, dtype="float32"))
     if logit_scale is None:
         return scorer
-    scorer = copy.deepcopy(scorer)  # `load` gives everyone the same one
+    scorer = copy.deepcopy(scorer)  # `load` returns the same one to all
     begin_with_logit_scale(scorer, logit_scale)
     return scorer
 
@@ -96,7 +96,7 @@ class World:
         self._images: dict[tuple[str, int, str], float] = {}
 
     def groups(self, setting: str, split: Split) -> list[RankedGroup]:
-        """Ranked groups, from files that are written when they are first asked for."""
+        """Ranked groups, from files that are written at the first call."""
         if (setting, split) not in self._groups:
             suite, folder = self.suite, self.folder / "data" / setting
             counts: dict[Split, int] = {
@@ -114,7 +114,7 @@ class World:
     ) -> Data:
         """What the trainings of a model on a setting read; `advance` as in `cache_groups`.
 
-        Disturbances are cached for the large model alone.
+        Perturbations are cached for the large model alone.
         """
         if (model, setting) not in self._data:
             wanted = PERTURBATIONS if model == "large" else ()
@@ -153,7 +153,7 @@ class World:
         return self._images[key]
 
     def missing_variants(self, model: Model, settings: Sequence[str]) -> int:
-        """Image variants that the frozen blocks have still to see for trainings on settings."""
+        """Number of image variants still to be run through the frozen blocks for some settings."""
         wanted = PERTURBATIONS if model == "large" else ()
         files: list[tuple[str, Split, int, tuple[str, ...]]] = [
             *((setting, "train", self.suite.pool, ()) for setting in settings),
@@ -161,9 +161,9 @@ class World:
             *((setting, "test", 0, wanted) for setting in SETTINGS),
         ]
         return sum(
-            len(group.images) * (1 + pool + len(disturbances))
-            for setting, split, pool, disturbances in files
-            if not self._path(model, setting, split, disturbances).exists()
+            len(group.images) * (1 + pool + len(perturbations))
+            for setting, split, pool, perturbations in files
+            if not self._path(model, setting, split, perturbations).exists()
             for group in self.groups(setting, split)
         )
 
@@ -191,7 +191,7 @@ class World:
     def _path(
         self, model: Model, setting: str, split: Split, perturbations: tuple[str, ...]
     ) -> Path:
-        """Another name for whatever changes the tokens."""
+        """A file whose name depends on everything that changes the tokens."""
         suite = self.suite
         values = {
             "weights": self.weights[model],

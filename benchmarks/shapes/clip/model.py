@@ -55,7 +55,7 @@ def build_model(config: dict[str, Any], *, seed: int) -> CLIP:
     """A CLIP with random weights that depend on the seed alone.
 
     The image tower's position vectors begin as smooth functions of the place. From open_clip's
-    independent random vectors it did not learn to tell left from right in 3,000 steps.
+    independent random vectors it did not learn to distinguish left and right in 3,000 steps.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What the laboratory's CLIP is trained on: contrast, and what helps it to see."""
+"""The losses of the laboratory's CLIP: contrast, and tasks that help it to see."""
 
 import math
 from typing import NamedTuple
@@ -37,7 +37,7 @@ class Losses(NamedTuple):
     top1: Tensor
 
     def total(self, *, code_weight: float, patch_weight: float) -> Tensor:
-        """What training lowers."""
+        """What training minimises."""
         codes = (self.pictures + self.prompts) / 2
         return self.contrast + code_weight * codes + patch_weight * (self.kinds + self.places)
 
@@ -53,13 +53,13 @@ def batch_losses(model: CLIP, head: PatchHead, batch: Batch, *, precision: str) 
     logits = model.logit_scale.exp() * (seen @ read.T)
     read_kinds, read_places = head(patches.float())
     kinds = patch_kinds(batch.objects, math.isqrt(patches.shape[1]))
-    told, shown = batch.descriptions, describe_pictures(batch.descriptions, batch.objects)
+    described, shown = batch.descriptions, describe_pictures(batch.descriptions, batch.objects)
     own = torch.arange(len(logits), device=logits.device)
     return Losses(
         contrast=(functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own))
         / 2,
         pictures=code_loss(seen, scene_codes(shown, seen.shape[1])),
-        prompts=code_loss(read, scene_codes(told, read.shape[1])),
+        prompts=code_loss(read, scene_codes(described, read.shape[1])),
         kinds=kind_loss(read_kinds, kinds),
         places=place_loss(read_places, patch_places(batch.objects, kinds), kinds),
         top1=(logits.argmax(dim=1) == own).float().mean(),

@@ -1,4 +1,4 @@
-"""A second task for training: patches must say what they show."""
+"""A second task for training: what each patch shows is read from its token."""
 
 import math
 
@@ -56,8 +56,8 @@ def patch_places(objects: Objects, kinds: Tensor) -> Tensor:
 
     For every colour and shape three numbers: 1 in the patch with the centre of an object that has
     it; and, in all patches of such an object, the place of the patch across and downwards, from -1
-    to 1. 0 everywhere else. Their sums over the patches tell how many there are and where, which
-    no sum of what is separately known of kinds and of places does.
+    to 1. 0 everywhere else. Their sums over the patches give number and places of each kind, which
+    sums of kinds alone and of places alone do not.
 
     Args:
         objects: what stands where.

@@ -2,7 +2,8 @@
 
 Contrast alone learns colours and shapes, but stays blind to places for very long: as long as one
 tower ignores the order of the objects, the other gains nothing by heeding it. The code of a scene
-tells all that its prompt says, and its cosines tell right pictures from wrong ones, places too.
+holds all that its prompt says, and its cosines separate right pictures from wrong ones, places
+included.
 """
 
 from functools import cache

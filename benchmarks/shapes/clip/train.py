@@ -15,8 +15,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Subset
 
 from stablepref.models.clip import MAX_LOG_SCALE
-from stablepref.training.optimizer import build_optimizer, learning_rate_at
+from stablepref.training.optimizer import build_optimizer
 
+from ..world.commands import DeviceOption
 from ..world.vocabulary import VOCABULARY_NAME, load_tokenizer, write_vocabulary
 from .batches import BatchConfig, TrainingBatches
 from .model import backbone_config, build_model, save_model
@@ -29,6 +30,7 @@ from .training_files import (
     log_metrics,
     progress_bar,
     save_checkpoint,
+    set_learning_rate,
 )
 
 STAGE = "clip"
@@ -45,8 +47,8 @@ class TrainConfig:
         warmup: steps over which the learning rate first rises.
         learning_rate: its peak.
         weight_decay: AdamW's, on matrices only.
-        code_weight: weight of the scenes' codes beside the contrast.
-        patch_weight: weight of what the patches say.
+        code_weight: weight of the losses of the scenes' codes; the contrast has 1.
+        patch_weight: weight of the losses of the patches.
         precision: "bf16" (autocast) or "fp32".
         backbone: open_clip's model configuration; None is that of `shapes-clip`.
     """
@@ -82,7 +84,7 @@ def train(
         workers: processes that draw batches ahead; 0 draws them in this one.
         checkpoint_every: steps between checkpoints.
         stop_after: stop once this step is reached, as if interrupted there.
-        max_hours: save and stop when this call has taken so long.
+        max_hours: save and stop when this call has taken this long.
 
     Raises:
         ValueError: the folder holds a training with another configuration.
@@ -119,11 +121,7 @@ def train(
     with attention, progress_bar() as bar:
         task = bar.add_task(STAGE, total=config.steps, completed=start, loss=math.nan)
         for step, batch in enumerate(loader, start):
-            rate = learning_rate_at(
-                step, peak=config.learning_rate, steps=config.steps, warmup_steps=config.warmup
-            )
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            set_learning_rate([optimizer], config, step)
             losses = batch_losses(model, head, batch.to(device), precision=config.precision)
             optimizer.zero_grad(set_to_none=True)
             total = losses.total(code_weight=config.code_weight, patch_weight=config.patch_weight)
@@ -170,11 +168,11 @@ def main(
     precision: Annotated[
         Precision, typer.Option(help="bf16 where it is fast")
     ] = TrainConfig.precision,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
+    device: DeviceOption = "cpu",
     workers: Annotated[int, typer.Option(help="processes that draw batches")] = 1,
-    max_hours: Annotated[float | None, typer.Option(help="save and stop after so long")] = None,
+    max_hours: Annotated[float | None, typer.Option(help="save and stop after this time")] = None,
 ) -> None:
-    """Train the shapes CLIP; run again with the same options to continue."""
+    """Train the shapes CLIP; run it again with the same options to resume."""
     config = TrainConfig(
         batch=BatchConfig(seed=seed),
         steps=steps,

@@ -1,14 +1,15 @@
-"""What the laboratory's trainings share: checkpoints, metrics, the progress bar."""
+"""What the laboratory's trainings share: learning rate, checkpoints, metrics, progress bar."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from stablepref.output.durable import replacing
+from stablepref.training.optimizer import learning_rate_at
 
 METRICS_NAME = "metrics.jsonl"
 
@@ -16,8 +17,36 @@ Precision = Literal["fp32", "bf16"]
 """Of matrix products in training: float32, or bfloat16 by autocast."""
 
 
+class Schedule(Protocol):
+    """A training's configuration, as far as it decides the learning rate."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Its peak."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps; the rate falls to zero over them along a cosine."""
+
+    @property
+    def warmup(self) -> int:
+        """Steps over which the rate first rises."""
+
+
+def set_learning_rate(
+    optimizers: Iterable[torch.optim.Optimizer], schedule: Schedule, step: int
+) -> None:
+    """Give all groups of parameters the learning rate of a step, counted from 0."""
+    rate = learning_rate_at(
+        step, peak=schedule.learning_rate, steps=schedule.steps, warmup_steps=schedule.warmup
+    )
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint beside its place, then move it, so that a kill leaves a whole one."""
+    """Write a checkpoint, which appears whole or not at all."""
     with replacing(path) as staging:
         torch.save(dict(state), staging)
 
@@ -33,7 +62,7 @@ def load_checkpoint(
         device: where tensors go.
 
     Raises:
-        ValueError: it is of a training with another configuration.
+        ValueError: it belongs to a training with another configuration.
     """
     if not path.exists():
         return None
@@ -45,7 +74,7 @@ def load_checkpoint(
             if state["config"].get(name) != config.get(name)
         ]
         raise ValueError(
-            f"{path} is of another training: {'; '.join(changed)}. "
+            f"{path} belongs to another training: {'; '.join(changed)}. "
             "Choose another folder, or remove this one"
         )
     return state
@@ -59,9 +88,9 @@ def log_metrics(folder: Path, stage: str, step: int, values: Mapping[str, float]
 
 
 def forget_metrics(folder: Path, stage: str, step: int) -> None:
-    """Drop a stage's lines past a step, which a training that goes on from there writes again.
+    """Drop a stage's lines after a step, which a training resumed from there writes again.
 
-    A last line that a kill cut off goes too.
+    So is a last line that a kill cut off.
     """
     path = folder / METRICS_NAME
     if not path.exists():

@@ -1,24 +1,22 @@
 """Checks the oracle: `python -m stablepref.benchmarks.shapes.oracle`. Needs the extra ``bench``."""
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stablepref.output.tables import Table, print_table
 
-from ..world.scenes import Split
+from ..world.commands import JsonOption, SplitOption, write_json
 from .check import DAMAGES, check_oracle
 from .grading import ATTRIBUTES
 
 
 def main(
     scenes: Annotated[int, typer.Option(min=1, help="correct scenes")] = 1000,
-    split: Annotated[Split, typer.Option(help="of the correct scenes")] = "test",
+    split: SplitOption = "test",
     seed: Annotated[int, typer.Option(help="of scenes and pictures")] = 0,
-    out: Annotated[Path | None, typer.Option("--json", help="also write the numbers here")] = None,
+    out: JsonOption = None,
 ) -> None:
     """Print how often correct pictures are graded correct, and wrong ones wrong."""
     report = {}
@@ -39,7 +37,7 @@ def main(
             kind: {**asdict(row), "graded_wrong": blamed[kind]} for kind, row in accuracies.items()
         }
     if out is not None:
-        out.write_text(json.dumps(report, indent=2) + "\n")
+        write_json(out, report)
 
 
 if __name__ == "__main__":

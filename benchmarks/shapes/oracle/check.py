@@ -35,19 +35,19 @@ DAMAGES: dict[str, Callable[[Pixels, random.Random], Pixels]] = {
     "blurred": _soften,
     "noisy": _roughen,
 }
-"""What happens to pictures before they are graded."""
+"""What is done to pictures before they are graded, by name."""
 
 
 def check_oracle(
     damage: str, *, scenes: int, split: Split = "test", seed: int = 0, quiet: bool = False
 ) -> tuple[dict[str, Accuracy], dict[str, dict[str, float]]]:
-    """Grade pictures of which it is known what they show.
+    """Grade pictures whose content is known.
 
     Of each scene one correct picture is drawn, and one with each kind of error that it can have.
 
     Args:
         damage: one of `DAMAGES`.
-        scenes: how many.
+        scenes: number of scenes.
         split: of the correct scenes.
         seed: of scenes, errors and pictures.
         quiet: no progress bar.

@@ -17,14 +17,14 @@ _COLOUR_COST, _SHAPE_COST, _SIZE_COST, _BOTH_COST = 1.0, 1.0, 0.5, 1.0
 
 @dataclass(frozen=True)
 class Grade:
-    """What is right in a picture; None is what the prompt does not name.
+    """What is right in a picture; None for what the prompt does not name.
 
     Attributes:
-        count: as many objects as wanted, in all.
-        colour: every object that is wanted and there has its colour.
-        shape: likewise its shape.
-        size: likewise its size, if the prompt names one.
-        relation: the groups stand in the prompt's order, in its row or column.
+        count: the number of objects, over all groups.
+        colour: the colours of all wanted objects that are there.
+        shape: their shapes.
+        size: their sizes, if the prompt names one.
+        relation: the groups lie in the prompt's order, in its row or column.
         background: it is plain and of the colour that the prompt names.
     """
 
@@ -53,7 +53,7 @@ def grade(picture: Pixels, scene: Scene) -> Grade:
         scene: what its prompt describes.
 
     Raises:
-        ValueError: the array is not such a picture.
+        ValueError: the array has another shape or number type.
     """
     return grade_seen(read_picture(picture), scene)
 
@@ -71,7 +71,7 @@ def grade_seen(seen: Seen, scene: Scene) -> Grade:
     sized = any(group.size for group in wanted)
     return Grade(
         count=len(wanted) == len(seen.objects),
-        # Of nothing, nothing is right.
+        # Where no object is there, no colour and no shape is right.
         colour=bool(pairs) and all(group.colour == found.colour for group, found in pairs),
         shape=bool(pairs) and all(group.shape == found.shape for group, found in pairs),
         size=bool(pairs) and all(g.size in ("", found.size) for g, found in pairs)

@@ -25,13 +25,13 @@ _CORE_DISTANCE = 52.0
 # Further than this from every mixture of two backgrounds a pixel belongs to something: shading and
 # grain bring it to 30 at most, but for single pixels.
 _STRANGE_DISTANCE = 45.0
-# More blobs than this are no scene, which has 6 objects at most, and their shapes do not matter.
+# More blobs than this are not a scene, which has 6 objects at most, and their shapes do not matter.
 _MAX_FITTED = 12
 # Fewer pixels of an object's colour, or fewer covered pixels, are dirt. The smallest object, a
 # small star, covers about 25.
 _MIN_CORE = 4
 _MIN_AREA = 12.0
-# What fits no outline better than this is no shape.
+# A blob whose misfit with every outline is larger has no shape.
 _MAX_MISFIT = 0.2
 # Radii between those that the renderer draws for small and medium, and for medium and large, as
 # shares of the side (`layout.py`).
@@ -47,11 +47,11 @@ class SeenObject:
     """One object.
 
     Attributes:
-        colour: one of `COLOURS`, or None for a blob that is none of them and no background.
-        shape: one of `SHAPES`, or None for a blob that is none of them.
+        colour: one of `COLOURS`, or None for a blob of another colour that is not background.
+        shape: one of `SHAPES`, or None for a blob of another shape.
         x: centre from the left edge, as a share of the picture's side.
-        y: centre from the top edge, likewise.
-        radius: radius of the circle around it, likewise.
+        y: centre from the top edge, as a share of the side.
+        radius: radius of the circle around it, as a share of the side.
     """
 
     colour: str | None
@@ -62,7 +62,7 @@ class SeenObject:
 
     @property
     def size(self) -> str:
-        """As in `Group`: "small" or "large", and "" for what is between them."""
+        """The size as in `Group`: "small", "large", or "" for sizes between them."""
         if self.radius < _SMALL_BELOW:
             return "small"
         return "large" if self.radius >= _LARGE_FROM else ""
@@ -88,7 +88,7 @@ def read_picture(picture: Pixels) -> Seen:
         picture: RGB, `(64, 64, 3)` uint8.
 
     Raises:
-        ValueError: the array is not such a picture.
+        ValueError: the array has another shape or number type.
     """
     if picture.shape != (IMAGE_SIZE, IMAGE_SIZE, 3) or picture.dtype != np.uint8:
         raise ValueError(
@@ -152,7 +152,7 @@ def _cover(pixels: Floats, backdrop: Floats, core: Mask, open_to_edge: Mask) -> 
 
 
 def _no_fit(cover: Floats) -> Fit:
-    """Place and size of one of so many blobs that they cannot be a scene, without its shape."""
+    """Place and size of a blob, without its shape."""
     area = float(cover.sum())
     y, x = ndimage.center_of_mass(cover)
     return Fit("", x + 0.5, y + 0.5, (area / np.pi) ** 0.5, np.inf, 0.0)

@@ -1,4 +1,4 @@
-"""Tells a shape from how much of each pixel it covers: the best fit of the eight outlines."""
+"""Finds a shape from how much of each pixel it covers: the best fit of the eight outlines."""
 
 from functools import cache
 from typing import NamedTuple
@@ -12,10 +12,10 @@ from ..world.scenes import SHAPES
 
 # The renderer tilts objects by up to 0.14 radians.
 _TILTS = np.linspace(-0.14, 0.14, 5, dtype=np.float32)
-# Tried around the radius that the area tells, and around the centre that the centroid tells.
+# Tried around the radius that follows from the area, and the centre that follows from the centroid.
 _RADIUS_FACTORS = (0.94, 1.0, 1.06)
 _SHIFTS = (-0.4, 0.0, 0.4)
-# As many of the shapes that fit best at first are tried at these.
+# Number of shapes that are refined: those that fit best at first.
 _REFINED = 3
 # Standard deviation in pixels of the blur that a decoder leaves.
 _SOFTNESS = 0.8

@@ -58,7 +58,7 @@ def mistakes_cost(mistakes: Mapping[str, int]) -> float:
 def _matched(wanted: Scene, shown: Scene, order: tuple[int | None, ...]) -> dict[str, int]:
     """The mistakes if group i of ``wanted`` is group ``order[i]`` of ``shown``; the rest is extra.
 
-    None is no group at all.
+    None stands for a group that is missing.
     """
     found = dict.fromkeys(MISTAKE_COSTS, 0)
     matched = []

@@ -14,7 +14,7 @@ def draw_tastes(people: int, *, spread: float, generator: np.random.Generator) -
     utility is the true one.
 
     Args:
-        people: How many.
+        people: Number of people.
         spread: Standard deviation of a factor's logarithm; 0 for people who all want the same.
         generator: Draws them.
 
@@ -45,8 +45,8 @@ def annotate(
         terms: Of the pictures' utilities, shape ``(images, terms)``.
         tastes: Weights of the people who rank, shape ``(annotators, terms)``.
         noise: Scale of the noise in units of utility, above 0.
-        grid: Feelings are told apart in steps of this size, in units of the noise; within a step
-            pictures tie. Each person's steps lie elsewhere. 0 for no ties but of equal numbers.
+        grid: Feelings are rounded to steps of this size, in units of the noise; within a step
+            pictures tie. Each person's steps lie elsewhere. With 0 only equal numbers tie.
         lapse: Probability that a person ranks this group without looking: by noise alone.
         generator: Draws noise, steps and lapses.
 

@@ -5,7 +5,6 @@ Run ``python -m stablepref.benchmarks.shapes.people.calibrate --plot FILE.svg``.
 on real data, by `stablepref.evaluation.annotators.single_vs_single`. Nothing is drawn.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -26,6 +25,7 @@ from stablepref.evaluation.means import Array, GroupMean
 from stablepref.output.figures import save_figure
 from stablepref.output.tables import Table, print_table
 
+from ..world.commands import JsonOption, write_json
 from .annotators import annotate, draw_tastes
 from .collect import collect
 from .settings import SETTINGS, Setting
@@ -83,8 +83,8 @@ def simulate(
     Args:
         setting: Gives the tastes' spread and the lapses.
         terms: Of each group's utilities.
-        noise: In place of the setting's.
-        grid: In place of the setting's.
+        noise: Replaces the setting's.
+        grid: Replaces the setting's.
         seed: Of people and their noise.
 
     Returns:
@@ -172,9 +172,9 @@ def main(
         Path | None, typer.Option(help="real groups with single annotators' ranks, to compare")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="figure to draw, .svg or .png")] = None,
-    out: Annotated[Path | None, typer.Option("--json", help="also write the numbers here")] = None,
+    out: JsonOption = None,
 ) -> None:
-    """Find each setting's noise, print it beside the one in use, and draw the curve."""
+    """Find each setting's noise, print it with the one in use, and draw the curve."""
     results: dict[str, dict[str, float]] = {}
     curves: dict[str, dict[float, float]] = {}
     majorities: dict[str, dict[float, float]] = {}
@@ -197,7 +197,7 @@ def main(
     print_table(Table(columns=("", *results), rows=rows, right=results))
     if out is not None:
         report = {"groups": groups, "seed": seed, "settings": results, "curves": curves}
-        out.write_text(json.dumps(report | {"majorities": majorities}, indent=1) + "\n")
+        write_json(out, report | {"majorities": majorities})
     if plot is not None:
         used = {name: results[f"{name}, in use"]["single"] for name in SETTINGS}
         draw_calibration(plot, curves, used, majorities)

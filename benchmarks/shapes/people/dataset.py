@@ -40,10 +40,10 @@ def lab_groups(
     size: int = IMAGE_SIZE,
     annotators: int | None = None,
 ) -> Iterator[RankedGroup]:
-    """Make ranked groups, with PIL images, one by one.
+    """Make ranked groups, with PIL images.
 
-    The ranks are the mean ranks of the people who ranked the group, as in HPD v2; their own are the
-    group's annotations. No prompt or scene occurs twice, in one split or in two.
+    The ranks are the mean ranks of the people who ranked the group, as in HPD v2; each person's
+    ranks are the group's annotations. No prompt or scene occurs twice, in one split or in two.
 
     Args:
         setting: Who draws, who ranks, and how noisily.
@@ -99,18 +99,18 @@ def write_dataset(
     size: int = IMAGE_SIZE,
     annotators: int | None = None,
 ) -> None:
-    """Write ``SPLIT.jsonl`` for each split, with the pictures beside them as PNG files.
+    """Write ``SPLIT.jsonl`` for each split, and the pictures as PNG files in ``images``.
 
-    A file appears whole or not at all, and a split that is there already stays: an interrupted run
-    is continued by the same call.
+    A file appears whole or not at all, and a split that is there already is kept: an interrupted
+    run is resumed by the same call.
 
     Args:
         out: Folder.
-        setting: As for `lab_groups`.
-        groups: How many groups in each split.
-        seed: As for `lab_groups`.
-        size: As for `lab_groups`.
-        annotators: As for `lab_groups`.
+        setting: Who draws, who ranks, and how noisily.
+        groups: Number of groups in each split.
+        seed: Of everything.
+        size: Side of the pictures in pixels.
+        annotators: People who rank each group; None is the setting's number for the split.
 
     Raises:
         ValueError: If the folder holds data that were made differently, or numbers are out of
@@ -197,7 +197,7 @@ def _claim(out: Path, recipe: object) -> None:
         return
     if present := [out / f"{split}.jsonl" for split in SPLITS if (out / f"{split}.jsonl").exists()]:
         raise ValueError(
-            f"{present[0]} is there, and no {path.name} that says how it was made; give another "
+            f"{present[0]} exists without a {path.name} that says how it was made; give another "
             "folder"
         )
     out.mkdir(parents=True, exist_ok=True)

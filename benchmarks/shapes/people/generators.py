@@ -55,7 +55,7 @@ GENERATORS: Mapping[str, Generator] = {
 @final
 @dataclass(frozen=True)
 class Picture:
-    """What a generator made of a prompt; it is drawn when it is asked for.
+    """What a generator makes of a prompt; `draw` draws it.
 
     Attributes:
         wanted: The scene of the prompt.

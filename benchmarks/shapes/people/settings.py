@@ -20,13 +20,13 @@ class Setting:
         generators: Names of the generators that a group's pictures come from: different ones as
             far as there are enough, else any of them each time.
         sizes: Numbers of pictures that a group can have, with their relative frequencies.
-        people: How many people there are in all; a group is ranked by some of them.
+        people: Number of people in all; a group is ranked by some of them.
         annotators: How many people rank a group, by split.
         spread: Of their tastes, see `draw_tastes`.
         noise: Of their choices in units of utility, see `annotate`. Found by
             `stablepref.benchmarks.shapes.people.calibrate`.
-        grid: Of their ties, likewise.
-        lapse: Of their attention, likewise.
+        grid: Of their ties, see `annotate`; found by the same command.
+        lapse: Of their attention, see `annotate`.
         target: Agreement of one person with another that ``noise`` was found for, over the pairs
             that neither ties, from 0 to 1.
         tied: Share of pairs that a person ties that ``grid`` was found for.

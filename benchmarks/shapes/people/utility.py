@@ -45,7 +45,7 @@ def true_utility(terms: Array) -> Array:
     The costs are a choice of this laboratory.
 
     Args:
-        terms: As `utility_terms` gives them, shape ``(..., terms)``.
+        terms: From `utility_terms`, shape ``(..., terms)``.
 
     Returns:
         Utility in units of one wrong colour, shape ``(...)``.

@@ -13,8 +13,6 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from stablepref.training.optimizer import learning_rate_at
-
 from ..clip.training_files import (
     Precision,
     forget_metrics,
@@ -22,6 +20,7 @@ from ..clip.training_files import (
     log_metrics,
     progress_bar,
     save_checkpoint,
+    set_learning_rate,
 )
 from ..world.drawing import IMAGE_SIZE, layout, render
 from ..world.layout import Placed
@@ -153,11 +152,7 @@ def train_autoencoder(
     with progress_bar() as bar:
         task = bar.add_task(STAGE, total=config.steps, completed=start, loss=math.nan)
         for step, (pictures, objects) in enumerate(loader, start):
-            rate = learning_rate_at(
-                step, peak=config.learning_rate, steps=config.steps, warmup_steps=config.warmup
-            )
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            set_learning_rate([optimizer], config, step)
             generator = torch.Generator().manual_seed(
                 random.Random(f"{name} {step}").getrandbits(62)
             )

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from transformers import CLIPTextModel
 
-from stablepref.training.optimizer import learning_rate_at
-
 from ..clip.muon import SMALLEST_SIDE, Muon
 from ..clip.scene_code import code_loss, scene_codes
 from ..clip.training_files import (
@@ -25,6 +23,7 @@ from ..clip.training_files import (
     log_metrics,
     progress_bar,
     save_checkpoint,
+    set_learning_rate,
 )
 from .batches import LatentBatch, LatentBatches
 from .latents import Latents
@@ -98,7 +97,7 @@ class Averaged:
 
 
 Visit = Callable[[CLIPTextModel, UNet2DConditionModel, int], Mapping[str, float]]
-"""Uses the averaged networks after a step of that number; returns numbers to write down."""
+"""Uses the averaged networks after a step of that number; returns numbers for `metrics.jsonl`."""
 
 
 def train_denoiser(
@@ -136,9 +135,12 @@ def train_denoiser(
             fit, or there are not as many latents as the configuration says.
     """
     if visit_every % checkpoint_every:
-        raise ValueError(f"visit_every is {visit_every}, no multiple of {checkpoint_every}")
+        raise ValueError(
+            f"visit_every is {visit_every}; expected a multiple of checkpoint_every, "
+            f"{checkpoint_every}"
+        )
     if len(latents) != config.pictures:
-        raise ValueError(f"there are {len(latents)} latents, not {config.pictures}")
+        raise ValueError(f"there are {len(latents)} latents; expected {config.pictures}")
     path = folder / f"{STAGE}.pt"
     networks = _build_networks(config).to(device).train()
     averaged = Averaged(networks, config.average)
@@ -168,16 +170,12 @@ def train_denoiser(
     with progress_bar() as bar:
         task = bar.add_task(STAGE, total=config.steps, completed=start, loss=math.nan)
         for step, batch in enumerate(loader, start):
-            rate = learning_rate_at(
-                step, peak=config.learning_rate, steps=config.steps, warmup_steps=config.warmup
-            )
+            set_learning_rate(optimizers, config, step)
             losses = batch_losses(networks, scheduler, batch.to(device), config)
             networks.zero_grad(set_to_none=True)
             losses.total(config).backward()
             torch.nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
             for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
                 optimizer.step()
             averaged.update(networks, step)
             seen.append([value.item() for value in losses])
@@ -204,12 +202,12 @@ def train_denoiser(
 
 
 class Losses(NamedTuple):
-    """What a batch came to, scalars in float32.
+    """The losses of a batch, scalars in float32.
 
     Attributes:
         error: weighted mean squared error of v-predictions.
         code_loss: how far the pooled texts are from the codes of their scenes.
-        reading_loss: how badly objects are read from inside the denoiser.
+        reading_loss: the error of reading objects from inside the denoiser.
     """
 
     error: Tensor
@@ -217,7 +215,7 @@ class Losses(NamedTuple):
     reading_loss: Tensor
 
     def total(self, config: DenoiserConfig) -> Tensor:
-        """What is made small."""
+        """What training minimises."""
         others = config.code_weight * self.code_loss + config.reading_weight * self.reading_loss
         return self.error + others
 

@@ -1,6 +1,5 @@
 """Grades a pipeline on the prompt set: `python -m stablepref.benchmarks.shapes.pipeline.grade`."""
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,13 +11,18 @@ import typer
 from diffusers import StableDiffusionPipeline
 
 from stablepref.assets import PIPELINES
-from stablepref.output.durable import replacing
 from stablepref.output.tables import Table, print_table
 
 from ..oracle.grading import ATTRIBUTES
 from ..world.accuracy import Accuracy, with_interval
+from ..world.commands import (
+    DeviceOption,
+    JsonOption,
+    SplitOption,
+    ThreadsOption,
+    write_json,
+)
 from ..world.prompts import CATEGORIES, PROMPTS_PER_CATEGORY, lab_prompts
-from ..world.scenes import Split
 from .parts import GUIDANCE, STEPS
 from .sampling import Sample, draw_samples, sample_prompts
 
@@ -56,14 +60,14 @@ def main(
     ] = PIPELINES["shapes"],
     pictures: Annotated[int, typer.Option(min=1, help="of each prompt")] = 4,
     per_category: Annotated[int, typer.Option(min=1, help="prompts")] = PROMPTS_PER_CATEGORY,
-    split: Annotated[Split, typer.Option(help="of the prompts; validation to choose by")] = "test",
+    split: SplitOption = "test",
     steps: Annotated[int, typer.Option(min=1, help="denoising steps")] = STEPS,
     guidance: Annotated[float, typer.Option(help="scale")] = GUIDANCE,
     seed: Annotated[int, typer.Option(help="of the first noise")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="of PyTorch")] = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
     sheet: Annotated[Path | None, typer.Option(help="picture file: one of each prompt")] = None,
-    out: Annotated[Path | None, typer.Option("--json", help="also write the numbers here")] = None,
+    out: JsonOption = None,
 ) -> None:
     """Print how many of a pipeline's pictures are fully correct, by category of the prompt."""
     if threads is not None:
@@ -95,8 +99,7 @@ def main(
             "fully_correct": {name: asdict(row) for name, row in shares.items()},
             "attributes": attributes,
         }
-        with replacing(out) as staging:
-            staging.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(out, report)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Latents of many training pictures, made once and kept in files that a kill does not spoil."""
 
-import hashlib
 import io
 import json
 import random
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from stablepref.output.durable import replacing
+from stablepref.weights.fingerprint import weights_digest
 
 from ..world.drawing import render
 from ..world.scenes import BACKGROUNDS, Scene, sample_scene
@@ -30,7 +30,7 @@ class TrainingPicture(NamedTuple):
     """One picture that the denoiser learns.
 
     Attributes:
-        scene: what its prompts tell.
+        scene: what its prompts describe.
         drawn: the same with a background: where prompts name none, any of the plain ones. Patterns
             would take most of what a small denoiser can learn, and no prompt asks for them.
         seed: of the drawing.
@@ -112,15 +112,6 @@ def cache_latents(
         np.save(content, np.concatenate(parts))
         _write(_shard_path(folder, shard), content.getvalue())
     return Latents(folder, number)
-
-
-def weights_digest(model: torch.nn.Module) -> str:
-    """SHA-256 of all weights, in hexadecimal."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _shards(number: int) -> int:

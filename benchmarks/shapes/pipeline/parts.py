@@ -21,9 +21,9 @@ LATENT_CHANNELS = 4
 LATENT_SIZE = IMAGE_SIZE // 4
 TRAIN_TIMESTEPS = 1000
 STEPS = 25
-"""Denoising steps of a picture, unless one asks for more or fewer."""
+"""Denoising steps of a picture, unless another number is given."""
 GUIDANCE = 4.0
-"""Scale of classifier-free guidance, likewise."""
+"""Scale of classifier-free guidance, unless another is given."""
 
 
 _FIRST_LOG_VARIANCE = -6.0
@@ -56,7 +56,7 @@ class Sizes:
 def build_autoencoder(sizes: Sizes, *, seed: int) -> AutoencoderKL:
     """Pictures `(batch, 3, 64, 64)` in [-1, 1] to latents `(batch, 4, 16, 16)` and back.
 
-    Without attention: what a latent tells is near it.
+    Without attention: a latent describes the pixels near it.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -183,8 +183,8 @@ def save_pipeline(pipe: StableDiffusionPipeline, folder: Path) -> None:
 
     The pipeline itself is halved: give one that is not needed any more. The vocabulary is written
     twice, since transformers before version 5 reads another form of it. The text encoder's
-    configuration names single precision, in which all parts are used unless one asks: transformers
-    would otherwise take the file's, and diffusers single precision for the others.
+    configuration names single precision, in which all parts run unless another is given:
+    transformers would otherwise take the file's, and diffusers single precision for the others.
     """
     for part in (pipe.vae, pipe.text_encoder, pipe.unet):
         part.half()

@@ -27,9 +27,9 @@ class Sample:
     """One picture.
 
     Attributes:
-        prompt: what was asked for.
+        prompt: what the pipeline was given.
         picture: `(64, 64, 3)` uint8.
-        grade: what the oracle says of it.
+        grade: what the oracle finds right in it.
     """
 
     prompt: LabPrompt
@@ -51,13 +51,13 @@ def sample_prompts(
     """Draw and grade pictures of prompts.
 
     Args:
-        pipe: the pipeline, where it shall run.
+        pipe: the pipeline, on the device where it runs.
         prompts: what to draw.
         pictures: of each prompt.
         steps: denoising steps.
         guidance: scale of classifier-free guidance.
         seed: picture i of prompt p begins with noise of its own, which depends on seed, p and i.
-        batch_size: pictures drawn together; of no influence but for rounding.
+        batch_size: pictures drawn together; changes nothing but rounding.
         quiet: no progress bar.
 
     Returns:

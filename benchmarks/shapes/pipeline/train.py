@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from ..clip.training_files import Precision, forget_metrics, log_metrics
+from ..world.commands import DeviceOption, ThreadsOption
 from ..world.prompts import lab_prompts
 from .autoencoder import STAGE as AUTOENCODER_STAGE
 from .autoencoder import AutoencoderConfig, train_autoencoder
@@ -41,7 +42,7 @@ def train_pipeline(
     prompts_per_category: int = 4,
     quiet: bool = False,
 ) -> Path:
-    """Train all parts, or continue, and save the pipeline.
+    """Train all parts, or resume, and save the pipeline.
 
     First the autoencoder, then the latents of the training pictures, then denoiser and text
     encoder together.
@@ -117,13 +118,13 @@ def _correct(samples: Sequence[Sample]) -> float:
 def _save(
     autoencoder: AutoencoderKL, text: CLIPTextModel, denoiser: UNet2DConditionModel, folder: Path
 ) -> Path:
-    """Save the pipeline beside its place, then move it there."""
-    beside = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
+    """Save the pipeline in a folder of its own, which then takes the place of the last one."""
+    staging = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(staging, ignore_errors=True)
     parts = [copy.deepcopy(part).cpu() for part in (autoencoder, text, denoiser)]
-    save_pipeline(assemble(*parts), beside)
+    save_pipeline(assemble(*parts), staging)
     shutil.rmtree(folder, ignore_errors=True)
-    return beside.rename(folder)
+    return staging.rename(folder)
 
 
 def main(
@@ -139,12 +140,12 @@ def main(
     autoencoder_steps: Annotated[int, typer.Option(help="of 8 pictures")] = AutoencoderConfig.steps,
     seed: Annotated[int, typer.Option(help="of weights and pictures")] = 0,
     precision: Annotated[Precision, typer.Option(help="bf16 where it is fast")] = "fp32",
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="of PyTorch")] = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
     workers: Annotated[int, typer.Option(help="processes that make batches")] = 0,
     visit_every: Annotated[int, typer.Option(min=1, help="steps between sheets of samples")] = 2000,
 ) -> None:
-    """Train the laboratory's pipeline; run again with the same options to continue."""
+    """Train the laboratory's pipeline; run it again with the same options to resume."""
     if threads is not None:
         torch.set_num_threads(threads)
     saved = train_pipeline(

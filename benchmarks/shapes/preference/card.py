@@ -111,7 +111,7 @@ def preference_card(
         rows=_agreement(chosen, start, finals),
     )
     disturbed = Table(
-        columns=["disturbance", config.model, "shapes", f"{config.model} flips", "shapes flips"],
+        columns=["perturbation", config.model, "shapes", f"{config.model} flips", "shapes flips"],
         rows=_disturbed(start.oracle[HPDV2.name], finals[chosen].oracle[HPDV2.name]),
     )
     return (
@@ -119,7 +119,7 @@ def preference_card(
         f"## Agreement\n\nOn {held_out} test groups of each kind of data, with 95 % "
         "bootstrap intervals over prompts; the last column is the mean and standard deviation over "
         f"the seeds at the chosen rate.\n\n{agreements.markdown()}\n"
-        "## Under disturbances\n\nAgreement with the truth on the test groups of "
+        "## Under perturbations\n\nAgreement with the truth on the test groups of "
         f"`{HPDV2.name}`, and the pairs whose order changes.\n\n{disturbed.markdown()}"
     )
 

@@ -1,8 +1,8 @@
 """Trains the bundled preference model `shapes`: the laboratory's CLIP, taught by its annotators.
 
 Run ``python -m stablepref.benchmarks.shapes.preference.model --out runs/shapes``. Run it again with
-the same options and it continues; another share of the trained weights needs no other training,
-another rate or seed only its own.
+the same options to resume it; another share of the trained weights needs no training, another rate
+or seed only its own.
 """
 
 import copy
@@ -49,7 +49,7 @@ def main(
     held_out: Annotated[int, typer.Option(min=1, help="validation groups, and test groups")] = 300,
     rate: Annotated[
         list[float] | None,
-        typer.Option(help="peak learning rate, one or more; if none, 1e-4, 2e-4, 4e-4"),
+        typer.Option(help="peak learning rate, one or more; if left out, 1e-4, 2e-4, 4e-4"),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="trainings at each rate")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="of each training")] = 900,
@@ -61,7 +61,7 @@ def main(
     ] = RECIPE.model,
     mixed_precision: Annotated[
         Precision | None,
-        typer.Option(help="of the trainings; if none, bf16 where the device multiplies it"),
+        typer.Option(help="of the trainings; if left out, bf16 where the device multiplies it"),
     ] = None,
 ) -> None:
     """Train at several rates, choose by validation, measure on test; print the model's folder.
@@ -139,7 +139,7 @@ def lengthened(config: TrainConfig, steps: int) -> TrainConfig:
 
 
 def trained(groups: Sequence[RankedGroup], config: TrainConfig, out: Path) -> Scorer:
-    """The model after the last step; a training that is there goes on, or is only read."""
+    """The model after the last step; a training that the folder holds is resumed, or only read."""
     folder = out / f"rate-{config.learning_rate:g}" / f"seed-{config.seed}"
     return train(groups, config, out=folder, resume=True)
 

@@ -1,14 +1,13 @@
 """Does fine-tuning on a reward make the laboratory's pictures better, or the reward fooled?
 
 Run `python -m stablepref.benchmarks.shapes.studies.finetune --out FOLDER`. Needs
-the extras `diffusers` and `bench`. A killed run goes on where it was.
+the extras `diffusers` and `bench`. A killed run is resumed by the same command.
 
 The same pipeline is fine-tuned with the plain reward, with the robust reward, and with an ensemble
-if there are other scorers for one, each with several seeds. Held-out prompts are drawn now and then
-on the way; the oracle grades the pictures, and the plain reward scores them.
+if there are other scorers for one, each with several seeds. Pictures of held-out
+prompts are drawn at intervals; the oracle grades them, and the plain reward scores them.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,15 +20,14 @@ from diffusers import StableDiffusionPipeline
 from stablepref.assets import PIPELINES
 from stablepref.integrations.ensemble import Ensemble, reference_statistics
 from stablepref.integrations.finetune.config import FinetuneConfig, Method
-from stablepref.output.durable import replacing
 from stablepref.output.tables import Table, print_table
 from stablepref.scorer import Scorer
 from stablepref.zoo import load
 
 from ..pipeline.parts import GUIDANCE
 from ..pipeline.sampling import Sample, sample_prompts
+from ..world.commands import DeviceOption, SplitOption, ThreadsOption, write_json
 from ..world.prompts import lab_prompts
-from ..world.scenes import Split
 from .finetune_runs import Arm, study_rows
 from .finetune_summary import Summary, draw_finetune_study, summarise
 
@@ -114,12 +112,10 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     guidance: Annotated[float, typer.Option(help="scale")] = GUIDANCE,
     train_per_category: Annotated[int, typer.Option(min=1, help="prompts to train on")] = 40,
     per_category: Annotated[int, typer.Option(min=1, help="held-out prompts")] = 10,
-    split: Annotated[
-        Split, typer.Option(help="of the held-out prompts; validation to choose by")
-    ] = "test",
+    split: SplitOption = "test",
     pictures: Annotated[int, typer.Option(min=1, help="of each held-out prompt")] = 1,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="of PyTorch")] = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
 ) -> None:
     """Fine-tune with three rewards, and let the oracle judge held-out prompts."""
     if threads is not None:
@@ -171,14 +167,13 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         "base": {name: rows[0][name] for name in ("reward", "robust", "correct")},
         "arms": [asdict(one) for one in summaries],
     }
-    with replacing(out / STUDY_FILE) as staging:
-        staging.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(out / STUDY_FILE, report)
     draw_finetune_study(out / PLOT_FILE, rows)
     print_table(summary_table(summaries))
     if not others:
-        typer.echo("no ensemble: it takes further scorers, given with --other")
+        typer.echo("no ensemble: it needs further scorers, given with --other")
     if not all(one.correct_at_equal_gain for one in summaries):
-        typer.echo("no equal gain: the held-out reward of some training never rose")
+        typer.echo("no equal gain: in one training or more the held-out reward never rose")
 
 
 if __name__ == "__main__":

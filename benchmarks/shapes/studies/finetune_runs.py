@@ -1,4 +1,4 @@
-"""Fine-tunings of the laboratory's pipeline, and what held-out prompts show on their way."""
+"""Fine-tunings of the laboratory's pipeline, measured on held-out prompts at intervals."""
 
 import statistics
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Arm:
     Attributes:
         name: of the arm.
         scorer: the reward model.
-        views: weak views beside each picture.
+        views: weak views of each picture, in addition to it.
     """
 
     name: str
@@ -154,7 +154,7 @@ def _measured(
 
 
 def _by_prompt(values: Sequence[float], pictures: int) -> list[float]:
-    """Means over the pictures of each prompt, which stand in a row."""
+    """Means over the pictures of each prompt, which follow each other."""
     starts = range(0, len(values), pictures)
     return [statistics.fmean(values[start : start + pictures]) for start in starts]
 
@@ -167,7 +167,7 @@ def _identity(
     held_out: Sequence[LabPrompt],
     pictures: int,
 ) -> dict[str, object]:
-    """What the rows depend on."""
+    """Everything that the rows depend on."""
     values = {k: v for k, v in config.exact_values().items() if k != "seed"}
     return {
         "pipeline": part_digests(pipe.components),

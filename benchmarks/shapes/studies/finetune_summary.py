@@ -1,4 +1,4 @@
-"""What a study of fine-tuning comes to: gains of reward beside changes of correctness."""
+"""The outcome of a study of fine-tuning: gains of reward against changes of correctness."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Summary:
         correct_change: their mean with a 95 % interval over prompts.
         gap_changes: of plain minus robust reward at the end, by seed.
         correct_at_equal_gain: change of the share of correct pictures where each seed's reward has
-            first gained what every training of every arm has gained; empty if one gained nothing.
+            first gained as much as every training gains at its best; empty if one gains nothing.
     """
 
     arm: str
@@ -77,8 +77,8 @@ def at_gain(curve: Sequence[tuple[float, float]], gain: float) -> float:
     Between two measurements, and before the first, both change in proportion.
 
     Args:
-        curve: gain of reward and change of correctness, step by step, from (0, 0) on, which is
-            not among them.
+        curve: gain of reward and change of correctness, step by step, after (0, 0), which is
+            not in it.
         gain: above 0, and no more than the curve reaches.
     """
     before = (0.0, 0.0)
@@ -87,7 +87,7 @@ def at_gain(curve: Sequence[tuple[float, float]], gain: float) -> float:
             share = (gain - before[0]) / (point[0] - before[0])
             return before[1] + share * (point[1] - before[1])
         before = point
-    raise ValueError(f"a gain of {gain} is not reached; the most is {max(curve)[0]}")
+    raise ValueError(f"the gain is {gain}; expected at most {max(curve)[0]}, the curve's largest")
 
 
 def draw_finetune_study(path: Path, rows: Sequence[Row]) -> None:

@@ -1,10 +1,9 @@
 """Reward and correctness over the scale of guidance, with and without robust views.
 
 Run `python -m stablepref.benchmarks.shapes.studies.guidance --out FOLDER`. Needs
-the extras `diffusers` and `bench`. A killed run goes on where it was.
+the extras `diffusers` and `bench`. A killed run is resumed by the same command.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,28 +17,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stablepref.assets import PIPELINES
-from stablepref.output.durable import replacing
 from stablepref.output.figures import save_figure
 from stablepref.output.tables import Table, print_table
 from stablepref.zoo import load
 
 from ..pipeline.parts import GUIDANCE, STEPS
 from ..world.accuracy import Accuracy, with_interval
+from ..world.commands import DeviceOption, SplitOption, write_json
 from ..world.prompts import PROMPTS_PER_CATEGORY, lab_prompts
-from ..world.scenes import Split
 from .guidance_pictures import Row, Setting, guided_rows, settings_of
 
 SCALES = (0.005, 0.01, 0.02, 0.04, 0.08)
 VIEWS = 4
 MEASURES = ("reward", "robust", "correct")
-"""Score of the picture itself; mean score over it and its judging views; whether the oracle calls
-it fully correct."""
+"""Score of the picture itself; mean score over it and its judging views; whether the oracle
+finds it fully correct."""
 CURVE_FILE, PLOT_FILE = "curve.json", "curve.png"
 
 
 @dataclass(frozen=True)
 class Point:
-    """What a setting's pictures are like: means with 95 % intervals over prompts, by measure.
+    """A setting's measures: means with 95 % intervals over prompts.
 
     Attributes:
         setting: how they were guided.
@@ -137,10 +135,10 @@ def main(
     ),
     pictures: Annotated[int, typer.Option(min=1, help="of each prompt")] = 1,
     per_category: Annotated[int, typer.Option(min=1, help="prompts")] = PROMPTS_PER_CATEGORY,
-    split: Annotated[Split, typer.Option(help="of the prompts; validation to choose by")] = "test",
+    split: SplitOption = "test",
     steps: Annotated[int, typer.Option(min=2, help="denoising steps")] = STEPS,
     seed: Annotated[int, typer.Option(help="of the first noise")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
+    device: DeviceOption = "cpu",
 ) -> None:
     """Measure the reward and the oracle's judgement of guided pictures, and draw both."""
     settings = settings_of(scale or SCALES, views)
@@ -166,8 +164,7 @@ def main(
         "seed": seed,
         "points": [asdict(point) for point in points],
     }
-    with replacing(out / CURVE_FILE) as staging:
-        staging.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(out / CURVE_FILE, report)
     draw_guidance_curve(out / PLOT_FILE, points)
     print_table(
         Table(

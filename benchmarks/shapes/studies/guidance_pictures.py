@@ -1,4 +1,4 @@
-"""Pictures of the laboratory's pipeline under guidance, scored and graded one by one."""
+"""Pictures of the laboratory's pipeline under guidance, scored and graded."""
 
 import itertools
 import statistics
@@ -72,8 +72,8 @@ def guided_rows(
     """Draw, score and grade pictures, each written to a folder at once.
 
     Args:
-        pipe: the pipeline, where it shall run.
-        scorer: the reward model, there too.
+        pipe: the pipeline, on the device where it runs.
+        scorer: the reward model, on the same device.
         prompts: what to draw.
         settings: how to guide.
         out: folder for `pictures.jsonl` and the pictures; what is in it is not made again.
@@ -82,7 +82,7 @@ def guided_rows(
         guidance: scale of classifier-free guidance.
         where: shares of the steps to guide, see `RewardGuidance`.
         seed: of the first noise; every setting begins with the same noises.
-        batch_size: pictures drawn together; of no influence but for rounding.
+        batch_size: pictures drawn together; changes nothing but rounding.
         progress: show a bar; None shows one in a terminal.
 
     Returns:
@@ -120,7 +120,7 @@ def guided_rows(
         advance(len(rows))
         for batch in _batches(jobs[len(rows) :], batch_size):
             asked = [prompts[job["prompt"]] for job in batch]
-            led = RewardGuidance(
+            guided = RewardGuidance(
                 pipe,
                 [one.prompt for one in asked],
                 scorer,
@@ -130,13 +130,13 @@ def guided_rows(
             )
             numbers = [seed + job["prompt"] * pictures + job["picture"] for job in batch]
             drawn = pipe(
-                **led.arguments,
+                **guided.arguments,
                 num_inference_steps=steps,
                 guidance_scale=guidance,
                 generator=[torch.Generator().manual_seed(number) for number in numbers],
             ).images
             judged = scorer.stream(
-                drawn, led.prompts, views=JUDGING_VIEWS, on_error="raise", progress=False
+                drawn, guided.prompts, views=JUDGING_VIEWS, on_error="raise", progress=False
             )
             for job, one, image, scored in zip(batch, asked, drawn, judged, strict=True):
                 _write_picture(out, job, image)

@@ -1,10 +1,9 @@
-"""What the best of n is worth to several scorers, and what pruning saves and loses.
+"""How good the best of n is by several scorers, and what pruning saves and loses.
 
 Run `python -m stablepref.benchmarks.shapes.studies.selection --out FOLDER`. Needs
-the extras `diffusers` and `bench`. A killed run goes on where it was.
+the extras `diffusers` and `bench`. A killed run is resumed by the same command.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,15 +19,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
 
 from stablepref.assets import PIPELINES
-from stablepref.output.durable import replacing
 from stablepref.output.figures import save_figure
 from stablepref.output.tables import Table, print_table
 from stablepref.zoo import load
 
 from ..pipeline.parts import GUIDANCE, STEPS
 from ..world.accuracy import Accuracy
+from ..world.commands import DeviceOption, SplitOption, ThreadsOption, write_json
 from ..world.prompts import lab_prompts
-from ..world.scenes import Split
 from .selection_numbers import Candidates, Pruned, best_curve, pruned, standardised
 from .selection_rows import LOOKS, Row, candidate_rows
 
@@ -40,7 +38,7 @@ HALF = 0.5
 
 
 def gathered(rows: Sequence[Row]) -> Candidates:
-    """All rows as arrays, with a scorer besides that finds all candidates alike."""
+    """All rows as arrays, and a further scorer that gives all candidates one score."""
     prompts = 1 + max(row["prompt"] for row in rows)
 
     def grid(values: Sequence[float]) -> np.ndarray:
@@ -60,7 +58,7 @@ def gathered(rows: Sequence[Row]) -> Candidates:
 def schedules(looks: Sequence[float], batch_size: int) -> list[dict[float, float]]:
     """Ways of pruning that take at most half of the steps: once at each look, or at two.
 
-    At two, half of the candidates go at the first one.
+    With two looks, half of the candidates are dropped at the first one.
     """
 
     def whole(keep: float) -> float:
@@ -132,14 +130,14 @@ def main(
     ] = None,
     candidates: Annotated[int, typer.Option(min=2, help="of each prompt")] = 100,
     per_category: Annotated[int, typer.Option(min=1, help="prompts")] = 10,
-    split: Annotated[Split, typer.Option(help="of the prompts; validation to choose by")] = "test",
+    split: SplitOption = "test",
     steps: Annotated[int, typer.Option(min=2, help="denoising steps")] = STEPS,
     seed: Annotated[int, typer.Option(help="of the first candidate")] = 0,
     batch_size: Annotated[int, typer.Option(min=2, help="drawn and pruned together")] = 20,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="of PyTorch")] = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
 ) -> None:
-    """Draw candidates, score and grade them, and tell what selection and pruning are worth."""
+    """Draw candidates, score and grade them, and report what selection and pruning are worth."""
     if threads is not None:
         torch.set_num_threads(threads)
     named = dict(_named(one) for one in scorer or ["shapes-clip=shapes-clip"])
@@ -184,8 +182,7 @@ def main(
         "correct": {name: [asdict(one) for one in means] for name, means in correct.items()},
         "pruning": [asdict(way) for way in ways],
     }
-    with replacing(out / STUDY_FILE) as staging:
-        staging.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(out / STUDY_FILE, report)
     draw_selection(out / PLOT_FILE, sizes, rewards, correct)
     print_table(
         Table(

@@ -1,4 +1,4 @@
-"""What the best of n candidates is worth, and what pruning saves and loses, out of scores."""
+"""How good the best of n candidates is, and what pruning saves and loses, from scores."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Candidates:
-    """All candidates of all prompts, `(prompts, candidates)` where nothing else is said.
+    """All candidates of all prompts, `(prompts, candidates)` unless another shape is given.
 
     Attributes:
         scores: by scorer.
-        early: scores of predictions on the way, `(looks, prompts, candidates)`.
+        early: scores of x0 predictions, `(looks, prompts, candidates)`.
         correct: 1 where the oracle calls a picture fully correct, else 0.
     """
 
@@ -33,7 +33,7 @@ def expected_best(scores: Floats, values: Floats, n: int) -> float:
     """The expected value of the best-scored of n candidates, drawn without replacement.
 
     Of N candidates, the one with r better ones is the best of n in C(N - 1 - r, n - 1) of the
-    C(N, n) draws. Candidates of equal score count alike.
+    C(N, n) draws. Candidates of equal score are chosen equally often.
 
     Args:
         scores: `(N,)`, by which the best is chosen.
@@ -73,12 +73,13 @@ class Pruned:
     """What one way of pruning saves and loses.
 
     Attributes:
-        schedule: share of the steps to share of each batch that goes on from there.
+        schedule: share of the steps to the share of each batch that is kept there.
         compute: denoising steps taken, as a share of those without pruning.
-        loss: score of the best of all minus that of the best that was left, in standard
+        loss: score of the best of all minus that of the best that is kept, in standard
             deviations of a candidate within its prompt.
-        fewer: what is lost, likewise, if the same steps go into fewer candidates without pruning.
-        kept: share of prompts whose best candidate was left.
+        fewer: the loss, in the same unit, if the same steps go into fewer candidates without
+            pruning.
+        kept: share of prompts whose best candidate is kept.
         correct: share of prompts whose chosen picture is fully correct.
         correct_loss: how much larger that share is without pruning.
     """
@@ -106,7 +107,7 @@ def pruned(
     Args:
         found: the candidates.
         scorer: whose early and final scores decide.
-        schedule: share of the steps, of `looks`, to share of each batch that goes on.
+        schedule: share of the steps, one of `looks`, to the share of each batch that is kept.
         looks: when the early scores were taken.
         steps: denoising steps.
         batch_size: candidates drawn together.
@@ -144,14 +145,17 @@ def survivors(
     steps: int,
     batch_size: int,
 ) -> tuple[list[int], int]:
-    """Which candidates of one prompt are left, and how many denoising steps were taken in all.
+    """Which candidates of one prompt are kept, and how many denoising steps were taken in all.
 
     Args:
         early: `(looks, candidates)`.
-        schedule: as in `pruned`.
-        looks: as in `pruned`.
-        steps: as in `pruned`.
-        batch_size: as in `pruned`.
+        schedule: share of the steps, one of `looks`, to the share of each batch that is kept.
+        looks: shares of the steps at which the early scores were taken.
+        steps: denoising steps.
+        batch_size: candidates drawn together.
+
+    Returns:
+        Positions of the candidates that are kept, and the number of steps over all candidates.
     """
     left: list[int] = []
     taken = 0

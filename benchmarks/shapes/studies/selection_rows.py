@@ -1,4 +1,4 @@
-"""Many candidates of each prompt, scored on the way and at the end, and graded by the oracle."""
+"""Many candidates of each prompt: predictions and pictures scored, pictures graded."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,14 +40,14 @@ def candidate_rows(
     batch_size: int = 20,
     progress: bool | None = None,
 ) -> Iterator[Row]:
-    """Draw, score and grade candidates as `best_of_n` makes them; each is written down at once.
+    """Draw, score and grade candidates as `best_of_n` makes them; each is written at once.
 
     Nothing is pruned: the predictions are only looked at, so that every way of pruning can be
     tried on the same candidates.
 
     Args:
-        pipe: the pipeline, where it shall run.
-        scorers: by name, there too; the first one scores the predictions.
+        pipe: the pipeline, on the device where it runs.
+        scorers: by name, on the same device; the first one scores the predictions.
         prompts: what to draw.
         out: folder for `candidates.jsonl`; what is in it is not made again.
         candidates: of each prompt.
@@ -55,7 +55,7 @@ def candidate_rows(
         steps: denoising steps.
         guidance: scale of classifier-free guidance.
         seed: of the first candidate; every one has noise of its own.
-        batch_size: candidates drawn together; of no influence but for rounding.
+        batch_size: candidates drawn together; changes nothing but rounding.
         progress: show a bar; None shows one in a terminal.
 
     Yields:
@@ -68,7 +68,9 @@ def candidate_rows(
     """
     if len({step_of(at, steps) for at in looks}) < len(looks):
         looked = ", ".join(map(str, looks))
-        raise ValueError(f"of {steps} steps, two of the looks at {looked} fall on one: take more")
+        raise ValueError(
+            f"of {steps} steps, two of the looks at {looked} fall on one: raise the number of steps"
+        )
     jobs = [
         {"prompt": prompt, "candidate": candidate}
         for prompt in range(len(prompts))
@@ -151,7 +153,7 @@ def _drawn(
         seed=seed,
         batch_size=batch_size,
         arguments=arguments,
-        prune=dict.fromkeys(looks, 1.0),  # all go on
+        prune=dict.fromkeys(looks, 1.0),  # all are kept
         score=look,
     )
     for batch in batches:

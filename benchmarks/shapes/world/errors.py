@@ -1,4 +1,4 @@
-"""Scenes with exactly one mistake: what a model that reads the whole prompt must tell apart."""
+"""Scenes with exactly one mistake: what a model that reads the whole prompt must distinguish."""
 
 import random
 from collections.abc import Callable
@@ -43,12 +43,12 @@ def error_kinds(scene: Scene, kinds: tuple[str, ...] | None = None) -> tuple[str
     """The kinds of mistake, out of ``kinds`` or `ERROR_KINDS`, that this scene can have.
 
     Raises:
-        ValueError: There is no such kind.
+        ValueError: A kind is unknown.
     """
     among = ERROR_KINDS if kinds is None else kinds
     for kind in among:
         if kind not in _CANDIDATES:
-            raise ValueError(f"{kind!r} is no kind of error; expected {', '.join(_CANDIDATES)}")
+            raise ValueError(f"{kind!r} is not a kind of error; expected {', '.join(_CANDIDATES)}")
     return tuple(kind for kind in among if _CANDIDATES[kind](scene))
 
 
@@ -106,7 +106,7 @@ def _count(scene: Scene) -> list[Scene]:
 
 
 def _repeated(scene: Scene) -> list[Scene]:
-    """An object that was asked for once, drawn twice."""
+    """An object that the prompt names once, drawn twice."""
     fits = scene.objects < (MAX_SIZED_OBJECTS if _sized(scene) else MAX_OBJECTS)
     if not fits or (scene.relation is not None and len(scene.groups) == MAX_GROUPS):
         return []
@@ -127,7 +127,7 @@ def _missing(scene: Scene) -> list[Scene]:
 
 
 def _extra(scene: Scene) -> list[Scene]:
-    """One object that nobody asked for, of another colour and shape than all others."""
+    """One object that the prompt does not name, of another colour and shape than all others."""
     row = scene.relation is not None and scene.objects > len(scene.groups)
     if len(scene.groups) == MAX_GROUPS or scene.objects == MAX_OBJECTS or row:
         return []
@@ -197,4 +197,4 @@ GENERATOR_ERRORS = tuple(_CANDIDATES)
 
 ERROR_KINDS = tuple(kind for kind in GENERATOR_ERRORS if kind != "repeated")
 """Those that `shapes-clip` learns from and is tested on. "A red circle" is not plainly wrong of
-a picture of two; people who asked for one like it less."""
+a picture of two; people whose prompt names one like it less."""

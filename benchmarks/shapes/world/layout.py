@@ -23,8 +23,8 @@ class Placed:
     Attributes:
         group: position of its group in `Scene.groups`.
         x: centre from the left edge, as a share of the picture's side.
-        y: centre from the top edge, likewise.
-        radius: radius of the circle around it, likewise.
+        y: centre from the top edge, as a share of the side.
+        radius: radius of the circle around it, as a share of the side.
     """
 
     group: int

@@ -17,7 +17,7 @@ class Objects(NamedTuple):
         places: `(batch, MAX_OBJECTS, 3)` float32: centre x, centre y and radius as shares of the
             picture's side, NaN where there is no object.
         colours: `(batch, MAX_OBJECTS)` int64, places in `COLOURS`; -1 where there is no object.
-        shapes: likewise in `SHAPES`.
+        shapes: `(batch, MAX_OBJECTS)` int64, places in `SHAPES`; -1 where there is no object.
     """
 
     places: Tensor

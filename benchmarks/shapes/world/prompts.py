@@ -27,7 +27,7 @@ class LabPrompt:
 
 
 def _plain(scene: Scene, *, groups: int, related: bool) -> bool:
-    """One object in each of so many groups, with or without a relation, no sizes or backgrounds."""
+    """One object in each of `groups` groups, without sizes and background."""
     sized = any(group.size for group in scene.groups)
     single = len(scene.groups) == scene.objects == groups
     return single and not sized and not scene.background and related == bool(scene.relation)
@@ -51,7 +51,7 @@ CATEGORIES: dict[str, Callable[[Scene], bool]] = {
     "three objects": lambda scene: _plain(scene, groups=3, related=False),
     "rows and columns of three": lambda scene: _plain(scene, groups=MAX_GROUPS, related=True),
 }
-"""What a scene of each category is. A scene may be of several; it stands in one."""
+"""Whether a scene belongs to a category. One that belongs to several is listed under one."""
 
 
 def lab_prompts(

@@ -63,7 +63,7 @@ def write_vocabulary(path: Path) -> None:
 
     open_clip's reader drops the first line, splits on line ends and makes a token of every line
     that remains: a line end after the last merge would become an empty token and move the two
-    special tokens off the end, so there is none.
+    special tokens off the end, so the file has none.
     """
     lines = ["#version: stablepref shapes", *map(" ".join, learn_merges(grammar_words()))]
     path.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))

@@ -166,13 +166,13 @@ def test_the_page_has_every_section_of_its_tables(whole: Path) -> None:
     assert page.startswith("3 training, 2 validation and 3 test groups of each kind, 3 steps of 6")
     headings = re.findall(r"^### (.+)$", page, re.MULTILINE)
     assert headings == [
-        "What held", "Table 1: under disturbances", "Every claim", "What validation chose",
+        "What held", "Table 1: under perturbations", "Every claim", "What validation chose",
     ]  # fmt: skip
     for name in ("crop-0.97", "crop-0.9", "jpeg-50", "brightness-1.1", "resize-0.5"):
         assert page.count(f"| {name} |") == 2 * 2
     assert "hflip" not in page
     assert "nan" not in page.lower()
-    # Pairs of methods, kinds of disturbances, ends and settings; and once for both settings.
+    # Pairs of methods, kinds of perturbations, ends and settings; and once for both settings.
     assert page.count("flips fewer pairs than") == 4 * 2 * 2 * (2 + 1)
     assert page.count("agrees more with the truth than") == 2 * 2 * 2 * (2 + 1)
     for table in re.findall(r"(?:^\|.+\n)+", page, re.MULTILINE):
@@ -208,9 +208,9 @@ def test_all_tables(models: dict[str, Any], tmp_path: Path) -> None:
 
 def test_what_is_missing_is_said(models: dict[str, Any], tmp_path: Path) -> None:
     large = models["large"]
-    with pytest.raises(typer.BadParameter, match=r"small/model is no folder; .* trained first"):
+    with pytest.raises(typer.BadParameter, match=r"small/model is not a folder; .* trained first"):
         main(out=tmp_path, large=large, plan=True)
-    with pytest.raises(typer.BadParameter, match="nowhere is no folder"):
+    with pytest.raises(typer.BadParameter, match="nowhere is not a folder"):
         main(out=tmp_path, small=Path("nowhere"), large=large)
     with pytest.raises(typer.BadParameter, match="'table4' is not one of table2, table1"):
         main(out=tmp_path, only=["table4"], **models)

@@ -18,7 +18,7 @@ from stablepref.benchmarks.shapes.ablation.claims import (
 from stablepref.benchmarks.shapes.ablation.methods import TABLES
 from stablepref.benchmarks.shapes.ablation.plan import START, Row
 from stablepref.benchmarks.shapes.ablation.plots import draw_overfitting
-from stablepref.benchmarks.shapes.ablation.tables import comparison, disturbances, overfitting
+from stablepref.benchmarks.shapes.ablation.tables import comparison, overfitting, perturbed
 from stablepref.benchmarks.shapes.world.perturbations import CROPS, PERTURBATIONS
 
 
@@ -48,13 +48,13 @@ def test_a_diverged_training_is_said() -> None:
     assert table[-1][4].endswith("1 of 2 seeds")
 
 
-def test_disturbances_have_change_and_flips() -> None:
+def test_perturbations_have_change_and_flips() -> None:
     rows = [row(START, 0.6), row("ce", 0.7, 0.72, flips=0.12, end_flips=0.24)]
-    table = cells_of(disturbances(rows))
+    table = cells_of(perturbed(rows))
     assert [line[0] for line in table[2:]] == ["as it is", *PERTURBATIONS]
     assert table[2][1:] == ["60.0", "71.0 ± 1.4"]
     assert table[3][2] == "70.0 ± 1.4 (-1.0); 12.0 ± 0.0"
-    after = cells_of(disturbances(rows, end=True))
+    after = cells_of(perturbed(rows, end=True))
     assert after[2][1:] == ["60.0", "50.0 ± 0.0"]
     assert after[3][1:] == ["59.0 (-1.0); 10.0", "48.0 ± 0.0 (-2.0); 24.0 ± 0.0"]
     assert CROPS == ("crop-0.97", "crop-0.95", "crop-0.93", "crop-0.9")
@@ -152,7 +152,7 @@ def test_claims_are_judged_in_their_direction() -> None:
         *(row(name, 0.7, 0.7, flips=x, end_flips=2 * x) for name, x in flips.items()),
     ]
     found = claims({("table1", "large", "hpdv2"): rows})
-    # Of both kinds of disturbances at the stop and then at the end: four of flips, two of truth.
+    # Of both kinds of perturbations at the stop and then at the end: four of flips, two of truth.
     kind = ["no difference", *["held"] * 3, *["no difference"] * 2]
     assert [claim.verdict for claim in found] == [
         *kind * 2, *(["no difference", "held", "held", "no difference"] + ["no difference"] * 2) * 2

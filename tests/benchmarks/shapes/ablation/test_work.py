@@ -8,7 +8,7 @@ from stablepref.benchmarks.shapes.ablation.cells import Cell
 from stablepref.benchmarks.shapes.ablation.methods import METHODS, method_config
 from stablepref.benchmarks.shapes.ablation.suite import Suite
 from stablepref.benchmarks.shapes.ablation.train import train_cell
-from stablepref.benchmarks.shapes.ablation.work import cell_work, measured_speed, told_time
+from stablepref.benchmarks.shapes.ablation.work import cell_work, duration, measured_speed
 from stablepref.benchmarks.shapes.ablation.world import World
 from stablepref.models.clip import CLIPScorer
 
@@ -62,4 +62,4 @@ def test_work_is_counted_before_it_is_done(world: World) -> None:
     [(20, "20 s"), (59.4, "59 s"), (180, "3 min"), (3600, "1 h 0 min"), (18600, "5 h 10 min")],
 )
 def test_durations_are_told_to_people(seconds: float, told: str) -> None:
-    assert told_time(seconds) == told
+    assert duration(seconds) == told

@@ -181,6 +181,6 @@ def test_data_of_another_recipe_stay(folder: Path, tmp_path: Path) -> None:
         write_dataset(folder, HPDV2, COUNTS, seed=3)
     assert contents(folder) == before
     (tmp_path / "test.jsonl").write_text("mine\n")
-    with pytest.raises(ValueError, match=r"test.jsonl is there, and no recipe.json"):
+    with pytest.raises(ValueError, match=r"test.jsonl exists without a recipe.json"):
         write_dataset(tmp_path, HPDV2, {"test": 1})
     assert (tmp_path / "test.jsonl").read_text() == "mine\n"

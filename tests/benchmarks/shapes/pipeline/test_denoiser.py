@@ -155,9 +155,9 @@ def test_cached_latents_are_checked_and_completed(latents: Latents, tmp_path: Pa
 
 def test_misfits_are_refused(latents: Latents, tmp_path: Path) -> None:
     config = DenoiserConfig(sizes=TINY, pictures=20)
-    with pytest.raises(ValueError, match="no multiple of 200"):
+    with pytest.raises(ValueError, match="expected a multiple of checkpoint_every, 200"):
         train_denoiser(config, latents, tmp_path, pictures_seed=5, visit_every=300)
-    with pytest.raises(ValueError, match="20 latents, not 30"):
+    with pytest.raises(ValueError, match="20 latents; expected 30"):
         train_denoiser(DenoiserConfig(pictures=30), latents, tmp_path, pictures_seed=5)
 
 
