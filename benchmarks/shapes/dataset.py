@@ -12,14 +12,17 @@ from .world.scenes import SPLITS
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="folder to write")],
+    out: Annotated[Path, typer.Option(help="folder for the data")],
     groups: Annotated[int, typer.Option(min=1, help="training groups")] = 1000,
-    held_out: Annotated[int, typer.Option(min=1, help="validation groups, and test groups")] = 200,
+    held_out: Annotated[
+        int, typer.Option(min=1, help="validation groups, and as many test groups")
+    ] = 200,
     setting: Annotated[SettingName, typer.Option(help="kind of preference data")] = "hpdv2",
-    seed: Annotated[int, typer.Option(help="of everything")] = 0,
-    size: Annotated[int, typer.Option(min=16, help="side of the pictures")] = IMAGE_SIZE,
+    seed: Annotated[int, typer.Option(help="random seed")] = 0,
+    size: Annotated[int, typer.Option(min=16, help="side of the pictures in pixels")] = IMAGE_SIZE,
     annotators: Annotated[
-        int | None, typer.Option(help="people who rank each group, instead of the setting's number")
+        int | None,
+        typer.Option(help="people who rank each group; the setting's number if left out"),
     ] = None,
 ) -> None:
     """Write preference data of the laboratory: DIR/{train,validation,test}.jsonl and images."""

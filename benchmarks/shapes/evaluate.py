@@ -132,17 +132,17 @@ def _decision(margin: float) -> float:
 
 def main(
     model: Annotated[str, typer.Argument(help="a zoo name or a folder")] = "shapes-clip",
-    prompts: Annotated[int, typer.Option(help="prompts for the pairs")] = 2000,
+    prompts: Annotated[int, typer.Option(help="prompts whose pairs are measured")] = 2000,
     rounds: Annotated[int, typer.Option(help="retrieval rounds of 100 prompts")] = 10,
     split: SplitOption = "test",
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="of errors; may be repeated. The pictures depend on the kinds. If left out: "
+            help="kind of error; may be repeated. The pictures depend on the kinds. If left out: "
             f"{', '.join(ERROR_KINDS)}"
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="of scenes and pictures")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of scenes and pictures")] = 0,
     out: JsonOption = None,
 ) -> None:
     """Print retrieval and pair accuracy of a shapes model with 95 % intervals over prompts."""

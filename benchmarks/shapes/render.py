@@ -52,7 +52,7 @@ def main(
     prompt: Annotated[str, typer.Option(help="what to draw")],
     out: Annotated[Path, typer.Option(help="folder for the pictures")],
     n: Annotated[int, typer.Option(min=1, help="number of pictures")] = 4,
-    seed: Annotated[int, typer.Option(help="of places, backgrounds and errors")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of places, backgrounds and errors")] = 0,
     size: Annotated[int, typer.Option(min=16, help="side in pixels")] = SIZE,
 ) -> None:
     """Draw a prompt: one picture shows it, the others have a single error each."""

@@ -69,8 +69,8 @@ def what_is_wrong(picture: Picture) -> str:
 def main(
     out: Annotated[Path, typer.Argument(help="file to draw, .png")],
     setting: Annotated[SettingName, typer.Option(help="kind of preference data")] = "hpdv2",
-    groups: Annotated[int, typer.Option(min=1, help="rows")] = 2,
-    seed: Annotated[int, typer.Option(help="of prompts, pictures and people")] = 0,
+    groups: Annotated[int, typer.Option(min=1, help="groups to draw, one in each row")] = 2,
+    seed: Annotated[int, typer.Option(help="seed of prompts, pictures and people")] = 0,
 ) -> None:
     """Draw groups of pictures with true utilities and people's mean ranks."""
     collected = collect(SETTINGS[setting], split="test", seed=seed)

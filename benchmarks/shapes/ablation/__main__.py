@@ -43,7 +43,9 @@ def main(
     logit_scale: Annotated[
         float | None,
         typer.Option(
-            min=1, max=MAX_LOGIT_SCALE, help="that both models begin with; their own if left out"
+            min=1,
+            max=MAX_LOGIT_SCALE,
+            help="logit scale that both models begin with; their own if left out",
         ),
     ] = None,
     only: Annotated[
@@ -55,7 +57,10 @@ def main(
     device: DeviceOption = "cpu",
     jobs: Annotated[int, typer.Option(min=1, help="trainings at a time")] = 1,
     threads: Annotated[
-        int, typer.Option(min=0, help="of torch in each job; 0 divides its default among them")
+        int,
+        typer.Option(
+            min=0, help="threads of torch in each training; 0 divides its default among them"
+        ),
     ] = 0,
     plan: Annotated[
         bool, typer.Option("--plan", help="print what is left to do, and stop")

@@ -50,11 +50,15 @@ def small_model(folder: Path, precision: str, *, device: str) -> Path:
 def main(
     out: Annotated[Path, typer.Option(help="folder for checkpoints and the model")],
     steps: Annotated[int, typer.Option(min=1, help="optimiser steps")] = TrainConfig.steps,
-    batch_size: Annotated[int, typer.Option(min=4, help="pictures")] = BatchConfig.batch_size,
-    seed: Annotated[int, typer.Option(help="of weights and batches")] = BatchConfig.seed,
-    precision: Annotated[Precision, typer.Option(help="bf16 where it is fast")] = "fp32",
+    batch_size: Annotated[
+        int, typer.Option(min=4, help="pictures in a step")
+    ] = BatchConfig.batch_size,
+    seed: Annotated[int, typer.Option(help="seed of weights and batches")] = BatchConfig.seed,
+    precision: Annotated[
+        Precision, typer.Option(help="number type; bf16 where it is fast")
+    ] = "fp32",
     device: DeviceOption = "cpu",
-    workers: Annotated[int, typer.Option(min=0, help="processes that draw batches")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="processes that draw batches ahead")] = 1,
 ) -> None:
     """Train the small model; OUT/model is what the ablations take as --small."""
     out.mkdir(parents=True, exist_ok=True)

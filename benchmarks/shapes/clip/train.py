@@ -163,14 +163,18 @@ def _metrics(losses: Losses, model: CLIP, seconds: float) -> dict[str, float]:
 def main(
     out: Annotated[Path, typer.Option(help="folder for checkpoints and the model")],
     steps: Annotated[int, typer.Option(help="optimiser steps")] = TrainConfig.steps,
-    learning_rate: Annotated[float, typer.Option(help="peak")] = TrainConfig.learning_rate,
-    seed: Annotated[int, typer.Option(help="of weights and batches")] = BatchConfig.seed,
+    learning_rate: Annotated[
+        float, typer.Option(help="peak learning rate")
+    ] = TrainConfig.learning_rate,
+    seed: Annotated[int, typer.Option(help="seed of weights and batches")] = BatchConfig.seed,
     precision: Annotated[
-        Precision, typer.Option(help="bf16 where it is fast")
+        Precision, typer.Option(help="number type; bf16 where it is fast")
     ] = TrainConfig.precision,
     device: DeviceOption = "cpu",
-    workers: Annotated[int, typer.Option(help="processes that draw batches")] = 1,
-    max_hours: Annotated[float | None, typer.Option(help="save and stop after this time")] = None,
+    workers: Annotated[int, typer.Option(help="processes that draw batches ahead")] = 1,
+    max_hours: Annotated[
+        float | None, typer.Option(help="save and stop after this many hours")
+    ] = None,
 ) -> None:
     """Train the shapes CLIP; run it again with the same options to resume."""
     config = TrainConfig(

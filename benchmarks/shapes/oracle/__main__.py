@@ -15,7 +15,7 @@ from .grading import ATTRIBUTES
 def main(
     scenes: Annotated[int, typer.Option(min=1, help="correct scenes")] = 1000,
     split: SplitOption = "test",
-    seed: Annotated[int, typer.Option(help="of scenes and pictures")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of scenes and pictures")] = 0,
     out: JsonOption = None,
 ) -> None:
     """Print how often correct pictures are graded correct, and wrong ones wrong."""

@@ -167,7 +167,7 @@ def curve(
 
 def main(
     groups: Annotated[int, typer.Option(min=2, help="groups of nine pictures")] = 1000,
-    seed: Annotated[int, typer.Option(help="of prompts, pictures and people")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of prompts, pictures and people")] = 0,
     gallery: Annotated[
         Path | None, typer.Option(help="real groups with single annotators' ranks, to compare")
     ] = None,

@@ -56,17 +56,21 @@ def attribute_shares(samples: Sequence[Sample]) -> dict[str, float]:
 
 def main(
     folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="of the pipeline")
+        Path, typer.Argument(exists=True, file_okay=False, help="folder of the pipeline")
     ] = PIPELINES["shapes"],
-    pictures: Annotated[int, typer.Option(min=1, help="of each prompt")] = 4,
-    per_category: Annotated[int, typer.Option(min=1, help="prompts")] = PROMPTS_PER_CATEGORY,
+    pictures: Annotated[int, typer.Option(min=1, help="pictures of each prompt")] = 4,
+    per_category: Annotated[
+        int, typer.Option(min=1, help="prompts of each category")
+    ] = PROMPTS_PER_CATEGORY,
     split: SplitOption = "test",
     steps: Annotated[int, typer.Option(min=1, help="denoising steps")] = STEPS,
-    guidance: Annotated[float, typer.Option(help="scale")] = GUIDANCE,
-    seed: Annotated[int, typer.Option(help="of the first noise")] = 0,
+    guidance: Annotated[float, typer.Option(help="scale of classifier-free guidance")] = GUIDANCE,
+    seed: Annotated[int, typer.Option(help="seed of the first noise")] = 0,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
-    sheet: Annotated[Path | None, typer.Option(help="picture file: one of each prompt")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="picture file to draw: one picture of each prompt")
+    ] = None,
     out: JsonOption = None,
 ) -> None:
     """Print how many of a pipeline's pictures are fully correct, by category of the prompt."""

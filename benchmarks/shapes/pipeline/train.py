@@ -129,20 +129,26 @@ def _save(
 
 def main(
     out: Annotated[Path, typer.Option(help="folder for checkpoints, latents and the pipeline")],
-    steps: Annotated[int, typer.Option(help="of the denoiser")] = DenoiserConfig.steps,
-    batch_size: Annotated[int, typer.Option(help="of the denoiser")] = DenoiserConfig.batch_size,
+    steps: Annotated[int, typer.Option(help="steps of the denoiser")] = DenoiserConfig.steps,
+    batch_size: Annotated[
+        int, typer.Option(help="latents in a step of the denoiser")
+    ] = DenoiserConfig.batch_size,
     learning_rate: Annotated[
-        float, typer.Option(help="of the denoiser, peak")
+        float, typer.Option(help="peak learning rate of the denoiser")
     ] = DenoiserConfig.learning_rate,
     pictures: Annotated[
-        int, typer.Option(help="whose latents the denoiser learns")
+        int, typer.Option(help="pictures whose latents the denoiser learns")
     ] = DenoiserConfig.pictures,
-    autoencoder_steps: Annotated[int, typer.Option(help="of 8 pictures")] = AutoencoderConfig.steps,
-    seed: Annotated[int, typer.Option(help="of weights and pictures")] = 0,
-    precision: Annotated[Precision, typer.Option(help="bf16 where it is fast")] = "fp32",
+    autoencoder_steps: Annotated[
+        int, typer.Option(help="steps of the autoencoder, of 8 pictures")
+    ] = AutoencoderConfig.steps,
+    seed: Annotated[int, typer.Option(help="seed of weights and pictures")] = 0,
+    precision: Annotated[
+        Precision, typer.Option(help="number type; bf16 where it is fast")
+    ] = "fp32",
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
-    workers: Annotated[int, typer.Option(help="processes that make batches")] = 0,
+    workers: Annotated[int, typer.Option(help="processes that make batches ahead")] = 0,
     visit_every: Annotated[int, typer.Option(min=1, help="steps between sheets of samples")] = 2000,
 ) -> None:
     """Train the laboratory's pipeline; run it again with the same options to resume."""

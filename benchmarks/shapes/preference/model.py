@@ -46,15 +46,22 @@ RATES = (1e-4, 2e-4, 4e-4)
 def main(
     out: Annotated[Path, typer.Option(help="folder for data, trainings and the model")],
     groups: Annotated[int, typer.Option(min=1, help="training groups of nine pictures")] = 4000,
-    held_out: Annotated[int, typer.Option(min=1, help="validation groups, and test groups")] = 300,
+    held_out: Annotated[
+        int, typer.Option(min=1, help="validation groups, and as many test groups of each setting")
+    ] = 300,
     rate: Annotated[
         list[float] | None,
         typer.Option(help="peak learning rate, one or more; if left out, 1e-4, 2e-4, 4e-4"),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="trainings at each rate")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="of each training")] = 900,
+    steps: Annotated[int, typer.Option(min=1, help="steps of each training")] = 900,
     share: Annotated[
-        float, typer.Option(min=0, max=1, help="of the trained weights; the rest are the start's")
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="share of the trained weights in the model; the rest are those of the start",
+        ),
     ] = 0.7,
     start: Annotated[
         str, typer.Option(help="CLIP of shapes to begin with: a zoo name or a folder")

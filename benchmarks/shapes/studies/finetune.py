@@ -26,7 +26,7 @@ from stablepref.zoo import load
 
 from ..pipeline.parts import GUIDANCE
 from ..pipeline.sampling import Sample, sample_prompts
-from ..world.commands import DeviceOption, SplitOption, ThreadsOption, write_json
+from ..world.commands import DeviceOption, PipelineOption, SplitOption, ThreadsOption, write_json
 from ..world.prompts import lab_prompts
 from .finetune_runs import Arm, study_rows
 from .finetune_summary import Summary, draw_finetune_study, summarise
@@ -93,27 +93,38 @@ def _with_range(values: Sequence[float], form: str) -> str:
 
 def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     out: Annotated[Path, typer.Option(help="folder for trainings, rows, study.json, study.png")],
-    pipeline: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="its folder")
-    ] = PIPELINES["shapes"],
-    model: Annotated[str, typer.Option(help="the scorer")] = "shapes-clip",
+    pipeline: PipelineOption = PIPELINES["shapes"],
+    model: Annotated[
+        str, typer.Option(help="scorer that the pipeline is trained with")
+    ] = "shapes-clip",
     other: Annotated[
-        list[str] | None, typer.Option(help="a further scorer for the ensemble; one or more")
+        list[str] | None, typer.Option(help="further scorer for the ensemble; may be repeated")
     ] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="one or more")] = None,
-    method: Annotated[Method, typer.Option(help="of the trainings")] = "draft",
-    steps: Annotated[int, typer.Option(min=1, help="of a training")] = 60,
-    last_steps: Annotated[int, typer.Option(min=1, help="K of draft and refl")] = 1,
-    batch_size: Annotated[int, typer.Option(min=1, help="pictures of a step")] = 16,
-    learning_rate: Annotated[float, typer.Option(help="constant")] = 1e-3,
-    views: Annotated[int, typer.Option(min=1, help="of the robust reward")] = VIEWS,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="seed of a training; may be repeated")
+    ] = None,
+    method: Annotated[Method, typer.Option(help="how the trainings follow the reward")] = "draft",
+    steps: Annotated[int, typer.Option(min=1, help="steps of each training")] = 60,
+    last_steps: Annotated[
+        int,
+        typer.Option(min=1, help="last denoising steps that draft and refl differentiate through"),
+    ] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="pictures in a step")] = 16,
+    learning_rate: Annotated[
+        float, typer.Option(help="learning rate, the same in all steps")
+    ] = 1e-3,
+    views: Annotated[int, typer.Option(min=1, help="weak views of the robust reward")] = VIEWS,
     sample_every: Annotated[int, typer.Option(min=1, help="steps between measurements")] = 20,
     sampling_steps: Annotated[int, typer.Option(min=1, help="denoising steps")] = SAMPLING_STEPS,
-    guidance: Annotated[float, typer.Option(help="scale")] = GUIDANCE,
-    train_per_category: Annotated[int, typer.Option(min=1, help="prompts to train on")] = 40,
-    per_category: Annotated[int, typer.Option(min=1, help="held-out prompts")] = 10,
+    guidance: Annotated[float, typer.Option(help="scale of classifier-free guidance")] = GUIDANCE,
+    train_per_category: Annotated[
+        int, typer.Option(min=1, help="prompts of each category to train on")
+    ] = 40,
+    per_category: Annotated[
+        int, typer.Option(min=1, help="held-out prompts of each category")
+    ] = 10,
     split: SplitOption = "test",
-    pictures: Annotated[int, typer.Option(min=1, help="of each held-out prompt")] = 1,
+    pictures: Annotated[int, typer.Option(min=1, help="pictures of each held-out prompt")] = 1,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
 ) -> None:

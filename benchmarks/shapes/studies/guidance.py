@@ -23,7 +23,7 @@ from stablepref.zoo import load
 
 from ..pipeline.parts import GUIDANCE, STEPS
 from ..world.accuracy import Accuracy, with_interval
-from ..world.commands import DeviceOption, SplitOption, write_json
+from ..world.commands import DeviceOption, PipelineOption, SplitOption, write_json
 from ..world.prompts import PROMPTS_PER_CATEGORY, lab_prompts
 from .guidance_pictures import Row, Setting, guided_rows, settings_of
 
@@ -123,21 +123,25 @@ def _draw(
 
 def main(
     out: Annotated[Path, typer.Option(help="folder for rows, pictures, curve.json, curve.png")],
-    pipeline: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="its folder")
-    ] = PIPELINES["shapes"],
+    pipeline: PipelineOption = PIPELINES["shapes"],
     model: Annotated[str, typer.Option(help="the scorer that guides")] = "shapes-clip",
-    scale: Annotated[list[float] | None, typer.Option(help="one or more")] = None,
-    views: Annotated[int, typer.Option(min=1, help="of the robust reward")] = VIEWS,
-    where: Annotated[tuple[float, float], typer.Option(help="shares of the steps to guide")] = (
+    scale: Annotated[
+        list[float] | None, typer.Option(help="scale of reward guidance; may be repeated")
+    ] = None,
+    views: Annotated[int, typer.Option(min=1, help="weak views of the robust reward")] = VIEWS,
+    where: Annotated[
+        tuple[float, float], typer.Option(help="first and last share of the steps that are guided")
+    ] = (
         0.0,
         1.0,
     ),
-    pictures: Annotated[int, typer.Option(min=1, help="of each prompt")] = 1,
-    per_category: Annotated[int, typer.Option(min=1, help="prompts")] = PROMPTS_PER_CATEGORY,
+    pictures: Annotated[int, typer.Option(min=1, help="pictures of each prompt")] = 1,
+    per_category: Annotated[
+        int, typer.Option(min=1, help="prompts of each category")
+    ] = PROMPTS_PER_CATEGORY,
     split: SplitOption = "test",
     steps: Annotated[int, typer.Option(min=2, help="denoising steps")] = STEPS,
-    seed: Annotated[int, typer.Option(help="of the first noise")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the first noise")] = 0,
     device: DeviceOption = "cpu",
 ) -> None:
     """Measure the reward and the oracle's judgement of guided pictures, and draw both."""

@@ -25,7 +25,7 @@ from stablepref.zoo import load
 
 from ..pipeline.parts import GUIDANCE, STEPS
 from ..world.accuracy import Accuracy
-from ..world.commands import DeviceOption, SplitOption, ThreadsOption, write_json
+from ..world.commands import DeviceOption, PipelineOption, SplitOption, ThreadsOption, write_json
 from ..world.prompts import lab_prompts
 from .selection_numbers import Candidates, Pruned, best_curve, pruned, standardised
 from .selection_rows import LOOKS, Row, candidate_rows
@@ -121,19 +121,19 @@ def _draw(
 
 def main(
     out: Annotated[Path, typer.Option(help="folder for candidates, study.json, selection.png")],
-    pipeline: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="its folder")
-    ] = PIPELINES["shapes"],
+    pipeline: PipelineOption = PIPELINES["shapes"],
     scorer: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=MODEL, one or more; predictions are pruned by the first one"),
+        typer.Option(help="NAME=MODEL; may be repeated. Predictions are pruned by the first one"),
     ] = None,
-    candidates: Annotated[int, typer.Option(min=2, help="of each prompt")] = 100,
-    per_category: Annotated[int, typer.Option(min=1, help="prompts")] = 10,
+    candidates: Annotated[int, typer.Option(min=2, help="candidates of each prompt")] = 100,
+    per_category: Annotated[int, typer.Option(min=1, help="prompts of each category")] = 10,
     split: SplitOption = "test",
     steps: Annotated[int, typer.Option(min=2, help="denoising steps")] = STEPS,
-    seed: Annotated[int, typer.Option(help="of the first candidate")] = 0,
-    batch_size: Annotated[int, typer.Option(min=2, help="drawn and pruned together")] = 20,
+    seed: Annotated[int, typer.Option(help="seed of the first candidate")] = 0,
+    batch_size: Annotated[
+        int, typer.Option(min=2, help="candidates drawn and pruned together")
+    ] = 20,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
 ) -> None:

@@ -10,10 +10,16 @@ from stablepref.output.durable import replacing
 
 from .scenes import Split
 
-SplitOption = Annotated[Split, typer.Option(help="whose scenes; validation is for choosing")]
+SplitOption = Annotated[Split, typer.Option(help="split of the scenes; validation is for choosing")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or mps")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="of PyTorch")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="threads of PyTorch; its default if left out")
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="also write the numbers here")]
+
+PipelineOption = Annotated[
+    Path, typer.Option(exists=True, file_okay=False, help="folder of the pipeline")
+]
 
 
 def write_json(path: Path, value: object) -> None:
