@@ -1,19 +1,20 @@
 """The bundled pipeline: genuine diffusers, small, and it draws what prompts say."""
 
-import importlib
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
-import typer
 from diffusers import StableDiffusionPipeline
-from typer.testing import CliRunner
+from helpers.typed import refused
 
 from stablepref.assets import PIPELINES
 from stablepref.benchmarks.bench.contestants import parse_contestant
+from stablepref.benchmarks.shapes.pipeline import grade
 from stablepref.benchmarks.shapes.pipeline.grade import correct_shares
 from stablepref.benchmarks.shapes.pipeline.sampling import sample_prompts
+from stablepref.benchmarks.shapes.studies import finetune, guidance, selection
 from stablepref.benchmarks.shapes.world.prompts import lab_prompts
 from stablepref.integrations.best_of_n.choose import best_of_n
 from stablepref.integrations.diffusion.load import load_pipeline
@@ -49,21 +50,18 @@ def test_it_draws_the_prompt_set(pipe: StableDiffusionPipeline) -> None:
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
-        ("pipeline_grade", ("MISSING",)),
-        ("selection_study", ("--out", "OUT", "--pipeline", "MISSING")),
-        ("guidance_curve", ("--out", "OUT", "--pipeline", "MISSING")),
-        ("finetune_study", ("--out", "OUT", "--pipeline", "MISSING")),
+        (grade, ("MISSING",)),
+        (selection, ("--out", "OUT", "--pipeline", "MISSING")),
+        (guidance, ("--out", "OUT", "--pipeline", "MISSING")),
+        (finetune, ("--out", "OUT", "--pipeline", "MISSING")),
     ],
 )
 def test_a_folder_of_another_pipeline_that_is_not_there_is_named(
-    tmp_path: Path, command: str, arguments: tuple[str, ...]
+    tmp_path: Path, command: ModuleType, arguments: tuple[str, ...]
 ) -> None:
-    app = typer.Typer()
-    app.command()(importlib.import_module(f"stablepref.benchmarks.shapes.{command}").main)
     paths = {"OUT": str(tmp_path / "out"), "MISSING": str(tmp_path / "missing")}
-    done = CliRunner().invoke(app, [paths.get(one, one) for one in arguments])
-    assert done.exit_code == 2
-    assert "does not exist" in " ".join(done.output.replace("│", " ").split())
+    message = refused(command.main, *(paths.get(one, one) for one in arguments))
+    assert "does not exist" in message
     assert not (tmp_path / "out").exists()
 
 
