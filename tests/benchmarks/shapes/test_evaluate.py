@@ -10,9 +10,9 @@ import torch
 from helpers.typed import refused, typed
 from numpy.typing import NDArray
 
+from stablepref.assets import ASSETS
 from stablepref.benchmarks.shapes.evaluate import main, model_scorer, pair_accuracy, retrieval
 from stablepref.benchmarks.shapes.oracle.reading import read_picture
-from stablepref.weights.files import ASSETS
 
 SHAPES = ASSETS / "shapes-clip"
 
