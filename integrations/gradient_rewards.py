@@ -16,7 +16,7 @@ from stablepref.models.catalog import BY_NAME
 from stablepref.preprocess.protocols import CLIP_MEAN, CLIP_STD
 from stablepref.runtime.precision import widen
 
-from .diffusion.latents import SIGNED, UNIT
+from .diffusion.latents import UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,7 +64,9 @@ def alignprop(
     """A loss for AlignProp, in place of its `hps_loss_fn(...)`.
 
     Args:
-        reward: With value_range (-1, 1), as AlignProp decodes images.
+        reward: With the value range of the images that AlignProp passes: (0, 1) for its
+            `alignprop_trainer.py`, whose `rgb_with_grad` returns what a pipeline returns for
+            `output_type="pt"`; (-1, 1) for its older `main.py`, which passes what the VAE decodes.
         offset: The loss is offset - factor x score. None takes AlignProp's for the scorers of
             the zoo, and 0 for others.
         factor: Factor of the score. None takes the trainer's own for the scorers of the zoo, and
@@ -74,9 +76,9 @@ def alignprop(
         `loss_fn(images, prompts) -> (loss, rewards)`, both `(batch,)`; `rewards` is factor x score.
 
     Raises:
-        ValueError: The reward is for another value range.
+        ValueError: The reward takes latents.
     """
-    _require_range(reward, SIGNED, "AlignProp")
+    _require_range(reward, UNIT, "AlignProp", or_signed=True)
     fresh = _fresh_views(reward)
     constant, slope = _loss_form(reward.scorer, offset, factor)
 
@@ -174,14 +176,19 @@ def _fresh_views(reward: DifferentiableReward) -> Callable[[Tensor, Sequence[str
 
 
 def _require_range(
-    reward: DifferentiableReward, value_range: tuple[float, float], trainer: str
+    reward: DifferentiableReward,
+    value_range: tuple[float, float],
+    trainer: str,
+    *,
+    or_signed: bool = False,
 ) -> None:
-    if reward.vae is not None or tuple(reward.value_range) != value_range:
-        low, high = (int(bound) for bound in value_range)
+    fits = tuple(reward.value_range) == value_range or or_signed
+    if reward.vae is not None or not fits:
         kind = "latents" if reward.vae is not None else f"images in {tuple(reward.value_range)}"
+        low, high = (int(bound) for bound in value_range)
         msg = (
-            f"{trainer} sends images in [{low}, {high}] and this reward takes {kind}; make it with "
-            f"value_range=({low}, {high}) and no vae"
+            f"{trainer} sends images in [{low}, {high}]{' or [-1, 1]' if or_signed else ''} and "
+            f"this reward takes {kind}; make it with value_range=({low}, {high}) and no vae"
         )
         raise ValueError(msg)
 

@@ -7,7 +7,9 @@ preprocessing, float tensors its differentiable one. All may be called from seve
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+import inspect
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 from stablepref.scorer import Scorer
 from stablepref.zoo import load
@@ -22,13 +24,28 @@ if TYPE_CHECKING:
 
     Scores = tuple[list[float], dict[str, object]]
 
-# What flow_grpo/rewards.py calls its own rewards: our name, and the divisor that it applies to the
-# score (flow_grpo/pickscore_scorer.py and clip_scorer.py).
+# What flow_grpo/rewards.py calls its own rewards: our name, and the divisor that makes the score
+# what flow_grpo's own function returns (pickscore_scorer.py, clip_scorer.py and hpsv2_scorer.py,
+# which returns the cosine). Its entry is "hpsv2_score"; its relatives say "hpsv2".
 FLOW_GRPO_NAMES: Final = {
     "pickscore": ("pickscore-v1", 26.0),
     "clipscore": ("clip-vit-l-14", 30.0),
     "imagereward": ("imagereward-v1", 1.0),
     "aesthetic": ("laion-aesthetic-v2", 1.0),
+    "hpsv2": ("hps-v2.1", 100.0),
+    "hpsv2_score": ("hps-v2.1", 100.0),
+}
+
+# Rewards of flow_grpo/rewards.py that are not models of the zoo: the name of their factory there.
+FLOW_GRPO_FUNCTIONS: Final = {
+    "ocr": "ocr_score",
+    "video_ocr": "video_ocr_score",
+    "geneval": "geneval_score",
+    "deqa": "deqa_score_remote",
+    "qwenvl": "qwenvl_score",
+    "unifiedreward": "unifiedreward_score_sglang",
+    "image_similarity": "image_similarity_score",
+    "jpeg_compressibility": "jpeg_compressibility",
 }
 
 
@@ -88,32 +105,46 @@ def flow_grpo(
 
 
 def flow_grpo_multi_score(
-    device: torch.device | str, score_dict: Mapping[str, float]
-) -> Callable[..., tuple[dict[str, list[float]], dict[str, object]]]:
+    device: torch.device | str,
+    score_dict: Mapping[str, float],
+    *,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+) -> Callable[..., tuple[dict[str, Any], dict[str, object]]]:
     """What flow_grpo's training scripts call `flow_grpo.rewards.multi_score`.
 
-    Put it in place of that function; `config.reward_fn` is then `score_dict`.
+    Put it in place of that function; `config.reward_fn` is then `score_dict`. With functions of
+    your own, put `functools.partial(flow_grpo_multi_score, functions={...})` there.
 
     Args:
         device: Where the models run.
-        score_dict: Weight of each reward by name: one of flow_grpo's own, "pickscore" (divided by
-            26), "clipscore" (divided by 30), "imagereward" or "aesthetic", or any model that
-            `stablepref.load` takes, whose score is used as it is.
+        score_dict: Weight of each reward by name. A name is looked up in `functions`; then in
+            `FLOW_GRPO_NAMES`, flow_grpo's own names of models of the zoo, on flow_grpo's scale
+            ("pickscore" is divided by 26, "clipscore" by 30, "hpsv2" by 100); then in
+            `FLOW_GRPO_FUNCTIONS`, such as "ocr" or "geneval", which are flow_grpo's own functions
+            where that package can be imported; any other name is a model that `stablepref.load`
+            takes, whose score is used as it is.
+        functions: Your own rewards by name: scorers; functions `(images, prompts, metadata) ->
+            (scores, info)`, which may also ask for `ref_images` or `only_strict` by name; or
+            factories of such functions, called with the device, or with nothing, as those in
+            `flow_grpo/rewards.py` are.
 
     Returns:
         `reward(images, prompts, metadata, ref_images=None, only_strict=True)`, which returns the
         list of scores under each name, their weighted sum under "avg", and an empty dictionary.
+        GenEval's accuracies are there too, under flow_grpo's names for them.
 
     Raises:
-        ValueError: `score_dict` is empty.
+        ValueError: `score_dict` is empty, a name is unknown, or a function does not return a score
+            for each image.
+        TypeError: One of the functions is not callable.
+        ImportError: A reward is flow_grpo's own, and that package, or what the reward needs, is not
+            installed.
     """
     if not score_dict:
         msg = "score_dict is empty; expected the weight of each reward by name"
         raise ValueError(msg)
-    rewards = {}
-    for name in score_dict:
-        model, divisor = FLOW_GRPO_NAMES.get(name, (name, 1.0))
-        rewards[name] = flow_grpo(model, divisor=divisor)(device)
+    own = functions or {}
+    rewards = {name: _named_reward(name, own, device) for name in score_dict}
 
     def reward(
         images: torch.Tensor | NDArray[Any],
@@ -121,17 +152,103 @@ def flow_grpo_multi_score(
         metadata: object,
         ref_images: object = None,
         only_strict: bool = True,
-    ) -> tuple[dict[str, list[float]], dict[str, object]]:
-        del ref_images, only_strict  # for rewards of editing, and for GenEval
-        details = {name: one(images, prompts, metadata)[0] for name, one in rewards.items()}
-        rows = zip(*details.values(), strict=True)
-        weights = score_dict.values()
-        details["avg"] = [
-            sum(weight * score for weight, score in zip(weights, row, strict=True)) for row in rows
-        ]
+    ) -> tuple[dict[str, Any], dict[str, object]]:
+        details: dict[str, Any] = {}
+        total = [0.0] * len(images)
+        for name, weight in score_dict.items():
+            found = _called(rewards[name], images, prompts, metadata, ref_images, only_strict)
+            scores, details_of_it = _scores_of(name, found, len(images))
+            details |= {**details_of_it, name: scores}
+            total = [sofar + weight * score for sofar, score in zip(total, scores, strict=True)]
+        details["avg"] = total
         return details, {}
 
     return reward
+
+
+def _named_reward(
+    name: str, own: Mapping[str, Callable[..., Any]], device: torch.device | str
+) -> Callable[..., Any]:
+    """The reward function of a name in flow_grpo's `score_dict`."""
+    if name in own:
+        given = own[name]
+        if isinstance(given, Scorer):
+            return flow_grpo(given)(device)
+        if not callable(given):
+            msg = f"functions[{name!r}] is a {type(given).__name__}; expected a function"
+            raise TypeError(msg)
+        return _from_factory(given, device)
+    if name in FLOW_GRPO_FUNCTIONS:
+        try:
+            theirs = import_module("flow_grpo.rewards")
+            return _from_factory(getattr(theirs, FLOW_GRPO_FUNCTIONS[name]), device)
+        except ImportError as error:
+            msg = (
+                f"{name!r} is a reward of flow_grpo itself, which needs its package and the "
+                f"reward's own ({error}): run from its checkout, or pass a function of your own, "
+                f"functions={{{name!r}: ...}}"
+            )
+            raise ImportError(msg) from error
+    model, divisor = FLOW_GRPO_NAMES.get(name, (name, 1.0))
+    return flow_grpo(model, divisor=divisor)(device)
+
+
+def _from_factory(given: Callable[..., Any], device: torch.device | str) -> Callable[..., Any]:
+    """The reward of a factory, which takes a device or nothing; a reward itself as it is."""
+    takes = _positional(given)
+    if takes is None or len(takes) > 1:
+        return given
+    made: Any = given(device) if takes else given()
+    if not callable(made):
+        msg = (
+            f"a reward function of {takes or 'no arguments'} returned a {type(made).__name__}: "
+            "it was called as a factory; expected a function (images, prompts, metadata), or a "
+            "factory of one"
+        )
+        raise TypeError(msg)
+    return made
+
+
+def _positional(function: Callable[..., Any]) -> list[str] | None:
+    """Names of the arguments that can be passed by position; None for any number of them."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(one.kind is one.VAR_POSITIONAL for one in parameters):
+        return None
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def _called(
+    reward: Callable[..., Any],
+    images: object,
+    prompts: object,
+    metadata: object,
+    ref_images: object,
+    only_strict: bool,
+) -> Any:  # noqa: ANN401 (what other people's functions return)
+    """What a reward returns, called as flow_grpo calls its own."""
+    takes = _positional(reward)
+    by_name: dict[str, object] = {"ref_images": ref_images, "only_strict": only_strict}
+    wanted = {key: by_name[key] for key in inspect.signature(reward).parameters if key in by_name}
+    places = 3 if takes is None else len([key for key in takes if key not in by_name])
+    return reward(*(images, prompts, metadata)[:places], **wanted)
+
+
+def _scores_of(name: str, found: object, count: int) -> tuple[list[float], dict[str, Any]]:
+    """The scores of a reward as numbers, and what it reports beside them."""
+    if not isinstance(found, tuple):
+        msg = f"the reward {name!r} returned a {type(found).__name__}; expected (scores, info)"
+        raise ValueError(msg)  # noqa: TRY004 (what a function returns is a value)
+    scores = [float(score) for score in found[0]]
+    if len(scores) != count:
+        msg = f"the reward {name!r} returned {len(scores)} scores for {count} images"
+        raise ValueError(msg)
+    details: dict[str, Any] = {}
+    if len(found) == 5:  # GenEval's
+        _, rewards, strict, groups, strict_groups = found
+        details = {"accuracy": rewards, "strict_accuracy": strict}
+        details |= {f"{key}_strict_accuracy": value for key, value in strict_groups.items()}
+        details |= {f"{key}_accuracy": value for key, value in groups.items()}
+    return scores, details
 
 
 def verl_omni(model: Scorer | str | os.PathLike[str]) -> Callable[..., dict[str, float]]:
@@ -165,17 +282,44 @@ def verl_omni(model: Scorer | str | os.PathLike[str]) -> Callable[..., dict[str,
 class TTScaleFluxVerifier:
     """A verifier for tt-scale-flux: search over initial noises for the best-scored image.
 
+    Its registry makes verifiers by `verifier_cls(**verifier_args)`, of the configuration's
+    `verifier_args`: put this class into `verifiers.SUPPORTED_VERIFIERS` and the model's name beside
+    the other keys, `{"name": "stablepref", "model": "hps-v2.1", "choice_of_metric":
+    "overall_score"}`.
+
+    Attributes:
+        SUPPORTED_METRIC_CHOICES: What `verifiers.SUPPORTED_METRICS` lists.
+
     Args:
         model: The scorer, or what `stablepref.load` takes.
-        metric: The configuration's `choice_of_metric`, under which scores are returned.
+        choice_of_metric: The name under which scores are returned.
+        verifier_args: Other keys of the configuration's `verifier_args`, such as `name` and
+            `max_new_tokens`, which a scorer does not need.
+
+    Raises:
+        TypeError: `model` is missing, or there is a `metric` in place of `choice_of_metric`.
     """
 
+    SUPPORTED_METRIC_CHOICES: ClassVar = ["overall_score"]
+
     def __init__(
-        self, model: Scorer | str | os.PathLike[str], *, metric: str = "overall_score"
+        self,
+        model: Scorer | str | os.PathLike[str] | None = None,
+        *,
+        choice_of_metric: str = "overall_score",
+        **verifier_args: object,
     ) -> None:
+        if "metric" in verifier_args:
+            msg = "metric is called choice_of_metric, as in tt-scale-flux's configuration"
+            raise TypeError(msg)
+        if model is None:
+            msg = (
+                f"verifier_args has {', '.join(['choice_of_metric', *verifier_args])} and no "
+                'model; add one, such as "model": "hps-v2.1"'
+            )
+            raise TypeError(msg)
         self.scorer = as_scorer(model)
-        self.metric = metric
-        self.SUPPORTED_METRIC_CHOICES = [metric]
+        self.metric = choice_of_metric
 
     def prepare_inputs(
         self, images: object, prompts: str | Sequence[str], **_: object

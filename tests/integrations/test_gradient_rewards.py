@@ -70,6 +70,21 @@ def test_alignprop(unit: Tensor) -> None:
     torch.testing.assert_close(plain, 3.0 - 0.5 * tiny_clip().score(shown, list(PROMPTS)))
 
 
+def test_alignprop_at_its_published_head(unit: Tensor) -> None:
+    """As alignprop_trainer.py: pictures in [0, 1], which its rgb_with_grad returns for "pt"."""
+    scorer = tiny_clip()
+    loss_fn = alignprop(DifferentiableReward(scorer))
+    images = unit.clone().requires_grad_()
+    loss, rewards = loss_fn(images, PROMPTS)
+    torch.testing.assert_close(rewards.detach(), scorer.score(unit, list(PROMPTS)))
+    loss.mean().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+    # A reward for the other range warns, and what it advises is accepted.
+    with pytest.warns(UserWarning, match=r"value_range=\(0, 1\)"):
+        alignprop(DifferentiableReward(scorer, value_range=(-1, 1)))(unit, PROMPTS)
+
+
 def test_refl(unit: Tensor) -> None:
     """As ReFL.py: the x0 prediction decoded, halved, shifted and clamped, then relu and mean."""
     scorer = tiny_clip(name="imagereward-v1")
@@ -151,14 +166,19 @@ def test_robust_rewards_take_fresh_views_on_each_call(unit: Tensor) -> None:
 
 def test_a_reward_for_another_range_is_refused() -> None:
     signed = DifferentiableReward(tiny_clip(), value_range=(-1, 1))
-    unsigned = DifferentiableReward(tiny_clip())
     for make in (trl, ReNOLoss):
         with pytest.raises(ValueError, match=r"\[0, 1\] .* images in \(-1, 1\)"):
             make(signed)
     with pytest.raises(ValueError, match=r"ReFL sends images in \[0, 1\]"):
         refl(signed, margin=1.0)
-    with pytest.raises(ValueError, match=r"AlignProp sends images in \[-1, 1\]"):
-        alignprop(unsigned)
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(8,),
+        decoder_block_out_channels=(8,),
+        num_encoder_blocks=(1,),
+        num_decoder_blocks=(1,),
+    )
+    with pytest.raises(ValueError, match=r"AlignProp sends images in \[0, 1\] or \[-1, 1\] .*late"):
+        alignprop(DifferentiableReward(tiny_clip(), vae=vae))
 
 
 def test_constants_of_the_zoo_are_those_of_the_trainers() -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -133,6 +135,111 @@ def test_flow_grpo_names_are_those_of_the_zoo() -> None:
         flow_grpo_multi_score("cpu", {"jpeg": 1.0})
 
 
+def test_flow_grpo_multi_score_with_functions_of_the_users(floats: Tensor) -> None:
+    """Functions, factories with and without a device, scorers, and what they ask for by name."""
+    scorer = tiny_clip()
+    seen: dict[str, object] = {}
+
+    def plain(images: Tensor, prompts: list[str], metadata: list[dict[str, float]]) -> object:
+        return np.array([row["bonus"] for row in metadata]), {}
+
+    def similar(images: Tensor, ref_images: list[float]) -> object:
+        return ref_images, {}
+
+    def without_device() -> Callable[..., object]:
+        return lambda images, prompts, metadata: (-torch.ones(len(images)), {})
+
+    def with_device(device: torch.device) -> Callable[..., object]:
+        seen["device"] = device
+        return lambda images, prompts, metadata, only_strict: (
+            [1.0, 0.0, 1.0],
+            [0.5, 0.5, 1.0],
+            [float(only_strict)] * 3,
+            {"colors": [0.5]},
+            {"colors": [1.0]},
+        )
+
+    functions = {
+        "plain": plain, "similar": similar, "minus": without_device, "geneval": with_device,
+        "mine": scorer,
+    }  # fmt: skip
+    weights = {"plain": 2.0, "similar": 1.0, "minus": 0.5, "geneval": 3.0, "mine": 0.1}
+    device = torch.device("cpu")
+    reward = flow_grpo_multi_score(device, weights, functions=functions)
+    rows = [{"bonus": 0.5}, {"bonus": 1.5}, {"bonus": 2.5}]
+    found, info = reward(floats, PROMPTS, rows, [0.1, 0.2, 0.3], only_strict=False)
+    own = scorer.score(floats, list(PROMPTS))
+    by_hand = [1.0 + 0.1 - 0.5 + 3.0, 3.0 + 0.2 - 0.5 + 0.0, 5.0 + 0.3 - 0.5 + 3.0]
+    close(found["avg"], torch.tensor(by_hand) + 0.1 * own)
+    assert info == {}
+    assert seen["device"] == device
+    assert found["strict_accuracy"] == [0.0] * 3
+    assert found["accuracy"] == [0.5, 0.5, 1.0]
+    assert (found["colors_accuracy"], found["colors_strict_accuracy"]) == ([0.5], [1.0])
+    assert found["plain"] == [0.5, 1.5, 2.5]
+
+
+def test_flow_grpo_names_have_its_divisors(
+    floats: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """hpsv2_scorer.py returns the cosine, pickscore_scorer.py / 26, clip_scorer.py / 30."""
+    tiny_clip(name="any").save_pretrained(tmp_path / "any")
+    asked: list[str] = []
+
+    def loaded(name: str, **kwargs: object) -> object:
+        asked.append(name)
+        return load(tmp_path / "any", dtype="float32")
+
+    monkeypatch.setattr(sampled_rewards, "load", loaded)
+    names = {"hpsv2": 100, "hpsv2_score": 100, "clipscore": 30, "pickscore": 26, "imagereward": 1}
+    found, _ = flow_grpo_multi_score("cpu", dict.fromkeys(names, 1.0))(floats, PROMPTS, [{}] * 3)
+    for name, divisor in names.items():
+        close(found[name], tiny_clip().score(floats, list(PROMPTS)) / divisor)
+    assert asked == [
+        "hps-v2.1", "hps-v2.1", "clip-vit-l-14", "pickscore-v1", "imagereward-v1",
+    ]  # fmt: skip
+
+
+def test_flow_grpos_own_functions_come_from_its_package(
+    floats: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "flow_grpo", None)
+    with pytest.raises(ImportError, match=r"'ocr' is a reward of flow_grpo itself.*functions="):
+        flow_grpo_multi_score("cpu", {"ocr": 1.0})
+    theirs = ModuleType("flow_grpo.rewards")
+    vars(theirs)["ocr_score"] = lambda device: lambda images, prompts, metadata: ([0.25] * 3, {})
+    monkeypatch.setitem(sys.modules, "flow_grpo", ModuleType("flow_grpo"))
+    monkeypatch.setitem(sys.modules, "flow_grpo.rewards", theirs)
+    reward = flow_grpo_multi_score("cpu", {"ocr": 2.0})
+    assert reward(floats, PROMPTS, [{}] * 3)[0] == {"ocr": [0.25] * 3, "avg": [0.5] * 3}
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "words"),
+    [
+        (
+            lambda images, prompts, metadata: ([1.0], {}),
+            ValueError,
+            "'own' returned 1 scores for 3",
+        ),
+        (
+            lambda images, prompts, metadata: [1.0] * 3,
+            ValueError,
+            "a list; expected \\(scores, info",
+        ),
+        (lambda images: 1.0, TypeError, "called as a factory"),
+        (3.0, TypeError, "functions\\['own'\\] is a float"),
+    ],
+)
+def test_functions_that_return_something_else_are_refused(
+    floats: Tensor, function: Callable[..., object], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        flow_grpo_multi_score("cpu", {"own": 1.0}, functions={"own": function})(
+            floats, PROMPTS, [{}] * 3
+        )
+
+
 def test_verl_omni_single_reward(levels: np.ndarray) -> None:
     """As its VisualRewardManager: keywords only, in the loop's executor, one uint8 CHW tensor."""
     scorer = tiny_clip()
@@ -198,6 +305,29 @@ def test_tt_scale_flux_verifier(levels: np.ndarray) -> None:
     order = [row["seed"] for row in sorted(merged, key=lambda row: row[metric], reverse=True)]
     assert order == [item.index for item in scorer.rank(images, "a dog")]
     close([row[metric] for row in outputs], scorer.score(images, "a dog"))
+
+
+def test_tt_scale_flux_makes_the_verifier_of_its_configuration(
+    levels: np.ndarray, model: Path
+) -> None:
+    """As its main.py: a class of the registry, called with all of the file's verifier_args."""
+    arguments = {
+        "name": "stablepref",
+        "model": str(model),
+        "max_new_tokens": 800,
+        "use_low_gpu_vram": False,
+        "choice_of_metric": "overall_score",
+    }
+    assert "overall_score" in TTScaleFluxVerifier.SUPPORTED_METRIC_CHOICES
+    verifier = TTScaleFluxVerifier(**arguments)
+    inputs = verifier.prepare_inputs(images=pictures(levels), prompts=["a dog"] * 3)
+    rows = verifier.score(inputs=inputs, max_new_tokens=None)
+    close([row["overall_score"] for row in rows], load(model).score(pictures(levels), "a dog"))
+    del arguments["model"]
+    with pytest.raises(TypeError, match=r"verifier_args has .*name.* and no model"):
+        TTScaleFluxVerifier(**arguments)
+    with pytest.raises(TypeError, match="choice_of_metric"):
+        TTScaleFluxVerifier(model, metric="score")
 
 
 def test_models_load_by_path_when_the_factory_is_called(
