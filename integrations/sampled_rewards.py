@@ -237,7 +237,7 @@ def _scores_of(name: str, found: object, count: int) -> tuple[list[float], dict[
     """The scores of a reward as numbers, and what it reports beside them."""
     if not isinstance(found, tuple):
         msg = f"the reward {name!r} returned a {type(found).__name__}; expected (scores, info)"
-        raise ValueError(msg)  # noqa: TRY004 (what a function returns is a value)
+        raise ValueError(msg)
     scores = [float(score) for score in found[0]]
     if len(scores) != count:
         msg = f"the reward {name!r} returned {len(scores)} scores for {count} images"

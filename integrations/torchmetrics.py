@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torchmetrics import Metric
@@ -46,6 +46,22 @@ class PreferenceScore(Metric):
         zero = torch.zeros((), dtype=torch.float64)
         self.add_state("total", zero.clone(), dist_reduce_fx="sum")
         self.add_state("count", zero.clone(), dist_reduce_fx="sum")
+
+    def forward(self, *args: object, **kwargs: object) -> Any:  # noqa: ANN401 (as torchmetrics has it)
+        """Add images as `update` does, and return their own mean: `metric(images, prompts)`.
+
+        torchmetrics empties its state before it updates and puts it back afterwards, but not after
+        an error; here it is put back then as well.
+
+        Raises:
+            ImageError: An image cannot be used; nothing of this call is then counted.
+        """
+        before = dict(vars(self))  # an update of an emptied state replaces its tensors
+        try:
+            return super().forward(*args, **kwargs)
+        except BaseException:
+            vars(self).update(before)
+            raise
 
     def update(self, images: object, prompts: str | Iterable[str]) -> None:
         """Add images; `images` and `prompts` as in `scorer.score`.

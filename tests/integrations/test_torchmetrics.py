@@ -53,6 +53,25 @@ def test_a_bad_image_is_told_and_not_counted() -> None:
     assert metric.compute().item() == pytest.approx(0.5)
 
 
+def test_a_bad_batch_leaves_the_state_of_a_called_metric() -> None:
+    """`metric(...)`, where torchmetrics empties the state before it updates."""
+    metric = PreferenceScore(Brightness())
+    metric.update(grey(0.2, 0.4), "any")
+    for bad, error in (([grey(0.1)[0], grey(torch.nan)[0]], ImageError), (3.0, Exception)):
+        with pytest.raises(error):
+            metric(bad, "any")
+        assert metric.compute().item() == pytest.approx(0.3)
+    assert metric(grey(0.9), "any").item() == pytest.approx(0.9)
+    assert metric.compute().item() == pytest.approx(0.5)
+    assert metric.update_count == 2
+
+    together = MetricCollection({"one": PreferenceScore(Brightness())})
+    together(grey(0.5), "any")
+    with pytest.raises(ImageError, match="NaN"):
+        together(grey(torch.nan), "any")
+    assert together.compute()["one"].item() == pytest.approx(0.5)
+
+
 def _process(rank: int, folder: str) -> None:
     """Rank 0 has three images in two batches, rank 1 two in one."""
     distributed.init_process_group(
