@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from stablepref.models.catalog import BY_NAME
-from stablepref.weights import files as official
 
 from .cases import CASES, TWO_BLOCKS, official_state, write_official_files
 from .inputs import load_pictures, picture_digest
@@ -100,7 +99,8 @@ def seeded_scorer(name: str, blocks: tuple[int, int]) -> Scorer:
     """Our scorer from the official files, through the zoo's own reader, in float32."""
     with TemporaryDirectory() as folder:
         files = write_official_files(name, blocks, Path(folder))
-        return official.build(entry_with_blocks(name, blocks), files).to(torch.float32)
+        scorer: Scorer = entry_with_blocks(name, blocks).build(files)
+        return scorer.to(torch.float32)
 
 
 def main(arguments: Sequence[str]) -> None:
