@@ -4,7 +4,7 @@ import functools
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
@@ -27,6 +27,7 @@ from stablepref.models.registry import DTYPES, check_dtype, check_model, model_n
 
 if TYPE_CHECKING:
     from stablepref.scorer import Scorer
+    from stablepref.scoring.items import Item
 
 _REPOSITORY: Final = re.compile(r"[\w.\-]+/[\w.\-]+")
 GROUPS: Final = (
@@ -38,8 +39,8 @@ GROUPS: Final = (
 Images = Annotated[
     list[str],
     typer.Argument(
-        help="Files, folders, globs, URLs, or one manifest (.jsonl, .csv, .parquet) with an image "
-        "and its prompt in each row.",
+        help="Files, folders, globs, URLs, or one manifest (.jsonl, .json, .csv, .tsv, .parquet) "
+        "with an image and its prompt in each row.",
     ),
 ]
 Prompt = Annotated[str | None, typer.Option("--prompt", "-p", help="The prompt of all images.")]
@@ -143,6 +144,31 @@ class ScorerOptions:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             msg = f"--device {self.device} cannot be used here: {reason}"
             raise ValueError(msg) from error
+
+
+@final
+@dataclass(frozen=True)
+class ManifestColumns:
+    """Which columns of a manifest hold the images and the prompts, as typed."""
+
+    image_column: Annotated[
+        str | None,
+        typer.Option(
+            help="The manifest's column of images.", show_default="image, path, file, ..."
+        ),
+    ] = None
+    prompt_column: Annotated[
+        str | None,
+        typer.Option(
+            help="The manifest's column of prompts.", show_default="prompt, caption or text"
+        ),
+    ] = None
+
+    def read(self, images: Sequence[str], prompt: str | None) -> "Iterator[Item]":
+        """The images that a command was given, with their prompts; see `read_items`."""
+        from stablepref.data.manifest import Columns, read_items
+
+        return read_items(images, prompt, Columns(self.image_column, self.prompt_column))
 
 
 @final

@@ -11,6 +11,7 @@ from stablepref.cli.options import (
     AsJson,
     BatchSize,
     Images,
+    ManifestColumns,
     Prompt,
     ScorerOptions,
     chosen,
@@ -29,6 +30,7 @@ def rank(
     *,
     images: Images,
     prompt: Prompt = None,
+    columns: ManifestColumns,
     scorer: ScorerOptions,
     batch_size: BatchSize = None,
     top: Annotated[
@@ -43,10 +45,9 @@ def rank(
     """Order images from best to worst for a prompt, or for each prompt of a manifest."""
     style = chosen(json=as_json, csv=as_csv)
 
-    from stablepref.data.manifest import read_items
     from stablepref.output.results import check_input, check_place
 
-    items = read_items(images, prompt)
+    items = columns.read(images, prompt)
     if html is not None:
         check_place("--html", html)
         check_input("--html", html, images)

@@ -14,6 +14,7 @@ from stablepref.cli.options import (
     AsJson,
     BatchSize,
     Images,
+    ManifestColumns,
     Prompt,
     ScorerOptions,
     chosen,
@@ -30,6 +31,7 @@ def score(
     *,
     images: Images,
     prompt: Prompt = None,
+    columns: ManifestColumns,
     scorer: ScorerOptions,
     batch_size: BatchSize = None,
     as_json: AsJson = False,
@@ -49,11 +51,9 @@ def score(
     style = chosen(json=as_json, csv=as_csv)
     tally = Tally()
     if out is not None:
-        _score_to_file(images, prompt, scorer, out, tally, batch_size=batch_size)
+        _score_to_file(images, columns.read(images, prompt), scorer, out, tally, batch_size)
     else:
-        from stablepref.data.manifest import read_items
-
-        items = read_items(images, prompt)
+        items = columns.read(images, prompt)
         loaded = scorer.load()
         scored = outcomes(loaded, items, images, tally, batch_size=batch_size, views=scorer.views)
         with closing(scored):
@@ -112,19 +112,16 @@ def print_rows(rows: Iterable[dict[str, object]], scorer: "Scorer", style: str |
 
 def _score_to_file(
     images: Sequence[str],
-    prompt: str | None,
+    items: "Iterator[Item]",
     options: ScorerOptions,
     out: Path,
     tally: Tally,
-    *,
     batch_size: int | None,
 ) -> None:
-    from stablepref.data.manifest import read_items
     from stablepref.output.results import ResultsFile, check_input
 
     file = ResultsFile(out)
     check_input("--out", out, images)
-    items = read_items(images, prompt)
     if out.exists():
         msg = (
             f"--out {out} exists already and is complete: delete it to score again, or choose "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from glob import has_magic
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -258,13 +259,17 @@ def _image(value: object, folder: Path) -> tuple[str | None, object]:
         (source,) = iter_sources(value)  # of addresses that are not fetched it says what to do
         return source.name, source.value
     path = Path.home() / value[2:] if value.startswith("~/") else folder / value
-    if _is_folder(path):
+    if str(path).startswith("~"):  # a name in this folder, not someone's home
+        path = path.absolute()
+    if _is(path, Path.is_dir):
         return str(path), UnusableImageError("a row names one image, but this is a folder")
+    if has_magic(str(path)) and not _is(path, Path.exists):  # scoring would read it as a pattern
+        return str(path), UnusableImageError("there is no such file, and a row is not a pattern")
     return str(path), path
 
 
-def _is_folder(path: Path) -> bool:
+def _is(path: Path, what: Callable[[Path], bool]) -> bool:
     try:
-        return path.is_dir()
+        return what(path)
     except OSError:  # a name that is too long, say: opening it says so
         return False

@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Protocol, Unpack, final
 
 from stablepref.images.sources import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from stablepref.scorer import Scorer
+    from stablepref.scoring.contract import ScoreOptions
+    from stablepref.scoring.stream import Scored
 
 NO_PROMPT = "-"  # goes to the scorer with an image that is an error already
 
@@ -74,8 +75,17 @@ class Outcome:
         return replace(self, item=replace(self.item, image=None))
 
 
+class StreamScorer(Protocol):
+    """What `score_items` asks of a scorer."""
+
+    def stream(
+        self, images: object, prompt: str | Iterable[str], **options: Unpack[ScoreOptions]
+    ) -> Iterator[Scored]:
+        """One result for each image, in order; see `stablepref.Scorer.stream`."""
+
+
 def score_items(
-    scorer: Scorer, items: Iterator[Item], *, start: int, batch_size: int | None, views: int
+    scorer: StreamScorer, items: Iterator[Item], *, start: int, batch_size: int | None, views: int
 ) -> Iterator[Outcome]:
     """Outcomes in the order of the items, which are read only a little ahead.
 

@@ -93,8 +93,8 @@ def test_a_manifest_with_bad_rows(model: Path, pictures: list[Path], tmp_path: P
     assert (rows[3]["image"], rows[3]["prompt"]) == (str(tmp_path / "none.png"), "prompt 3")
     assert rows[3]["error"] == "there is no such file"
     assert (rows[5]["image"], rows[5]["prompt"]) == (f"{path}:6", None)
-    assert rows[5]["error"] == "the row's prompt is missing"
-    assert f"{path}:6: the row's prompt is missing\n" in done.stderr
+    assert rows[5]["error"].startswith("there is no column for the prompt, only image; expected")
+    assert f"{path}:6: there is no column for the prompt" in done.stderr
     good = [row for row in rows if not row["error"]]
     prompts = [f"prompt {i}" for i in (0, 1, 2, 4)]
     assert [row["prompt"] for row in good] == prompts
@@ -110,7 +110,46 @@ def test_a_row_that_names_a_folder_does_not_shift_the_others(
     done = run("score", path, "-m", model, "--json", "--dtype", "float32")
     rows = json.loads(done.stdout)
     assert [row["prompt"] for row in rows] == ["a cat", "a dog", "an owl", "a fox"]
-    assert "folder or pattern of several" in rows[0]["error"]
-    assert "folder or pattern of several" in rows[1]["error"]
-    expected = score_images(tiny_clip(), [pictures[1], pictures[0]], ["an owl", "a fox"]).tolist()
-    assert [row["score"] for row in rows[2:]] == pytest.approx(expected, abs=1e-4)
+    assert "this is a folder" in rows[0]["error"]
+    for pattern in (rows[1], rows[3]):
+        assert "a row is not a pattern" in pattern["error"]
+    expected = score_images(tiny_clip(), [pictures[1]], ["an owl"]).tolist()
+    assert [rows[2]["score"]] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_manifest_as_spreadsheets_write_it(
+    model: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    """Semicolons, usual names of columns, and a seed that stays with its row."""
+    folder = pictures[0].parent
+    path = folder / "spreadsheet.csv"
+    path.write_text("\ufefffilename;Caption;seed\n0.png;a cat;7\n1.png;a dog;8\nnone.png;a dog;9\n")
+    done = run("score", path, "-m", model, "--json")
+    assert done.returncode == 1
+    assert [(row["prompt"], row["seed"]) for row in json.loads(done.stdout)] == [
+        ("a cat", "7"), ("a dog", "8"), ("a dog", "9")
+    ]  # fmt: skip
+    table = list(csv.DictReader(io.StringIO(run("rank", path, "-m", model, "--csv").stdout)))
+    assert {row["seed"] + row["prompt"] for row in table} == {"7a cat", "8a dog", "9a dog"}
+    assert "seed" not in run("score", path, "-m", model).stdout
+    out = tmp_path / "scores.csv"
+    assert run("score", path, "-m", model, "--out", out).returncode == 1
+    assert [row["seed"] for row in csv.DictReader(out.open())] == ["7", "8", "9"]
+
+
+def test_columns_of_a_manifest_may_be_named(model: Path, pictures: list[Path]) -> None:
+    path = pictures[0].parent / "columns.jsonl"
+    path.write_text(
+        json.dumps({"image": "none.png", "left": "0.png", "prompt": "x", "en": "a cat"})
+    )
+    chosen = ("--image-column", "left", "--prompt-column", "en")
+    done = run("score", path, "-m", model, "--json", *chosen)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert (row["image"], row["prompt"]) == (str(pictures[0]), "a cat")
+    wrong = run("rank", path, "-m", model, "--prompt-column", "english")
+    assert wrong.returncode == 2
+    assert "no column for the prompt, only image, left, prompt, en; expected 'en" in wrong.stderr
+    alone = run("score", pictures[0], "-p", "a cat", "-m", model, *chosen)
+    assert alone.returncode == 2
+    assert "--image-column and --prompt-column are for a manifest" in alone.stderr

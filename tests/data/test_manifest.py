@@ -11,7 +11,7 @@ from PIL import Image
 
 from stablepref.data.groups import DataError
 from stablepref.data.manifest import Columns, count_rows, is_manifest, read_items, read_manifest
-from stablepref.images.sources import UnusableImageError
+from stablepref.images.sources import UnusableImageError, iter_sources
 from stablepref.scoring.items import Item
 
 ROWS = [
@@ -145,16 +145,22 @@ def test_a_bad_row_says_where_and_why_and_the_next_is_read(
     assert count_rows(path) == 2
 
 
-def test_a_row_is_one_image_and_never_a_pattern(tmp_path: Path) -> None:
-    for name in ("1.png", "2.png"):
+def test_a_row_is_one_image_and_never_a_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("1.png", "2.png", "[3].png", "~4.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
-    images = [".", "*.png", "x" * 5000]
-    path = write(tmp_path / "rows.csv", [{"image": name, "prompt": "x"} for name in images])
-    folder, pattern, long = (item.image for item in read_manifest(path))
+    monkeypatch.chdir(tmp_path)
+    images = [".", "*.png", "[3].png", "~4.png", "x" * 5000]
+    path = write(Path("rows.csv"), [{"image": name, "prompt": "x"} for name in images])
+    folder, pattern, brackets, tilde, long = (item.image for item in read_manifest(path))
     assert isinstance(folder, UnusableImageError)
     assert "this is a folder" in str(folder)
-    assert pattern == tmp_path / "*.png"
-    assert long == tmp_path / ("x" * 5000)
+    assert isinstance(pattern, UnusableImageError)
+    assert "there is no such file, and a row is not a pattern" in str(pattern)
+    assert (brackets, tilde) == (Path("[3].png"), tmp_path / "~4.png")
+    assert [source.value for source in iter_sources([brackets, tilde])] == [brackets, tilde]
+    assert long == Path("x" * 5000)
 
 
 def test_csv_from_a_spreadsheet_and_damaged_csv(tmp_path: Path) -> None:
