@@ -1,8 +1,10 @@
-"""The figure of step 1's weight is drawn, the same every time."""
+"""Figure 4: the weights beside its formula, and a picture that is the same every time."""
 
+import json
 from pathlib import Path
 
 import pytest
+from helpers.paper_case import paper
 
 pytest.importorskip("matplotlib", reason="needs stablepref[bench]")
 
@@ -17,3 +19,17 @@ def test_the_figure_is_reproducible(tmp_path: Path) -> None:
     assert b"<svg" in drawn
     main([str(tmp_path / "c.png")])
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figure_4_beside_its_formula(tmp_path: Path) -> None:
+    done = paper("figure4", "--out", tmp_path / "o", "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert not found["laboratory"]
+    # 1 / (1 + e^-2) and 1 / (1 + e^2), to four places.
+    weights = {row["ΔS"]: row["cells"][0] for row in found["rows"]}
+    for margin, expected in (("+0.0", 0.8808), ("+0.1", 0.5), ("+0.2", 0.1192)):
+        assert weights[margin]["published"] == pytest.approx(expected, abs=5e-5)
+        assert weights[margin]["ours"]["value"] == pytest.approx(expected, abs=5e-5)
+    assert any("0.818" in note for note in found["notes"])
+    assert (tmp_path / "o" / "figure4.png").read_bytes().startswith(b"\x89PNG")
