@@ -1,4 +1,4 @@
-"""The models in the paper's rows: which they are, how they are trained, and what they are called."""
+"""The models in the rows of the paper: which they are, how they are trained, and their names."""
 
 import re
 
