@@ -119,7 +119,7 @@ def tune(
 ) -> Tuned:
     """Fine-tune a pipeline on a selection's prompt, and make its first candidates again.
 
-    A killed call goes on where it was. The pipeline draws as before when it ends.
+    After an interruption the same call resumes. The pipeline draws as before when it ends.
 
     Args:
         pipe: The pipeline that made the candidates.

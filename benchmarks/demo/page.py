@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     from .finetune import Tuned
     from .result import Demo
-    from .stability import Disturbed
+    from .stability import Perturbed
 
 ROW: Final = 6
 """Pictures in the row of the best, and in that of the worst."""
 WIDTH: Final = 400
 HEIGHT: Final = 150
-"""Of the plot of scores, in its own units."""
+"""Size of the plot of scores, in units of its own."""
 LABEL: Final = 110
-"""Room for the words at the mean, likewise."""
+"""Room for the words at the mean, in the same units."""
 
 
 def write_demo_page(path: Path, demo: Demo) -> None:
@@ -68,7 +68,7 @@ def write_demo_page(path: Path, demo: Demo) -> None:
         about_model=demo_words.about_model(demo),
         top=cards[:ROW],
         bottom=[_card(demo, place + 1, order[place]) for place in last],
-        stability=[_disturbed(demo, one) for one in demo.stability],
+        stability=[_perturbed(demo, one) for one in demo.stability],
         cards=cards,
         left_out=len(order) - len(cards),
         faults=[(one.seed, one.fault) for one in chosen.candidates if one.fault],
@@ -82,13 +82,13 @@ def _facts(demo: Demo, right: int | None) -> list[tuple[str, str]]:
         (signed(demo.gain), f"best {number(demo.best)} against average {number(demo.average)}"),
         (
             f"{demo.stays} of {len(demo.stability)}",
-            "disturbances under which the best stays the best",
+            "perturbations under which the best stays the best",
         ),
     ]
     if right is not None:
         which = "is" if demo.truth.correct[demo.order[0].index] else "is not"
-        told = f"candidates are correct by the oracle; the chosen one {which}"
-        facts.insert(1, (f"{right} of {len(demo.order)}", told))
+        meaning = f"candidates are correct by the oracle; the chosen one {which}"
+        facts.insert(1, (f"{right} of {len(demo.order)}", meaning))
     return facts
 
 
@@ -112,7 +112,7 @@ def _plot(demo: Demo) -> dict[str, object]:
     }
 
 
-def _disturbed(demo: Demo, one: Disturbed) -> dict[str, object]:
+def _perturbed(demo: Demo, one: Perturbed) -> dict[str, object]:
     return {
         "name": one.name,
         "words": in_words(one.name),

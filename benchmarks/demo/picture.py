@@ -133,14 +133,14 @@ def _numbers(axes: Axes, demo: Demo, left: float, upper: float) -> None:
     right = demo.truth.count(candidate.index for candidate in demo.order)
     columns = [
         (signed(demo.gain), "best above average"),
-        (f"{demo.stays} of {len(demo.stability)}", "disturbances keep the choice"),
+        (f"{demo.stays} of {len(demo.stability)}", "perturbations keep the choice"),
     ]
     if right is not None:
         columns.insert(1, (f"{right} of {len(demo.order)}", "candidates are correct"))
     step = (SIZE[0] - _MARGIN - left) / len(columns)
-    for place, (value, told) in enumerate(columns):
+    for place, (value, meaning) in enumerate(columns):
         _text(axes, left + place * step, upper - 28, value, 21, _web(BEST), weight="bold")
-        _text(axes, left + place * step, upper - 58, told, 10, _SOFT)
+        _text(axes, left + place * step, upper - 58, meaning, 10, _SOFT)
 
 
 def _scores(axes: Axes, demo: Demo, left: float, base: float) -> None:
@@ -164,8 +164,8 @@ def _scores(axes: Axes, demo: Demo, left: float, base: float) -> None:
     _text(axes, label, base + height + 12, f"average {number(demo.average)}", 10, ha="center")
     _text(axes, left + width, under, f"best {number(demo.best)}", 10, ha="right")
     if known:
-        told = "green: correct by the oracle"
-        _text(axes, left + width / 2, under, told, 10, _web(BEST), ha="center")
+        meaning = "green: correct by the oracle"
+        _text(axes, left + width / 2, under, meaning, 10, _web(BEST), ha="center")
 
 
 def _ribbon(axes: Axes, demo: Demo) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stablepref.integrations.best_of_n.selection import Selection
 
     from .finetune import Tuned
-    from .stability import Disturbed
+    from .stability import Perturbed
     from .truth import Truth
 
 
@@ -27,7 +27,7 @@ class Demo:
     Attributes:
         selection: The candidates, their scores, and the best one.
         order: Those with a score, best first.
-        stability: The choice under each disturbance.
+        stability: The choice under each perturbation.
         truth: What the laboratory's oracle says of them.
         tuned: The fine-tuning; None without one.
         call: Arguments of the pipeline's call.
@@ -37,7 +37,7 @@ class Demo:
 
     selection: Selection
     order: Sequence[Candidate]
-    stability: Sequence[Disturbed]
+    stability: Sequence[Perturbed]
     truth: Truth
     tuned: Tuned | None
     call: Mapping[str, float]
@@ -72,7 +72,7 @@ class Demo:
 
     @property
     def stays(self) -> int:
-        """Under how many disturbances the best candidate stays the best."""
+        """Under how many perturbations the best candidate stays the best."""
         return sum(one.stays for one in self.stability)
 
     def row(self) -> dict[str, object]:
@@ -100,6 +100,6 @@ class Demo:
         }
 
 
-def _row(one: Disturbed) -> dict[str, object]:
+def _row(one: Perturbed) -> dict[str, object]:
     known = None if math.isnan(one.correlation) else one.correlation
     return asdict(one) | {"correlation": known}

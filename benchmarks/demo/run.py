@@ -49,8 +49,8 @@ def demo(
     """Make candidates of a prompt, choose the best, see how stable the choice is, and show it all.
 
     The folder then holds `index.html`, a page with everything inside it; `demo.png`; `demo.json`,
-    all numbers; and what `best_of_n` and `finetune` write. The same call after a kill goes on
-    there.
+    all numbers; and what `best_of_n` and `finetune` write. After an interruption the same call
+    resumes there.
 
     Args:
         pipe: A diffusers pipeline that makes images of a text prompt.

@@ -29,17 +29,17 @@ WEAK_VIEWS: Final = "weak-views"
 
 @final
 @dataclass(frozen=True)
-class Disturbed:
-    """The choice once all candidates are disturbed in the same way.
+class Perturbed:
+    """The choice once all candidates are perturbed in the same way.
 
     Attributes:
         name: `WEAK_VIEWS`, or one of `stablepref.augment.perturbations.PERTURBATIONS`.
-        place: Of the candidate that is best undisturbed, from 1.
+        place: Of the candidate that is best unperturbed, from 1.
         rival: Index of the best one among the others.
-        margin: Score of the best undisturbed one minus score of the rival, both disturbed.
+        margin: Score of the best unperturbed one minus score of the rival, both perturbed.
         spread: The mean over both of their largest minus smallest score over weak views
             (dist_intra, equation 6 of *Stable Preference*), as `Scorer.compare` measures it.
-        correlation: Spearman's rho of all scores with those of the undisturbed pictures; NaN where
+        correlation: Spearman's rho of all scores with those of the unperturbed pictures; NaN where
             all scores are equal.
     """
 
@@ -57,7 +57,7 @@ class Disturbed:
 
     @property
     def tie(self) -> bool:
-        """Whether the margin lies within the spread, so that the two are not told apart."""
+        """Whether the margin lies within the spread, which is no preference."""
         return abs(self.margin) <= self.spread
 
 
@@ -68,7 +68,7 @@ def in_words(name: str) -> str:
     return find_perturbation(name).words
 
 
-def disturbances(prompt: str) -> list[str]:
+def kept_perturbations(prompt: str) -> list[str]:
     """Names of the perturbations that leave a prompt as true as it was, in their order."""
     sided = mentions_side(prompt)
     return [name for name in PERTURBATIONS if not (sided and find_perturbation(name).mirrors)]
@@ -81,8 +81,8 @@ def stability(
     picture: Callable[[int], Image.Image],
     *,
     progress: bool | None = None,
-) -> list[Disturbed]:
-    """Score candidates again under each disturbance, and see what becomes of the best one.
+) -> list[Perturbed]:
+    """Score candidates again under each perturbation, and see what becomes of the best one.
 
     Args:
         scorer: The model that chose.
@@ -92,14 +92,14 @@ def stability(
         progress: Show a progress bar; None shows one in a terminal once work takes seconds.
 
     Returns:
-        `WEAK_VIEWS`, then each of `disturbances(prompt)`.
+        `WEAK_VIEWS`, then each of `kept_perturbations(prompt)`.
 
     Raises:
         ValueError: A score is not finite.
     """
-    names = disturbances(prompt)
+    names = kept_perturbations(prompt)
     total = len(indices) * (1 + len(names))
-    with progress_bar("disturbing", total=total, show=progress) as advance:
+    with progress_bar("perturbing", total=total, show=progress) as advance:
 
         def scored(name: str, views: int) -> Iterator[Scored]:
             changed = None if name == WEAK_VIEWS else find_perturbation(name)
@@ -123,15 +123,15 @@ def stability(
         spreads = np.array([one.spread for one in viewed])
         changed = {WEAK_VIEWS: np.array([one.score for one in viewed])}
         changed |= {name: np.array([one.score for one in scored(name, 0)]) for name in names}
-    return [_disturbed(name, indices, own, scores, spreads) for name, scores in changed.items()]
+    return [_perturbed(name, indices, own, scores, spreads) for name, scores in changed.items()]
 
 
-def _disturbed(
+def _perturbed(
     name: str, indices: Sequence[int], own: Array, scores: Array, spreads: Array
-) -> Disturbed:
+) -> Perturbed:
     """What became of the first candidate, whose scores and spreads stand first."""
     rival = 1 + int(scores[1:].argmax())
-    return Disturbed(
+    return Perturbed(
         name,
         place=1 + int((scores[1:] > scores[0]).sum()),
         rival=indices[rival],

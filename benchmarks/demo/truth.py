@@ -56,7 +56,7 @@ def judged(
         oracle: Who judges.
         prompt: Of all of them; the oracle knows prompts of the laboratory's grammar only.
         pictures: Index and picture of each.
-        advance: Told after each picture.
+        advance: Called with 1 after each picture.
     """
     correct = {}
     for index, picture in pictures:

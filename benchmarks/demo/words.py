@@ -10,10 +10,10 @@ from ..bench.judges import knows_shapes_only
 if TYPE_CHECKING:
     from .finetune import Tuned
     from .result import Demo
-    from .stability import Disturbed
+    from .stability import Perturbed
 
 TOP: Final = 10
-"""Of so many of the best it is told how many are correct."""
+"""The page says how many of this many best candidates are correct."""
 
 
 def number(value: float | None) -> str:
@@ -26,8 +26,8 @@ def signed(value: float) -> str:
     return f"{value:+.3f}"
 
 
-def verdict(one: Disturbed, seed: int) -> str:
-    """What a disturbance did to the choice.
+def verdict(one: Perturbed, seed: int) -> str:
+    """What a perturbation did to the choice.
 
     Args:
         one: The choice under it.
@@ -67,17 +67,17 @@ def about_truth(demo: Demo) -> str:
             "Whether the pictures show what the prompt asks for is not known here, only what the "
             f"reward says: {demo.truth.unknown.rstrip('.')}."
         )
-    told = (
+    text = (
         "The laboratory's oracle reads the pixels themselves and has learnt nothing. By it, "
         f"{right} of the {len(indices)} candidates show all that the prompt asks for"
     )
     if len(indices) > 2 * TOP:
-        told += f", and {demo.truth.count(indices[:TOP])} of the {TOP} best by score"
+        text += f", and {demo.truth.count(indices[:TOP])} of the {TOP} best by score"
     if not right:
-        return f"{told}. Where no candidate is correct, none can be chosen."
+        return f"{text}. Where no candidate is correct, none can be chosen."
     if demo.truth.correct[indices[0]]:
-        return f"{told}. The chosen one does."
-    return f"{told}. The chosen one does not: the reward is wrong about it."
+        return f"{text}. The chosen one does."
+    return f"{text}. The chosen one does not: the reward is wrong about it."
 
 
 def about_stability(demo: Demo) -> str:
@@ -85,35 +85,35 @@ def about_stability(demo: Demo) -> str:
     rows = demo.stability
     close = sum(one.tie for one in rows if not one.stays)
     rho = [one.correlation for one in rows if not math.isnan(one.correlation)]
-    told = (
+    text = (
         "A person's choice would not change if all pictures were cropped a little or saved as "
         "JPEG; a reward's can. Here all candidates are changed in the same way and scored again. "
-        f"The best stays the best under {demo.stays} of {len(rows)} disturbances"
+        f"The best stays the best under {demo.stays} of {len(rows)} perturbations"
     )
     if demo.stays < len(rows):
-        told += f"; where it does not, {close} of {len(rows) - demo.stays} times it is behind by "
-        told += "less than the spread, which is no preference"
+        text += f"; where it does not, {close} of {len(rows) - demo.stays} times it is behind by "
+        text += "less than the spread, which is no preference"
     if rho:
-        told += f". Rank correlations of all scores with the undisturbed ones: {min(rho):.2f} to "
-        told += f"{max(rho):.2f}"
-    return f"{told}."
+        text += f". Rank correlations of all scores with the unperturbed ones: {min(rho):.2f} to "
+        text += f"{max(rho):.2f}"
+    return f"{text}."
 
 
 def about_finetuning(tuned: Tuned) -> str:
     """What changed for the same seeds."""
     before, after = tuned.rewards
-    told = (
+    text = (
         f"{tuned.steps} training steps on this one prompt (DRaFT-1 on LoRA matrices, robust "
         f"reward), a length for a demonstration. Over {len(tuned.pairs)} pictures of the same "
         f"seeds the mean score went from {number(before)} to {number(after)}"
     )
     right = tuned.correct
     if right is not None:
-        told += f", and {right[0]} of them were correct before and {right[1]} after"
-    told += "."
+        text += f", and {right[0]} of them were correct before and {right[1]} after"
+    text += "."
     if right is not None and after > before and right[1] < right[0]:
-        told += " The reward rose while fewer pictures are correct: it was fooled."
-    return " ".join([told, *(f"A sign to look at: {sign}." for sign in tuned.signs)])
+        text += " The reward rose while fewer pictures are correct: it was fooled."
+    return " ".join([text, *(f"A sign to look at: {sign}." for sign in tuned.signs)])
 
 
 def about_model(demo: Demo) -> str:

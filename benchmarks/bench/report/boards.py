@@ -28,7 +28,7 @@ class Bar:
     Attributes:
         value: Of the mean; None where there is none.
         low: Of the lower bound; None with fewer than two prompts.
-        width: From there to the upper bound; None likewise.
+        width: From there to the upper bound; None without one.
     """
 
     value: float | None

@@ -56,7 +56,7 @@ class ScorerPair:
         pearson: Pearson's r; NaN where a scorer sees no difference.
         low: Lower bound of its 95 % bootstrap interval over prompts; NaN over models, of which
             there are too few.
-        high: Upper bound, likewise.
+        high: Upper bound of the interval.
         spearman: Spearman's rho.
         plot: An SVG element without outside references.
     """

@@ -50,9 +50,9 @@ def gallery_data(
             reasons.setdefault(f"{models[model]} {place} {number}", {})[reason] = None
     for one in table.failures:
         key = f"{models[one.model]} {prompts[one.prompt]} {one.image}"
-        told = reasons.setdefault(key, {})
-        if one.reason not in told:
-            told[f"{one.scorer}: {one.reason}"] = None
+        known = reasons.setdefault(key, {})
+        if one.reason not in known:
+            known[f"{one.scorer}: {one.reason}"] = None
     return {
         "models": list(table.models),
         "scorers": list(table.scorers),
@@ -70,7 +70,7 @@ def gallery_data(
             ]
             for m in range(len(models))
         ],
-        "reasons": {key: "; ".join(told) for key, told in reasons.items()},
+        "reasons": {key: "; ".join(known) for key, known in reasons.items()},
         "disagreement": [_number(value) for value in scorer_disagreement(table)],
     }
 
@@ -112,7 +112,7 @@ def centred(values: Array, there: NDArray[np.bool_]) -> Array:
 
     Args:
         values: `(models, prompts)`.
-        there: Which count, likewise.
+        there: Which of them count.
     """
     kept = np.where(there, values, 0)
     counts = there.sum(axis=0)

@@ -121,7 +121,7 @@ def page_addresses(
     copy: bool,
     progress: bool | None = None,
 ) -> dict[tuple[str, int, int], tuple[str | None, str | None]]:
-    """`page_address` of every picture by its key; after a kill copies go on where they were.
+    """`page_address` of every picture by its key; interrupted copying is resumed.
 
     Args:
         pictures: All of them.
@@ -144,8 +144,8 @@ def page_addresses(
 
 
 def _missing(path: Path, source: Path) -> UnusableImageError:
-    told = f"; {source} is not there either" if not source.exists() else ""
-    return UnusableImageError(f"there is no {path}{told}")
+    more = f"; {source} is not there either" if not source.exists() else ""
+    return UnusableImageError(f"there is no {path}{more}")
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -80,8 +80,8 @@ def test_the_numbers_that_matter(shown: Demo, page: str) -> None:
     assert facts[1][1].endswith("the chosen one is" if chosen else "the chosen one is not")
 
 
-def test_the_table_of_disturbances(shown: Demo, page: str) -> None:
-    rows = re.findall(r'<tr data-disturbance="(.+?)">(.+?)</tr>', page)
+def test_the_table_of_perturbations(shown: Demo, page: str) -> None:
+    rows = re.findall(r'<tr data-perturbation="(.+?)">(.+?)</tr>', page)
     assert [name for name, _ in rows] == ["weak-views", *PERTURBATIONS]
     for (_, cells), one in zip(rows, shown.stability, strict=True):
         numbers = re.findall(r'<td class="n" data-name="[a-z ]+">(.+?)</td>', cells)

@@ -1,4 +1,4 @@
-"""What a demonstration says of a choice under disturbances."""
+"""What a demonstration says of a choice under perturbations."""
 
 import math
 
@@ -12,9 +12,9 @@ from scipy.stats import spearmanr
 from stablepref.augment.perturbations import MIRRORING, PERTURBATIONS
 from stablepref.benchmarks.demo.stability import (
     WEAK_VIEWS,
-    Disturbed,
-    disturbances,
+    Perturbed,
     in_words,
+    kept_perturbations,
     stability,
 )
 
@@ -33,34 +33,34 @@ PICTURES = {4: framed(100, 180), 0: framed(120, 120), 7: framed(60, 60)}
 
 
 @pytest.fixture(scope="module")
-def rows() -> dict[str, Disturbed]:
+def rows() -> dict[str, Perturbed]:
     found = stability(Brightness(), PROMPT, list(PICTURES), PICTURES.__getitem__)
     return {one.name: one for one in found}
 
 
-def test_a_choice_that_a_crop_turns_round(rows: dict[str, Disturbed]) -> None:
+def test_a_choice_that_a_crop_turns_round(rows: dict[str, Perturbed]) -> None:
     """Of the 90 middle pixels of each side 80 are inside: 100 x 0.79 + 180 x 0.21 = 116.8."""
     cut = rows["crop-0.9"]
     assert (cut.place, cut.rival, cut.stays) == (2, 0, False)
     assert cut.margin == pytest.approx((100 * 0.7901 + 180 * 0.2099 - 120) / 255, abs=0.01)
     mirrored = rows["hflip"]
     assert (mirrored.place, mirrored.rival, mirrored.stays) == (1, 0, True)
-    # Undisturbed it is 100 x 0.64 + 180 x 0.36 = 128.8.
+    # Unperturbed it is 100 x 0.64 + 180 x 0.36 = 128.8.
     assert mirrored.margin == pytest.approx((128.8 - 120) / 255, abs=0.01)
     assert mirrored.correlation == pytest.approx(1)
     assert cut.correlation == pytest.approx(0.5)  # two neighbours of three changed places
 
 
-def test_every_perturbation_has_a_row_and_words(rows: dict[str, Disturbed]) -> None:
+def test_every_perturbation_has_a_row_and_words(rows: dict[str, Perturbed]) -> None:
     assert list(rows) == [WEAK_VIEWS, *PERTURBATIONS]
     assert all(map(in_words, rows))
     assert len(set(map(in_words, rows))) == len(rows)
 
 
 def test_pictures_of_prompts_that_name_a_side_are_not_mirrored() -> None:
-    names = disturbances("a red circle left of a blue star")
+    names = kept_perturbations("a red circle left of a blue star")
     assert names == [name for name in PERTURBATIONS if name not in MIRRORING]
-    assert disturbances(PROMPT) == list(PERTURBATIONS)
+    assert kept_perturbations(PROMPT) == list(PERTURBATIONS)
 
 
 def test_numbers_are_those_of_the_scorer() -> None:

@@ -30,7 +30,7 @@
     }
   };
   const counted = (number) => number.toLocaleString("en");
-  const told = (value) => (value === null ? "–" : String(Number(value.toPrecision(4))));
+  const digits = (value) => (value === null ? "–" : String(Number(value.toPrecision(4))));
 
   // How a prompt goes for the models A and B: every image of the one meets every one of the other.
   const duel = (scorer, prompt) => {
@@ -94,7 +94,7 @@
     const list = element("dl");
     scorers.forEach((name, scorer) => {
       const value = pick(data.scores[model][scorer][prompt]);
-      const entry = element("dd", {}, told(value));
+      const entry = element("dd", {}, digits(value));
       const top = best[scorer];
       if (top !== null && value === top) {
         entry.classList.add("best");
@@ -145,7 +145,7 @@
     scorers.forEach((name, scorer) => {
       const found = duel(scorer, prompt);
       const ahead = found && models[controls[found.margin > 0 ? "a" : "b"].value];
-      const says = !found ? "no score" : found.margin === 0 ? "tie" : `${ahead} by ${told(Math.abs(found.margin))}`;
+      const says = !found ? "no score" : found.margin === 0 ? "tie" : `${ahead} by ${digits(Math.abs(found.margin))}`;
       list.append(element("li", {}, element("span", { class: "soft" }, `${name}: `), says));
     });
     const disagreement = data.disagreement[prompt];

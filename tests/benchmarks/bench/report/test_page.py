@@ -64,9 +64,9 @@ def test_its_numbers_are_those_of_the_tables(page: Path) -> None:
     for pair in summary["pairs"]:
         a, b = (pair[side].replace("<", "&lt;").replace(">", "&gt;") for side in "ab")
         rate, other = pair["win_rate"], 1 - pair["win_rate"]
-        told = "" if pair["distinct"] else ", not told apart"
+        label = "" if pair["distinct"] else ", not distinguishable"
         low, high = pair["low"], pair["high"]
-        prompts = f"{pair['prompts']} prompts{told}"
+        prompts = f"{pair['prompts']} prompts{label}"
         assert f"{a} wins over {b} at {rate:.3f}, {low:.3f} to {high:.3f}, {prompts}" in text
         assert f"{b} wins over {a} at {other:.3f}, {1 - high:.3f} to {1 - low:.3f}, " in text
     for warning in summary["warnings"]:
