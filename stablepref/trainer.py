@@ -11,6 +11,7 @@ import torch
 
 from stablepref import zoo
 from stablepref.output.durable import remove_leftovers
+from stablepref.output.locks import sole_writer
 from stablepref.recipes import TrainConfig, recipe
 from stablepref.runtime.stopping import leave, stop_signals
 from stablepref.training.distributed import any_process, engine
@@ -96,6 +97,7 @@ def train(
         FloatingPointError: The loss, its gradient or a score is not finite; names the step, the
             images and the last good checkpoint. A model that has diverged is never saved.
         ImportError: The package of `config.log_with`, or of `config.loss`, cannot be imported.
+        InUseError: Another process is training in `out`.
         OSError: A checkpoint or a model cannot be written; earlier ones stay.
         KeyboardInterrupt: After SIGINT, once the step's checkpoint is written.
         SystemExit: After SIGTERM, likewise.
@@ -104,7 +106,10 @@ def train(
     folder = Path(out)
     groups, held_out = list(groups), validation_groups(validation)
     objectives = objectives_of(config, objective)
-    with engine(config, folder) as accelerator:
+    with (
+        engine(config, folder) as accelerator,
+        sole_writer(folder, folder=True, active=accelerator.is_main_process),
+    ):
         described = described_training(
             config,
             groups,

@@ -18,6 +18,7 @@ from helpers.tiny import tiny_clip
 import stablepref
 from stablepref import trainer
 from stablepref.data.groups import RankedGroup
+from stablepref.output.locks import InUseError, sole_writer
 from stablepref.trainer import train
 from stablepref.training.guards import PATIENCE, LeftOut, Watch
 from stablepref.training.loader import Share
@@ -49,6 +50,17 @@ def broken(group: RankedGroup) -> RankedGroup:
     """The group with files in place of images that are not there."""
     names = tuple(f"gone/{group.prompt}/{i}.png" for i in range(len(group.images)))
     return replace(group, images=names)
+
+
+def test_a_folder_in_which_another_trains_is_refused_and_stays(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with (
+        sole_writer(tmp_path, folder=True),
+        pytest.raises(InUseError, match="is being written by another process"),
+    ):
+        run(tmp_path, resume=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 # Numbers that are not finite.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from stablepref.output.durable import replacing
+from stablepref.output.locks import sole_writer
 from stablepref.output.partial import ResumeError
 from stablepref.output.text import shorten
 
@@ -79,6 +80,7 @@ def bench(
 
     Raises:
         ResumeError: `out` holds a run of other prompts, models, scorers or settings.
+        InUseError: Another process is writing a run to `out`.
         ValueError: An argument is wrong; see also `read_prompt_set`, `parse_contestant` and
             `load_judges`.
         OSError: A pipeline, a scorer or a set cannot be loaded, or `out` cannot be written.
@@ -111,41 +113,42 @@ def bench(
         "models": {one.name: one.row() for one in contestants},
         "scorers": settings,
     }
-    if state.is_main_process:
-        _begin(folder, config, chosen)
-    state.wait_for_everyone()
-    pictures = []
-    for one in contestants:
-        if one.finished:
-            pictures += finished[one.name]
-            continue
-        studio = Studio(
-            one,
-            chosen.prompts,
-            folder=folder,
-            images=images,
-            seed=seed,
-            arguments=arguments or {},
-            dtype=pipeline_dtype,
-        )
-        studio.make(
+    with sole_writer(folder, folder=True, active=state.is_main_process):
+        if state.is_main_process:
+            _begin(folder, config, chosen)
+        state.wait_for_everyone()
+        pictures = []
+        for one in contestants:
+            if one.finished:
+                pictures += finished[one.name]
+                continue
+            studio = Studio(
+                one,
+                chosen.prompts,
+                folder=folder,
+                images=images,
+                seed=seed,
+                arguments=arguments or {},
+                dtype=pipeline_dtype,
+            )
+            studio.make(
+                state,
+                device=state.device if device is None else torch.device(device),
+                batch_size=batch_size,
+                retry=retry,
+                progress=progress,
+            )
+            pictures += studio.pictures()
+        score_pictures(
+            pictures,
+            words,
+            judges,
+            RowFiles(folder / SCORES_FOLDER),
             state,
-            device=state.device if device is None else torch.device(device),
-            batch_size=batch_size,
+            settings=settings,
             retry=retry,
             progress=progress,
         )
-        pictures += studio.pictures()
-    score_pictures(
-        pictures,
-        words,
-        judges,
-        RowFiles(folder / SCORES_FOLDER),
-        state,
-        settings=settings,
-        retry=retry,
-        progress=progress,
-    )
     return read_table(folder)
 
 

@@ -149,6 +149,7 @@ def run(
             ScorerOptions(name, None, device, dtype)
 
     from stablepref.data.read import read_groups
+    from stablepref.output.locks import sole_writer
 
     from ..bench.judges import Judge, load_judges
     from ..bench.people import PeopleJudge
@@ -163,6 +164,8 @@ def run(
 
     chosen_set = read_prompt_set(prompts, file=prompt_file)
     state = joined_processes()
+    with sole_writer(out, folder=True, active=state.is_main_process):
+        pass  # another process that writes there is reported before models are loaded
     judges: tuple[Judge, ...] = load_judges(scorers, device=device, dtype=dtype)
     if people is not None:
         judges += (PeopleJudge(list(read_groups(people))),)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from PIL import Image
 
+from stablepref.output.locks import sole_writer
 from stablepref.output.progress import progress_bar
 from stablepref.scoring.prompts import check_prompts
 from stablepref.weights.fingerprint import fingerprint, weights_digest
@@ -121,6 +123,7 @@ def best_of_n(
             among the arguments is for other prompts, or no candidate of a prompt is usable, as when
             a safety checker blanks all of them.
         ResumeError: `out` holds candidates of other settings.
+        InUseError: Another process is writing candidates to `out`.
     """
     _check_counts(n=n, keep=keep, batch_size=batch_size, views=views)
     prompts = check_prompts([prompt] if isinstance(prompt, str) else prompt)
@@ -132,49 +135,50 @@ def best_of_n(
             msg = "prune compares the candidates of a batch, and batch_size is 1: make it larger"
             raise ValueError(msg)
     judge = as_scorer(scorer)
-    folders: list[CandidateFolder | None] = [None] * len(prompts)
-    if out is not None:
-        places = [Path(out)]
-        if not isinstance(prompt, str):
-            places = [Path(out, f"{i:03d}") for i in range(len(prompts))]
-        shared = _settings(pipe, judge, views, prune, pipe_kwargs)
-        folders = [
-            CandidateFolder(place, seed=seed, settings={"prompt": text, **shared})
-            for place, text in zip(places, prompts, strict=True)
-        ]
-    selections = []
-    with progress_bar("generating", total=n * len(prompts), show=progress) as advance:
-        for text, folder in zip(prompts, folders, strict=True):
-            candidates: dict[int, Candidate] = {}
-            best: dict[int, Image.Image] = {}
-            if folder is not None:
-                candidates.update((i, c) for i, c in folder.done.items() if i < n)
-                advance(len(candidates))
-            missing = [i for i in range(n) if i not in candidates]
-            for batch in generate(
-                pipe,
-                text,
-                missing,
-                seed=seed,
-                batch_size=batch_size,
-                arguments=pipe_kwargs,
-                prune=prune,
-                score=partial(_scores, judge, text, views),
-            ):
-                for candidate, image in _scored(judge, batch, text, seed=seed, views=views):
-                    candidates[candidate.index] = candidate
-                    if folder is not None:
-                        folder.add(candidate, image)
-                    else:
-                        best[candidate.index] = image
-                leaders = in_order(list(candidates.values()))[: max(keep, RUNNER_UP)]
-                best = {c.index: best[c.index] for c in leaders if c.index in best}
-                advance(len(batch))
-            listed = [candidates[i] for i in range(n)]
-            selection = _select(judge, text, listed, best, folder, keep=keep, views=views)
-            if folder is not None:
-                selection.save(folder.folder)
-            selections.append(selection)
+    with nullcontext() if out is None else sole_writer(Path(out), folder=True):
+        folders: list[CandidateFolder | None] = [None] * len(prompts)
+        if out is not None:
+            places = [Path(out)]
+            if not isinstance(prompt, str):
+                places = [Path(out, f"{i:03d}") for i in range(len(prompts))]
+            shared = _settings(pipe, judge, views, prune, pipe_kwargs)
+            folders = [
+                CandidateFolder(place, seed=seed, settings={"prompt": text, **shared})
+                for place, text in zip(places, prompts, strict=True)
+            ]
+        selections = []
+        with progress_bar("generating", total=n * len(prompts), show=progress) as advance:
+            for text, folder in zip(prompts, folders, strict=True):
+                candidates: dict[int, Candidate] = {}
+                best: dict[int, Image.Image] = {}
+                if folder is not None:
+                    candidates.update((i, c) for i, c in folder.done.items() if i < n)
+                    advance(len(candidates))
+                missing = [i for i in range(n) if i not in candidates]
+                for batch in generate(
+                    pipe,
+                    text,
+                    missing,
+                    seed=seed,
+                    batch_size=batch_size,
+                    arguments=pipe_kwargs,
+                    prune=prune,
+                    score=partial(_scores, judge, text, views),
+                ):
+                    for candidate, image in _scored(judge, batch, text, seed=seed, views=views):
+                        candidates[candidate.index] = candidate
+                        if folder is not None:
+                            folder.add(candidate, image)
+                        else:
+                            best[candidate.index] = image
+                    leaders = in_order(list(candidates.values()))[: max(keep, RUNNER_UP)]
+                    best = {c.index: best[c.index] for c in leaders if c.index in best}
+                    advance(len(batch))
+                listed = [candidates[i] for i in range(n)]
+                selection = _select(judge, text, listed, best, folder, keep=keep, views=views)
+                if folder is not None:
+                    selection.save(folder.folder)
+                selections.append(selection)
     return selections[0] if isinstance(prompt, str) else selections
 
 

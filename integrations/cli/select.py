@@ -76,6 +76,11 @@ def select(
         **call.arguments(),
     }
 
+    from stablepref.output.locks import sole_writer
+
+    with sole_writer(out, folder=True):
+        pass  # another process that writes there is reported before models are loaded
+
     from ..best_of_n.choose import best_of_n
     from ..diffusion.load import load_pipeline
 

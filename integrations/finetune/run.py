@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import torch
 
 from stablepref.output.durable import remove_leftovers, replacing
+from stablepref.output.locks import sole_writer
 from stablepref.runtime.stopping import leave, stop_signals
 from stablepref.scoring.prompts import check_prompts
 from stablepref.training.distributed import any_process, engine
@@ -107,6 +108,7 @@ def finetune(
             training, or a picture or reward is not finite, which names the step.
         FloatingPointError: The loss or its gradient is not finite; names the step.
         ImportError: peft, or the package of `config.log_with`, is not installed.
+        InUseError: Another process is training in `out`.
         OSError: A file cannot be written; checkpoints from before stay.
         KeyboardInterrupt: After SIGINT, once the step's checkpoint is written.
         SystemExit: After SIGTERM, once the step's checkpoint is written.
@@ -145,7 +147,11 @@ def finetune(
             "more sample_prompts or pictures_per_sample"
         )
         raise ValueError(msg)
-    with engine(config, folder) as accelerator, torch.enable_grad():
+    with (
+        engine(config, folder) as accelerator,
+        sole_writer(folder, folder=True, active=accelerator.is_main_process),
+        torch.enable_grad(),
+    ):
         if config.batch_size % accelerator.num_processes:
             msg = (
                 f"batch_size is {config.batch_size}; expected a multiple of the "
@@ -207,7 +213,7 @@ def _train(
         reports = {name: Report(**values) for name, values in found.state["reports"].items()}
         watch.monitor.baseline = reports["first"]
     if accelerator.is_main_process:
-        for place in (folder, folder / CHECKPOINTS, folder / LORAS):
+        for place in (folder / CHECKPOINTS, folder / LORAS):
             remove_leftovers(place)
         if found is None:  # rows of a training that was killed before its first checkpoint
             (folder / METRICS_FILE).unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import chain
@@ -148,38 +148,40 @@ def evaluate(
 
     from stablepref.evaluation.evaluate import evaluate_through, partial_file
     from stablepref.evaluation.serialize import save_reports
+    from stablepref.output.locks import sole_writer
 
     if plots is not None:  # before hours of work, as it may be missing
         from stablepref.evaluation.plots import save_plots
 
     reports: list[EvaluationReport] = []
     tally = Tally()
-    for place, options in enumerate(scorers):
-        if place and not isinstance(groups, list):
-            left_out = Exclusions()
-            groups = where.read(left_out)
-        partial = None if out is None else partial_file(out, place)
-        with _kept(partial):
-            report = evaluate_through(
-                partial,
-                options.load(),
-                groups,
-                perturbations=names,
-                tie_rule=tie_rule.value,
-                tie_margin=tie_margin,
-                mirror_sided=mirror_sided,
-                batch_size=batch_size,
-            )
-        _count(report, tally)
-        reports.append(report)
-    reports = told_apart(reports, [options.model for options in scorers])
-    for reason, count in left_out.counts.items():
-        say(f"{data}: left out {count} times: {reason}")
-    if out is not None:
-        save_reports(out, reports)
-        for number in range(len(scorers)):
-            partial_file(out, number).remove()
-        say(f"wrote {out}")
+    with nullcontext() if out is None else sole_writer(out):
+        for place, options in enumerate(scorers):
+            if place and not isinstance(groups, list):
+                left_out = Exclusions()
+                groups = where.read(left_out)
+            partial = None if out is None else partial_file(out, place)
+            with _kept(partial):
+                report = evaluate_through(
+                    partial,
+                    options.load(),
+                    groups,
+                    perturbations=names,
+                    tie_rule=tie_rule.value,
+                    tie_margin=tie_margin,
+                    mirror_sided=mirror_sided,
+                    batch_size=batch_size,
+                )
+            _count(report, tally)
+            reports.append(report)
+        reports = told_apart(reports, [options.model for options in scorers])
+        for reason, count in left_out.counts.items():
+            say(f"{data}: left out {count} times: {reason}")
+        if out is not None:
+            save_reports(out, reports)
+            for number in range(len(scorers)):
+                partial_file(out, number).remove()
+            say(f"wrote {out}")
     _show(reports, as_json=as_json)
     if plots is not None:
         for path in save_plots(reports, plots):

@@ -22,6 +22,7 @@ from stablepref.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from stablepref.output.results import ResultsFile
     from stablepref.scorer import Scorer
     from stablepref.scoring.items import Item, Outcome
 
@@ -118,16 +119,27 @@ def _score_to_file(
     tally: Tally,
     batch_size: int | None,
 ) -> None:
+    from stablepref.output.locks import sole_writer
     from stablepref.output.results import ResultsFile, check_input
 
     file = ResultsFile(out)
     check_input("--out", out, images)
-    if out.exists():
-        msg = (
-            f"--out {out} exists already and is complete: delete it to score again, or choose "
-            "another --out"
-        )
-        raise ValueError(msg)
+    with sole_writer(out):
+        _resume_file(file, items, images, options, tally, batch_size)
+
+
+def _resume_file(
+    file: "ResultsFile",
+    items: "Iterator[Item]",
+    images: Sequence[str],
+    options: ScorerOptions,
+    tally: Tally,
+    batch_size: int | None,
+) -> None:
+    """Write the file, or find that it is there."""
+    there = file.path.exists()
+    if there:
+        file.check_finished(_identities(items))
     scorer = options.load()
 
     from stablepref.weights.fingerprint import weights_digest
@@ -138,8 +150,12 @@ def _score_to_file(
         "dtype": str(scorer.dtype).removeprefix("torch."),
         "views": options.views,
     }
-    expected = ({"image": item.name, "prompt": item.prompt} for item in items)
-    done, tally.failed = file.resume(settings, expected)
+    if there:
+        done, tally.failed = file.finished(settings)
+        tally.scored = done - tally.failed
+        say(f"{file.path} is complete: nothing to do")
+        return
+    done, tally.failed = file.resume(settings, _identities(items))
     tally.scored = done - tally.failed
     if done:
         say(f"{file.partial.path} has {done} results already; resuming after them")
@@ -155,4 +171,8 @@ def _score_to_file(
             "run the same command again to resume"
         )
         raise
-    say(f"wrote {out}")
+    say(f"wrote {file.path}")
+
+
+def _identities(items: "Iterable[Item]") -> "Iterator[dict[str, object]]":
+    return ({"image": item.name, "prompt": item.prompt} for item in items)

@@ -15,6 +15,7 @@ from stablepref.evaluation.agreement import TieRule, pairwise_accuracy
 from stablepref.evaluation.groups import PendingGroup, identity
 from stablepref.evaluation.report import EvaluationReport
 from stablepref.evaluation.scores import GroupScores
+from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile
 from stablepref.output.progress import progress_bar
 from stablepref.scoring.batching import BatchLimit
@@ -87,13 +88,16 @@ def evaluate(
             else than perturbations.
         DataError: As the reader of the groups.
         ResumeError: If `out`.partial is of another model, other perturbations or other data.
+        InUseError: If another process is writing `out`.
     """
     path = None if out is None else Path(out)
     if path is not None and not path.parent.is_dir():
         raise ValueError(f"out is {path}: there is no folder {path.parent}")
-    partial = None if path is None else partial_file(path)
-    report = evaluate_through(partial, scorer, groups, **options)
-    if path is not None and partial is not None:
+    if path is None:
+        return evaluate_through(None, scorer, groups, **options)
+    with sole_writer(path):
+        partial = partial_file(path)
+        report = evaluate_through(partial, scorer, groups, **options)
         report.save(path)
         partial.remove()
     return report

@@ -85,14 +85,22 @@ class PartialFile:
             yield write
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """All rows, without the settings."""
+        """All rows, without the settings.
+
+        Raises:
+            ResumeError: The file is damaged, or is not there: that is not a file without rows.
+        """
         rows = self._lines()
-        next(rows, None)
-        return rows
+        if next(rows, None) is None:
+            raise ResumeError(
+                f"{self.path} is gone: something else deleted it, and the results in it are lost; "
+                "run the same command again"
+            )
+        yield from rows
 
     def kept(self) -> int:
-        """How many rows there are."""
-        return sum(1 for _ in self.rows())
+        """How many rows there are; 0 where nothing has begun."""
+        return max(0, sum(1 for _ in self._lines()) - 1)
 
     def remove(self) -> None:
         """Delete the file."""

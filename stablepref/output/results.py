@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast, final
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast, final
 
 from stablepref.output.durable import replacing
-from stablepref.output.partial import PartialFile, Row
+from stablepref.output.partial import PartialFile, ResumeError, Row
 from stablepref.output.tables import Cell, Table, csv_line
 from stablepref.output.text import ANY_TEXT
 
@@ -18,11 +19,16 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".jsonl", ".json", ".csv")
 _NUMBERS = ("rank", "score", "spread")
+_ITEM: Final = ("image", "prompt")
+"""The columns that identify what a row is of."""
 
 
 @final
 class ResultsFile:
     """Rows written to `path`, through `path`.partial until they are complete.
+
+    A hidden file beside a complete one, `.NAME.made`, holds what it was made with, so that the same
+    work is not done twice. Whoever resumes and writes is `stablepref.output.locks.sole_writer`.
 
     Args:
         path: Ends in .jsonl, .json or .csv, which is also the format.
@@ -39,6 +45,9 @@ class ResultsFile:
         check_place("--out", path)
         self.path = path
         self.partial = PartialFile(path.with_name(path.name + ".partial"))
+        self._made = path.with_name(f".{path.name}.made")
+        self._settings: dict[str, object] = {}
+        self._done = 0
 
     def resume(
         self, settings: Mapping[str, object], expected: Iterator[Mapping[str, object]]
@@ -47,32 +56,140 @@ class ResultsFile:
 
         Args:
             settings: What the results depend on, such as the model.
-            expected: What identifies each row, columns and values, in the same order as in that
+            expected: What identifies each row, its image and prompt, in the same order as in that
                 run; one is taken for each row that is done.
 
         Returns:
             How many rows are done, and how many of these have an error.
 
         Raises:
-            ResumeError: As `PartialFile.resume`.
+            ResumeError: The partial file was made with other settings or for other rows, or is
+                damaged.
         """
+        self._settings = dict(settings)
         done = failed = 0
         for row in self.partial.resume(settings, expected):
             done += 1
             failed += row.get("error") is not None
+        self._done = done
         return done, failed
 
     @contextmanager
     def writing(self) -> Iterator[Callable[[Row], None]]:
-        """Yield `write(row)`; on a clean end the file is put in place under its own name."""
+        """Yield `write(row)`; on a clean end the file is put in place under its own name.
+
+        Raises:
+            ResumeError: The partial file is gone, or does not have as many rows as were resumed and
+                written; then nothing is replaced.
+        """
+        count = self._done
+
+        def counted(row: Row) -> None:
+            nonlocal count
+            write(row)
+            count += 1
+
         with self.partial.writing() as write:
-            yield write
-        with (
-            replacing(self.path) as staging,
-            staging.open("w", encoding="utf-8", errors=ANY_TEXT, newline="") as file,
-        ):
-            write_rows(self.partial.rows(), file, self.path.suffix.lower())
+            yield counted
+        summary = _Summary()
+        with replacing(self.path) as staging:
+            with staging.open("w", encoding="utf-8", errors=ANY_TEXT, newline="") as file:
+                write_rows(summary.over(self.partial.rows()), file, self.path.suffix.lower())
+            if summary.rows != count:
+                raise ResumeError(
+                    f"{self.partial.path} has {summary.rows} results, expected {count}: something "
+                    f"else wrote to it; {self.path} is left as it was. Delete the partial file or "
+                    "choose another --out"
+                )
+            made = {"settings": self._settings, **vars(summary), "file": _digest(staging)}
+            with replacing(self._made) as beside:
+                beside.write_text(json.dumps(made) + "\n", encoding="utf-8")
         self.partial.remove()
+
+    def check_finished(self, items: Iterable[Mapping[str, object]]) -> None:
+        """Refuse a complete file of other inputs, or of which nobody knows what made it.
+
+        Args:
+            items: What identifies each row now, its image and prompt.
+
+        Raises:
+            ValueError: It is not the file that a run wrote, or that run was of other images or
+                prompts.
+        """
+        made = self._record()
+        if made is None:
+            raise self._complete("and is not known to be of the same model, images and prompts")
+        now = _Summary()
+        for _ in now.over(items):
+            pass
+        if made["items"] != now.items:
+            raise self._complete(
+                f"and has other images or prompts ({made['rows']} rows, now {now.rows})"
+            )
+
+    def finished(self, settings: Mapping[str, object]) -> tuple[int, int]:
+        """Say how many rows a complete file has, and how many of these have an error.
+
+        Args:
+            settings: What the results depend on now.
+
+        Raises:
+            ValueError: The file was made with other settings; the message names them.
+        """
+        made = self._record()
+        assert made is not None, "check_finished accepted it"
+        before = made["settings"]
+        changed = [
+            f"{name} was {before.get(name)!r}, now it is {settings[name]!r}"
+            for name in settings
+            if before.get(name) != settings[name]
+        ]
+        if changed:
+            raise self._complete(f"with other settings: {'; '.join(changed)}")
+        self.partial.path.unlink(missing_ok=True)  # of a run that was killed right at its end
+        return made["rows"], made["failed"]
+
+    def _record(self) -> dict[str, Any] | None:
+        """What the complete file was made with; None if that is not known of this content."""
+        try:
+            made = json.loads(self._made.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        known = {"settings": dict, "rows": int, "failed": int, "items": str, "file": str}
+        fits = isinstance(made, dict) and all(
+            isinstance(made.get(name), kind) for name, kind in known.items()
+        )
+        return made if fits and made["file"] == _digest(self.path) else None
+
+    def _complete(self, how: str) -> ValueError:
+        return ValueError(
+            f"--out {self.path} exists already and is complete, {how}: delete it to score again, "
+            "or choose another --out"
+        )
+
+
+@final
+class _Summary:
+    """What there is to know of rows that pass by: how many, of which items, how many failed."""
+
+    def __init__(self) -> None:
+        self.rows = self.failed = 0
+        self.items = hashlib.sha256().hexdigest()
+
+    def over(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Pass rows on."""
+        digest = hashlib.sha256()
+        for row in rows:
+            self.rows += 1
+            self.failed += row.get("error") is not None
+            digest.update(json.dumps([row.get(name) for name in _ITEM]).encode() + b"\n")
+            yield row
+        self.items = digest.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_rows(rows: Iterable[Row], file: TextIO, suffix: str) -> None:

@@ -227,7 +227,7 @@ def test_results_of_two_models_of_one_name_are_not_mixed(
         assert "delete it or choose another --out" in done.stderr
 
 
-def test_a_finished_file_is_not_scored_again(
+def test_a_finished_file_given_again_leaves_nothing_to_do(
     model: Path, pictures: list[Path], tmp_path: Path, decoded: list[str]
 ) -> None:
     out = tmp_path / "out.csv"
@@ -236,10 +236,75 @@ def test_a_finished_file_is_not_scored_again(
     before = out.read_bytes()
     decoded.clear()
     done = run(*arguments)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: --out {out} exists already and is complete: delete it")
+    assert done.returncode == 0
+    assert done.stderr == f"{out} is complete: nothing to do\n"
     assert decoded == []
     assert out.read_bytes() == before
+
+
+def test_a_finished_file_with_images_that_failed_says_so_again(
+    model: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    arguments = ["score", *pictures, "none.png", "-p", "a cat", "-m", model, "--out", out]
+    assert run(*arguments).returncode == 1
+    done = run(*arguments)
+    assert done.returncode == 1
+    assert done.stderr == f"{out} is complete: nothing to do\n1 of 7 could not be scored\n"
+
+
+@pytest.mark.parametrize("changed", ["images", "prompt", "views", "model", "content", "record"])
+def test_a_finished_file_of_other_work_stays(
+    changed: str, model: Path, pictures: list[Path], tmp_path: Path, decoded: list[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    assert run("score", *pictures, "-p", "a cat", "-m", model, "--out", out).returncode == 0
+    if changed == "content":
+        with out.open("a") as file:
+            file.write("own notes\n")
+    elif changed == "record":
+        out.with_name(".out.csv.made").unlink()
+    elif changed == "model":
+        other = tiny_clip(name="other")
+        other.save_pretrained(tmp_path / "other")
+    before = out.read_bytes()
+    decoded.clear()
+    done = run(
+        "score",
+        *(pictures[1:] if changed == "images" else pictures),
+        *("-p", "a dog" if changed == "prompt" else "a cat"),
+        *("-m", tmp_path / "other" if changed == "model" else model),
+        *("--views", 2 if changed == "views" else 0),
+        *("--out", out),
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: --out {out} exists already and is complete, ")
+    assert "delete it to score again, or choose another --out" in done.stderr
+    assert decoded == []
+    assert out.read_bytes() == before
+
+
+def test_two_at_once_lose_nothing(model: Path, pictures: list[Path], tmp_path: Path) -> None:
+    """The second says at once that the first is writing; the first ends with every row."""
+    rows = write_manifest(tmp_path, pictures, 40)
+    lines = rows.read_bytes().splitlines(keepends=True)
+    out = tmp_path / "out.jsonl"
+    partial = out.with_name("out.jsonl.partial")
+    arguments = ["score", rows, "-m", model, "--batch-size", 4, "--out", out]
+    with endless(rows, lines), started(*arguments) as first:
+        wait_for_lines(partial, 20, first)
+        with started(*arguments) as second:
+            _, stderr = second.communicate(timeout=120)
+        assert second.returncode == 2
+        assert stderr.startswith(f"error: {out} is being written by another process: wait")
+        assert first.poll() is None
+        wait_for_lines(partial, 60, first)
+        first.send_signal(signal.SIGKILL)
+    kept = partial.read_bytes().count(b"\n") - 1
+    rows.write_bytes(b"".join(lines))
+    last = run(*arguments)
+    assert f"has {kept} results already" in last.stderr
+    assert len(out.read_text().splitlines()) == len(lines)
 
 
 @pytest.fixture

@@ -39,3 +39,54 @@ def test_what_a_kill_leaves_is_swept_away(tmp_path: Path) -> None:
     (tmp_path / f".a.json{WRITING}").write_text("half")
     remove_leftovers(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_only_what_was_begun_for_one_file(tmp_path: Path) -> None:
+    half: list[Path] = []
+    others: list[Path] = []
+    for name, kept in (("[a].json", half), ("[a].json.b", others), ("a.json", others)):
+        with replacing(tmp_path / name) as staging:
+            staging.write_text("x")
+            kept.append(staging)
+    for path in half + others:
+        path.write_text("half")
+    remove_leftovers(tmp_path, of=tmp_path / "[a].json")
+    assert not any(path.exists() for path in half)
+    assert all(path.exists() for path in others)
+
+
+def test_a_link_that_waits_in_a_shared_folder_is_not_followed(tmp_path: Path) -> None:
+    """Names until the end are not known beforehand, and differ each time."""
+    mine = tmp_path / "mine"
+    mine.write_text("private")
+    names = []
+    for _ in range(2):
+        with replacing(tmp_path / "a.json") as staging:
+            names.append(staging.name)
+            assert not staging.exists()
+            staging.write_text("x")
+    assert len(set(names)) == 2
+    for name in (*names, f".a.json{WRITING}"):
+        (tmp_path / name).symlink_to(mine)
+    with replacing(tmp_path / "a.json") as staging:
+        staging.write_text("new")
+    assert mine.read_text() == "private"
+    remove_leftovers(tmp_path)
+    assert mine.read_text() == "private"
+
+
+def test_a_link_to_a_folder_is_removed_and_not_its_content(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("private")
+    link = tmp_path / f".a{WRITING}"
+    link.symlink_to(tmp_path / "mine")
+    remove_leftovers(tmp_path)
+    assert not link.is_symlink()
+    assert (tmp_path / "mine" / "file").exists()
+
+
+def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:
+    path = tmp_path / ("ä" * 125 + ".json")  # 255 bytes
+    with replacing(path) as staging:
+        staging.write_text("x")
+    assert path.read_text() == "x"

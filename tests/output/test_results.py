@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,7 +52,7 @@ def test_every_format_holds_the_rows(suffix: str, tmp_path: Path) -> None:
         assert [row["error"] for row in read] == [""] * 3
     else:
         assert json.loads(text) == ROWS
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, f".{path.name}.made"}
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv"])
@@ -96,6 +96,71 @@ def test_rows_are_on_disk_at_once_and_an_error_keeps_them(tmp_path: Path) -> Non
     with again.writing() as write:
         write(ROWS[1])
     assert [json.loads(line) for line in path.read_text().splitlines()] == ROWS[:2]
+
+
+def _lost(partial: Path) -> None:
+    partial.unlink()
+
+
+def _emptied(partial: Path) -> None:
+    partial.write_text("")
+
+
+def _begun_anew(partial: Path) -> None:
+    partial.unlink()
+    partial.write_text(json.dumps({"settings": SETTINGS}) + "\n")
+
+
+def _doubled(partial: Path) -> None:
+    with partial.open("a") as file:
+        file.write(json.dumps(ROWS[0]) + "\n")
+
+
+@pytest.mark.parametrize("meddle", [_lost, _emptied, _begun_anew, _doubled])
+def test_a_partial_file_that_something_else_changed_never_becomes_the_result(
+    meddle: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text("an older file")
+
+    def meddled() -> None:
+        file = ResultsFile(path)
+        file.resume(SETTINGS, items())
+        with file.writing() as write:
+            for row in ROWS:
+                write(row)
+            meddle(tmp_path / "out.jsonl.partial")
+
+    with pytest.raises(ResumeError, match=r"is gone|expected 3: something else wrote to it"):
+        meddled()
+    assert path.read_text() == "an older file"
+    assert not (tmp_path / ".out.jsonl.made").exists()
+
+
+def test_a_finished_file_is_known_by_its_inputs_settings_and_content(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    written(path, [*ROWS[:2], ROWS[2] | {"score": None, "error": "no such file"}])
+    file = ResultsFile(path)
+    file.check_finished(items())
+    assert file.finished(SETTINGS) == (3, 1)
+    for other in (items(2), items(4), ({**item, "prompt": "a dog"} for item in items())):
+        with pytest.raises(ValueError, match=r"complete, and has other images or prompts \(3 rows"):
+            file.check_finished(other)
+    with pytest.raises(ValueError, match="views was 0, now it is 2: delete it"):
+        file.finished(SETTINGS | {"views": 2})
+    with path.open("a") as end:
+        end.write("{}\n")
+    with pytest.raises(ValueError, match="is not known to be of the same model, images"):
+        file.check_finished(items())
+
+
+@pytest.mark.parametrize("record", ["", "[]", "{}", '{"settings": 3}', '{"rows": -1}', "\0"])
+def test_a_damaged_record_is_no_record(record: str, tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    written(path, ROWS)
+    (tmp_path / ".out.jsonl.made").write_text(record)
+    with pytest.raises(ValueError, match="is not known to be of the same model"):
+        ResultsFile(path).check_finished(items())
 
 
 def test_rows_with_errors_are_counted(tmp_path: Path) -> None:

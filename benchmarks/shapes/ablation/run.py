@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stablepref.output.durable import remove_leftovers
+from stablepref.output.locks import sole_writer
 
 from .cells import Result
 from .jobs import train_beside
@@ -139,10 +141,11 @@ class Runner:
         )
         self._task = self._bar.add_task("", total=max(1.0, estimated.work), left="")
         self._show = show
+        self._held = ExitStack()
 
     def __enter__(self) -> Runner:
         """Start the bar; what a killed run had half written goes."""
-        remove_leftovers(self._store.folder)
+        self._held.enter_context(sole_writer(self._store.folder, folder=True))
         remove_leftovers(self._world.folder / "features")
         self._began = time.monotonic()
         self._bar.start()
@@ -155,6 +158,7 @@ class Runner:
         trace: TracebackType | None,
     ) -> None:
         """Stop the bar and the processes."""
+        self._held.close()
         self._bar.stop()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)

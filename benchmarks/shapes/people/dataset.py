@@ -14,6 +14,7 @@ from rich.progress import track
 from stablepref.data.groups import RankedGroup
 from stablepref.data.write import write_jsonl
 from stablepref.output.durable import replacing
+from stablepref.output.locks import sole_writer
 
 from ..world.drawing import IMAGE_SIZE
 from ..world.errors import GENERATOR_ERRORS
@@ -115,6 +116,7 @@ def write_dataset(
     Raises:
         ValueError: If the folder holds data that were made differently, or numbers are out of
             range.
+        InUseError: If another process is writing data there.
     """
     made = {
         split: lab_groups(
@@ -129,13 +131,14 @@ def write_dataset(
         "annotators": annotators,
         "errors": GENERATOR_ERRORS,
     }
-    _claim(out, json.loads(json.dumps(recipe)))
-    for split, number in groups.items():
-        path = out / f"{split}.jsonl"
-        if path.exists() and _lines(path) == number:
-            continue
-        shown = track(made[split], description=split, total=number)
-        write_jsonl(path, map(_with_files, shown), image_folder=out / _IMAGES)
+    with sole_writer(out, folder=True):
+        _claim(out, json.loads(json.dumps(recipe)))
+        for split, number in groups.items():
+            path = out / f"{split}.jsonl"
+            if path.exists() and _lines(path) == number:
+                continue
+            shown = track(made[split], description=split, total=number)
+            write_jsonl(path, map(_with_files, shown), image_folder=out / _IMAGES)
 
 
 def _drawn(one: Collected, setting: Setting, seed: int, size: int) -> RankedGroup:

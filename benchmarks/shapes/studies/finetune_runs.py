@@ -11,6 +11,7 @@ from diffusers import StableDiffusionPipeline
 from stablepref.integrations.finetune.config import FinetuneConfig
 from stablepref.integrations.finetune.run import LORA, LORAS, finetune
 from stablepref.integrations.reward import DifferentiableReward
+from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile
 from stablepref.scorer import Scorer
 from stablepref.weights.fingerprint import part_digests, weights_digest
@@ -88,30 +89,31 @@ def study_rows(
     file = PartialFile(out / ROWS_FILE)
     pipe = StableDiffusionPipeline.from_pretrained(pipeline).to(device)
     identity = _identity(pipe, arms, config, train_prompts, held_out, pictures)
-    rows = list(file.resume(identity, iter(jobs)))
-    named = {arm.name: arm for arm in arms}
-    with file.writing() as write:
-        for job in jobs[len(rows) :]:
-            name = f"{job['arm']}-{job['seed']}"
-            if job["step"]:
-                arm, folder = named[job["arm"]], out / name
-                if not (folder / LORA).exists():
-                    finetune(
-                        pipe,
-                        train_prompts,
-                        DifferentiableReward(arm.scorer, vae=pipe.vae, views=arm.views),
-                        replace(config, seed=job["seed"]),
-                        out=folder,
-                        progress=False if quiet else None,
-                    )
-                    pipe.unload_lora_weights()
-                pipe.load_lora_weights(folder / LORAS / f"step-{job['step']:08d}")
-            sheet = out / f"{name}.png" if job["step"] in (0, config.steps) else None
-            row = {**job, **_measured(pipe, judge, held_out, config, pictures, sheet, quiet)}
-            pipe.unload_lora_weights()
-            write(row)
-            rows.append(row)
-    return rows
+    with sole_writer(out, folder=True):
+        rows = list(file.resume(identity, iter(jobs)))
+        named = {arm.name: arm for arm in arms}
+        with file.writing() as write:
+            for job in jobs[len(rows) :]:
+                name = f"{job['arm']}-{job['seed']}"
+                if job["step"]:
+                    arm, folder = named[job["arm"]], out / name
+                    if not (folder / LORA).exists():
+                        finetune(
+                            pipe,
+                            train_prompts,
+                            DifferentiableReward(arm.scorer, vae=pipe.vae, views=arm.views),
+                            replace(config, seed=job["seed"]),
+                            out=folder,
+                            progress=False if quiet else None,
+                        )
+                        pipe.unload_lora_weights()
+                    pipe.load_lora_weights(folder / LORAS / f"step-{job['step']:08d}")
+                sheet = out / f"{name}.png" if job["step"] in (0, config.steps) else None
+                row = {**job, **_measured(pipe, judge, held_out, config, pictures, sheet, quiet)}
+                pipe.unload_lora_weights()
+                write(row)
+                rows.append(row)
+        return rows
 
 
 def _measured(

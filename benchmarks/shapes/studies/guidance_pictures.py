@@ -13,6 +13,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from stablepref.integrations.guidance import RewardGuidance
+from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile
 from stablepref.output.progress import progress_bar
 from stablepref.scorer import Scorer
@@ -111,44 +112,45 @@ def guided_rows(
         "where": list(where),
         "seed": seed,
     }
-    rows = list(file.resume(identity, iter(jobs)))
-    pipe.set_progress_bar_config(disable=True)
-    with (
-        file.writing() as write,
-        progress_bar("guiding", total=len(jobs), show=progress) as advance,
-    ):
-        advance(len(rows))
-        for batch in _batches(jobs[len(rows) :], batch_size):
-            asked = [prompts[job["prompt"]] for job in batch]
-            guided = RewardGuidance(
-                pipe,
-                [one.prompt for one in asked],
-                scorer,
-                scale=batch[0]["scale"],
-                views=batch[0]["views"],
-                steps=where,
-            )
-            numbers = [seed + job["prompt"] * pictures + job["picture"] for job in batch]
-            drawn = pipe(
-                **guided.arguments,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                generator=[torch.Generator().manual_seed(number) for number in numbers],
-            ).images
-            judged = scorer.stream(
-                drawn, guided.prompts, views=JUDGING_VIEWS, on_error="raise", progress=False
-            )
-            for job, one, image, scored in zip(batch, asked, drawn, judged, strict=True):
-                _write_picture(out, job, image)
-                row = {
-                    **job,
-                    "reward": scored.view_scores[0],
-                    "robust": statistics.fmean(scored.view_scores),
-                    "correct": grade(np.asarray(image), one.scene).correct,
-                }
-                write(row)
-                rows.append(row)
-            advance(len(batch))
+    with sole_writer(out, folder=True):
+        rows = list(file.resume(identity, iter(jobs)))
+        pipe.set_progress_bar_config(disable=True)
+        with (
+            file.writing() as write,
+            progress_bar("guiding", total=len(jobs), show=progress) as advance,
+        ):
+            advance(len(rows))
+            for batch in _batches(jobs[len(rows) :], batch_size):
+                asked = [prompts[job["prompt"]] for job in batch]
+                guided = RewardGuidance(
+                    pipe,
+                    [one.prompt for one in asked],
+                    scorer,
+                    scale=batch[0]["scale"],
+                    views=batch[0]["views"],
+                    steps=where,
+                )
+                numbers = [seed + job["prompt"] * pictures + job["picture"] for job in batch]
+                drawn = pipe(
+                    **guided.arguments,
+                    num_inference_steps=steps,
+                    guidance_scale=guidance,
+                    generator=[torch.Generator().manual_seed(number) for number in numbers],
+                ).images
+                judged = scorer.stream(
+                    drawn, guided.prompts, views=JUDGING_VIEWS, on_error="raise", progress=False
+                )
+                for job, one, image, scored in zip(batch, asked, drawn, judged, strict=True):
+                    _write_picture(out, job, image)
+                    row = {
+                        **job,
+                        "reward": scored.view_scores[0],
+                        "robust": statistics.fmean(scored.view_scores),
+                        "correct": grade(np.asarray(image), one.scene).correct,
+                    }
+                    write(row)
+                    rows.append(row)
+                advance(len(batch))
     return rows
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from stablepref.integrations.best_of_n.candidates import Generated, generate
 from stablepref.integrations.best_of_n.pruning import step_of
+from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile
 from stablepref.output.progress import progress_bar
 from stablepref.scorer import Scorer
@@ -90,7 +91,10 @@ def candidate_rows(
         "seed": seed,
     }
     done = 0
-    with progress_bar("candidates", total=len(jobs), show=progress) as advance:
+    with (
+        sole_writer(out, folder=True),
+        progress_bar("candidates", total=len(jobs), show=progress) as advance,
+    ):
         for row in file.resume(identity, iter(jobs)):
             done += 1
             advance(1)

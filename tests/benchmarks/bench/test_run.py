@@ -29,6 +29,7 @@ from stablepref.benchmarks.bench.judges import ModelJudge
 from stablepref.benchmarks.bench.prompt_sets import PromptSet
 from stablepref.benchmarks.bench.run import bench
 from stablepref.benchmarks.bench.score_table import read_table
+from stablepref.output.locks import InUseError, sole_writer
 from stablepref.output.partial import ResumeError
 
 Row = dict[str, object]
@@ -206,6 +207,16 @@ def test_a_folder_of_another_run_is_refused(pictures: Path, tmp_path: Path) -> N
     with pytest.raises(ResumeError, match="prompts was"):
         bench(PromptSet("other", PROMPTS.prompts), [f"a={pictures}"], [judge], **case)
     assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_a_folder_that_another_writes_to_is_refused(pictures: Path, tmp_path: Path) -> None:
+    judge = ModelJudge(Brightness(), name="bright")
+    with (
+        sole_writer(tmp_path, folder=True),
+        pytest.raises(InUseError, match="is being written by another process"),
+    ):
+        bench(PROMPTS, [f"a={pictures}"], [judge], out=tmp_path, images=1, progress=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_images_of_other_weights_are_not_mixed(pipeline: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from stablepref.integrations.best_of_n import candidates
 from stablepref.integrations.best_of_n.choose import best_of_n
+from stablepref.output.locks import InUseError, sole_writer
 from stablepref.output.partial import ResumeError
 
 PROMPT = "a red circle"
@@ -85,6 +86,18 @@ def test_memory_does_not_grow_with_n(sd: Built, monkeypatch: pytest.MonkeyPatch)
     selection = best_of_n(pipe, PROMPT, Brightness(), 24, keep=2, batch_size=2, **arguments)
     assert len(selection.scores) == 24
     assert most <= 2 + 2  # those kept, and the batch before
+
+
+def test_a_folder_that_another_writes_to_is_refused_before_anything_is_made(
+    sd: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, arguments = sd
+    with monkeypatch.context() as patch, sole_writer(tmp_path, folder=True):
+        patch.setattr(candidates, "_call", None)
+        for prompt in (PROMPT, [PROMPT, "a dog"]):
+            with pytest.raises(InUseError, match="is being written by another process"):
+                best_of_n(pipe, prompt, Brightness(), 3, out=tmp_path, **arguments)
+    assert not list(tmp_path.iterdir())
 
 
 def test_several_prompts(sd: Built, tmp_path: Path) -> None:

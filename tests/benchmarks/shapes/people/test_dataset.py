@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stablepref.output.locks import InUseError, sole_writer
 from stablepref.benchmarks.shapes.people import dataset
 from stablepref.benchmarks.shapes.people.alignment import MISTAKE_COSTS, mistakes_cost
 from stablepref.benchmarks.shapes.people.dataset import (
@@ -184,3 +185,12 @@ def test_data_of_another_recipe_stay(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"test.jsonl exists without a recipe.json"):
         write_dataset(tmp_path, HPDV2, {"test": 1})
     assert (tmp_path / "test.jsonl").read_text() == "mine\n"
+
+
+def test_a_folder_that_another_writes_to_is_refused(tmp_path: Path) -> None:
+    with (
+        sole_writer(tmp_path, folder=True),
+        pytest.raises(InUseError, match="is being written by another process"),
+    ):
+        write_dataset(tmp_path, HPDV2, {"test": 1}, size=32, annotators=3)
+    assert not list(tmp_path.iterdir())
