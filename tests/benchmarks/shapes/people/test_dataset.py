@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stablepref.output.locks import InUseError, sole_writer
 from stablepref.benchmarks.shapes.people import dataset
 from stablepref.benchmarks.shapes.people.alignment import MISTAKE_COSTS, mistakes_cost
 from stablepref.benchmarks.shapes.people.dataset import (
@@ -25,6 +24,7 @@ from stablepref.data.read import read_groups
 from stablepref.evaluation.agreement import pairwise_accuracy
 from stablepref.images.decoding import decode
 from stablepref.images.sources import iter_sources
+from stablepref.output.locks import InUseError, sole_writer
 
 COUNTS: dict[Split, int] = {"train": 12, "validation": 4, "test": 4}
 
