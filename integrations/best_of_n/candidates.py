@@ -1,4 +1,4 @@
-"""Candidates of a diffusers pipeline: one seed each, in batches that fit in memory."""
+"""Candidates of a pipeline or a function: one seed each, in batches that fit in memory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from torch import Tensor
 
 from ..diffusion.families import find_family
 from ..diffusion.pipelines import require_pipeline, texts_encoded_once, without_progress_bar
+from .functions import check_function, is_function, made_by_function
 from .pruning import Pruner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ..diffusion.pipelines import Pipeline
+    from .functions import GeneratorFunction
 
 CPU_BATCH: Final = 4
 ACCELERATOR_BATCH: Final = 8
@@ -95,8 +97,29 @@ def check_pipeline(pipe: object, arguments: Mapping[str, object]) -> None:
         raise ValueError(msg)
 
 
+def check_generator(
+    generator: object, arguments: Mapping[str, object], *, named: bool = False
+) -> None:
+    """Refuse what cannot make candidates, before anything is made.
+
+    Args:
+        generator: A pipeline, or a function `(prompts, seeds) -> images`.
+        arguments: For its call.
+        named: Whether a folder has to know it again.
+
+    Raises:
+        TypeError: It is neither, takes no text prompt, or a function takes other arguments.
+        ValueError: The pipeline has no such argument, or best_of_n sets it itself, the scheduler's
+            noise cannot be seeded, or the function has no name.
+    """
+    if is_function(generator):
+        check_function(cast("GeneratorFunction", generator), arguments, named=named)
+    else:
+        check_pipeline(generator, arguments)
+
+
 def generate(
-    pipe: Pipeline,
+    pipe: Pipeline | GeneratorFunction,
     prompt: str,
     indices: Sequence[int],
     *,
@@ -113,45 +136,72 @@ def generate(
     text is encoded once. A batch that does not fit in memory is halved, for good.
 
     Args:
-        pipe: The pipeline; its scheduler and progress bar are left as they were.
+        pipe: The pipeline; its scheduler and progress bar are left as they were. Or a function,
+            which gets `seed + i` itself and makes of it what it does.
         prompt: The prompt.
         indices: Which candidates.
         seed: Of candidate 0.
         batch_size: Pictures made at once; None for 4 on a CPU and 8 on an accelerator.
-        arguments: For the pipeline.
+        arguments: For the call of the pipeline or function.
         prune: Share of the steps to share of each batch that continues from there, see
             `stablepref.integrations.best_of_n.pruning`.
         score: Scores of pictures, to prune by.
 
     Raises:
-        TypeError: The pipeline returns no images.
+        TypeError: The pipeline or function returns no images.
+        ValueError: The function returns another number of images, or one that cannot be used.
     """
-    if _must_be_alone(pipe, arguments):
+    if is_function(pipe):
+        function = cast("GeneratorFunction", pipe)
+
+        def made_of(batch: Sequence[int]) -> list[Generated]:
+            seeds = [seed + index for index in batch]
+            images = made_by_function(function, prompt, seeds, arguments)
+            return [
+                Generated(index, image, _fault(image, flagged=False))
+                for index, image in zip(batch, images, strict=True)
+            ]
+
+        yield from _in_batches(indices, batch_size or CPU_BATCH, made_of)
+        return
+    known = cast("Pipeline", pipe)
+
+    def made_by(batch: Sequence[int]) -> list[Generated]:
+        generators = [torch.Generator().manual_seed(seed + index) for index in batch]
+        if not prune or score is None:
+            return _in_order(batch, _call(known, prompt, generators, arguments), None)
+        pruner = Pruner(known, prune, score, generators)
+        with pruner.watching() as watched:
+            made = _call(known, prompt, generators, {**arguments, **watched})
+        return _in_order(batch, made, pruner)
+
+    if _must_be_alone(known, arguments):
         batch_size = 1
     elif batch_size is None:
-        on_cpu = torch.device(pipe._execution_device).type == "cpu"
+        on_cpu = torch.device(known._execution_device).type == "cpu"
         batch_size = CPU_BATCH if on_cpu else ACCELERATOR_BATCH
+    with texts_encoded_once(known), without_progress_bar(known):
+        yield from _in_batches(indices, batch_size, made_by)
+
+
+def _in_batches(
+    indices: Sequence[int], batch_size: int, make: Callable[[Sequence[int]], list[Generated]]
+) -> Iterator[list[Generated]]:
+    """What `make` makes of each batch; one that does not fit in memory is halved, for good."""
     todo = list(indices)
-    with texts_encoded_once(pipe), without_progress_bar(pipe):
-        while todo:
-            batch = todo[:batch_size]
-            try:
-                generators = [torch.Generator().manual_seed(seed + index) for index in batch]
-                if prune and score is not None:
-                    pruner = Pruner(pipe, prune, score, generators)
-                    with pruner.watching() as watched:
-                        made = _call(pipe, prompt, generators, {**arguments, **watched})
-                else:
-                    made, pruner = _call(pipe, prompt, generators, arguments), None
-            except RuntimeError as error:
-                if len(batch) == 1 or not should_reduce_batch_size(error):
-                    raise
-                batch_size = len(batch) // 2
-            else:
-                yield _in_order(batch, made, pruner)
-                todo = todo[len(batch) :]
-                continue
-            clear_device_cache(garbage_collection=True)
+    while todo:
+        batch = todo[:batch_size]
+        try:
+            made = make(batch)
+        except RuntimeError as error:
+            if len(batch) == 1 or not should_reduce_batch_size(error):
+                raise
+            batch_size = len(batch) // 2
+        else:
+            yield made
+            todo = todo[len(batch) :]
+            continue
+        clear_device_cache(garbage_collection=True)
 
 
 def _call(

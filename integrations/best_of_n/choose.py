@@ -1,4 +1,4 @@
-"""Best of n: make many candidates with a diffusers pipeline, keep those that score highest."""
+"""Best of n: make many candidates with a pipeline or a function, keep those that score highest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, cast, overload
 
 from PIL import Image
 
@@ -19,8 +19,9 @@ from stablepref.weights.fingerprint import fingerprint, weights_digest
 from ..diffusion.described import described_pipeline
 from ..guidance import refuse_other_prompts
 from ..sampled_rewards import as_scorer
-from .candidates import check_pipeline, generate
+from .candidates import check_generator, generate
 from .folder import Candidate, CandidateFolder
+from .functions import described_function, is_function
 from .pruning import check_prune
 from .selection import Selection, in_order
 
@@ -32,13 +33,14 @@ if TYPE_CHECKING:
 
     from ..diffusion.pipelines import Pipeline
     from .candidates import Generated
+    from .functions import GeneratorFunction
 
 RUNNER_UP = 2  # candidates that a margin takes
 
 
 @overload
 def best_of_n(
-    pipe: Pipeline,
+    pipe: Pipeline | GeneratorFunction,
     prompt: str,
     scorer: Scorer | str | os.PathLike[str],
     n: int = 100,
@@ -56,7 +58,7 @@ def best_of_n(
 
 @overload
 def best_of_n(
-    pipe: Pipeline,
+    pipe: Pipeline | GeneratorFunction,
     prompt: list[str] | tuple[str, ...],
     scorer: Scorer | str | os.PathLike[str],
     n: int = 100,
@@ -73,7 +75,7 @@ def best_of_n(
 
 
 def best_of_n(
-    pipe: Pipeline,
+    pipe: Pipeline | GeneratorFunction,
     prompt: str | list[str] | tuple[str, ...],
     scorer: Scorer | str | os.PathLike[str],
     n: int = 100,
@@ -95,7 +97,10 @@ def best_of_n(
 
     Args:
         pipe: A diffusers pipeline that makes images of a text prompt; image-to-image and ControlNet
-            pipelines too, with their images in `pipe_kwargs`.
+            pipelines too, with their images in `pipe_kwargs`. Or any other generator, as a function
+            `(prompts, seeds) -> images`: lists of equal length, the images whatever
+            `stablepref.score` takes. Candidate i is what it makes of the seed `seed + i`, and `out`
+            knows it by its qualified name, or by what its method `described()` returns.
         prompt: One prompt, or several, whose candidates then have the same seeds.
         scorer: The reward model, or what `stablepref.load` takes.
         n: Number of candidates for each prompt.
@@ -111,26 +116,31 @@ def best_of_n(
             (`Selection.save`); after a kill the same call continues there. Several prompts get a
             folder each in it.
         progress: Show a progress bar; None shows one in a terminal once work takes seconds.
-        pipe_kwargs: For the pipeline's call, such as `num_inference_steps`.
+        pipe_kwargs: For the call of the pipeline or function, such as `num_inference_steps`.
 
     Returns:
         A `Selection`, or a list of them for several prompts.
 
     Raises:
-        TypeError: `pipe` is not a pipeline or takes no text prompt, or a prompt is not a string.
+        TypeError: `pipe` is neither a pipeline with a text prompt nor a function of prompts and
+            seeds, a function returns something else than images, or a prompt is not a string.
         ValueError: n, keep, views or batch_size is out of range, a prompt is empty, the pipeline
             has no such argument, `prune` is not for this pipeline or scheduler, a `RewardGuidance`
-            among the arguments is for other prompts, or no candidate of a prompt is usable, as when
-            a safety checker blanks all of them.
+            among the arguments is for other prompts, a function does not return a usable image of
+            each seed, or is a lambda where `out` has to know it, or no candidate of a prompt is
+            usable, as when a safety checker blanks all of them.
         ResumeError: `out` holds candidates of other settings.
         InUseError: Another process is writing candidates to `out`.
     """
     _check_counts(n=n, keep=keep, batch_size=batch_size, views=views)
     prompts = check_prompts([prompt] if isinstance(prompt, str) else prompt)
-    check_pipeline(pipe, pipe_kwargs)
+    check_generator(pipe, pipe_kwargs, named=out is not None)
     refuse_other_prompts(pipe_kwargs.get("callback_on_step_end"), prompts)
     if prune is not None:
-        check_prune(pipe, prune, pipe_kwargs)
+        if is_function(pipe):
+            msg = "prune looks into the steps of a diffusers pipeline; a function has none: drop it"
+            raise ValueError(msg)
+        check_prune(cast("Pipeline", pipe), prune, pipe_kwargs)
         if batch_size == 1:
             msg = "prune compares the candidates of a batch, and batch_size is 1: make it larger"
             raise ValueError(msg)
@@ -255,15 +265,20 @@ def _read(path: Path) -> Image.Image:
 
 
 def _settings(
-    pipe: Pipeline,
+    pipe: Pipeline | GeneratorFunction,
     scorer: Scorer,
     views: int,
     prune: Mapping[float, float] | None,
     arguments: Mapping[str, object],
 ) -> dict[str, object]:
     """What candidates depend on beside prompt and seed; not their number, which may be raised."""
+    described = (
+        described_function(cast("GeneratorFunction", pipe))
+        if is_function(pipe)
+        else described_pipeline(cast("Pipeline", pipe))
+    )
     return {
-        **described_pipeline(pipe),
+        **described,
         "arguments": fingerprint(dict(arguments)),
         "model": scorer.name,
         "scorer": weights_digest(scorer),

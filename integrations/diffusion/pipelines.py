@@ -41,6 +41,9 @@ def require_pipeline(pipe: object) -> None:
     Raises:
         TypeError: It has no components, or cannot be called.
     """
+    if isinstance(pipe, type):
+        msg = f"pipe is the class {pipe.__name__}; expected a pipeline, {pipe.__name__}(...)"
+        raise TypeError(msg)
     if not hasattr(pipe, "components") or not callable(pipe):
         msg = f"pipe is a {type(pipe).__name__}; expected a diffusers text-to-image pipeline"
         raise TypeError(msg)
