@@ -35,9 +35,11 @@ def as_list(value: object, name: str) -> list[Any]:
     """
     if isinstance(value, (list, tuple)):
         return list(value)
-    if getattr(value, "ndim", 0) >= 1 and hasattr(value, "tolist"):
+    array: Any = value
+    if getattr(array, "ndim", 0) >= 1 and hasattr(array, "tolist"):
         # An array of numbers or names is a list of them; one of pictures is a list of arrays.
-        return list(value) if value.ndim > 2 else value.tolist()
+        found: list[Any] = list(array) if array.ndim > 2 else array.tolist()
+        return found
     raise ValueError(f"{name} is a {type(value).__name__}; expected a list")
 
 

@@ -240,6 +240,25 @@ def test_imagerewarddb_grouped_by_prompt(shared_data: Path) -> None:
     assert group.metadata["classification"] == "Outdoor Scenes"
 
 
+def test_imagerewarddb_by_group_and_by_pair_as_rows() -> None:
+    """Its three configurations of one prompt: a row an image, a row a group, a row a pair."""
+    images = [f"{name}.webp" for name in "abcd"]
+    ranks = [1, 2, 3, 3]
+    own = {"prompt_id": "7", "prompt": "a forest", "image_amount_in_total": 4}
+    single = [
+        own | {"image_path": image, "rank": rank} for image, rank in zip(images, ranks, strict=True)
+    ]
+    (joined_group,) = read_groups(single)
+    (whole,) = read_groups([own | {"image_path": images, "rank": ranks}])
+    assert whole == joined_group
+    assert (len(whole.pairs()), len(whole.ties())) == (5, 1)
+    pair = {"prompt_id": "7", "prompt": "a forest", "img_better": "a.webp", "img_worse": "c.webp"}
+    (better,) = read_groups([pair])
+    assert (better.images, better.pairs(), better.id) == (
+        (Path("a.webp"), Path("c.webp")), [(0, 1)], "7"
+    )  # fmt: skip
+
+
 def test_imagerewarddb_pairs(shared_data: Path) -> None:
     (group,) = read_groups(shared_data / "cases" / "imagerewarddb_pair.json")
     assert [Path(str(image)).name for image in group.images] == ["a.png", "c.png"]

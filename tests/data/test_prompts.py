@@ -195,3 +195,41 @@ def test_prompts_in_parquet_and_in_lines_of_text(tmp_path: Path) -> None:
     path.write_bytes(b"one\ncaf\xe9\n")
     with pytest.raises(DataError, match=r"a\.txt, line 2: not UTF-8 text"):
         read_prompt_file(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        (
+            "by_id.json",
+            '{"0a": {"prompt": "a cat", "category": "pets"}, "1b": {"prompt": "a dog"}}',
+            [("0a", "a cat", {"category": "pets"}), ("1b", "a dog", {})],
+        ),
+        (
+            "questions.csv",
+            "item_id,text,proposition_id,question_natural_language\r\n"
+            'p_1,"a cat, asleep",1,Is it a cat?\r\np_1,"a cat, asleep",2,Does it sleep?\r\n'
+            "p_2,a dog,1,Is it a dog?\r\n",
+            [("p_1", "a cat, asleep", {}), ("p_2", "a dog", {})],
+        ),
+        (
+            "mark.tsv",
+            '\ufeffPrompt\tCategory\na "cat" here\tSigns\na dog\u2028there\tOdd\n',
+            [
+                ("00000", 'a "cat" here', {"category": "Signs"}),
+                ("00001", "a dog\u2028there", {"category": "Odd"}),
+            ],
+        ),
+        (
+            "semicolons.csv",
+            "prompt;tag\na cat;x\na dog;y\n",
+            [("00000", "a cat", {"tag": "x"}), ("00001", "a dog", {"tag": "y"})],
+        ),
+    ],
+)
+def test_forms_that_people_hold(
+    name: str, text: str, expected: list[tuple[str, str, dict[str, str]]], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    assert read_prompt_file(path) == tuple(ListedPrompt(*one) for one in expected)
