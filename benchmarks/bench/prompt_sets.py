@@ -114,7 +114,7 @@ def read_prompt_set(
     if name in NAMED:
         return PromptSet(name, _named(name, file))
     if file is not None:
-        msg = f"{file} is the file of a set with a name, and {name!r} is none of {_names()}"
+        msg = f"{file} is the file of a named set, and {name!r} is not one of {_names()}"
         raise ValueError(msg)
     path = Path(name).expanduser()
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Ranked groups of pictures as models to compare, each told by the numbers of its files.
+"""Ranked groups of pictures as models to compare, each identified by the numbers of its files.
 
 `python -m stablepref.benchmarks.bench.ranked_models groups.json --out FOLDER` writes the prompts
 and a manifest for each model, for `stablepref bench`. In HPD v2's test split the pictures of one
@@ -30,7 +30,7 @@ def models_of(groups: Iterable[RankedGroup]) -> dict[str, list[dict[str, str]]]:
     """Rows of image and prompt by model: "generator-0" has each group's lowest number.
 
     Raises:
-        ValueError: An image is no file that is named by a number.
+        ValueError: An image is not a file named by a number.
     """
     models: dict[str, list[dict[str, str]]] = defaultdict(list)
     for group in groups:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @final
 class RowFiles:
-    """JSON Lines in a folder, one file a process; a killed run goes on in them.
+    """JSON Lines in a folder, one file a process; a killed run resumes in them.
 
     A row is on the disk when `write` returns. Half a line, of a run that was killed while it wrote,
     is cut off by the next `begin`.

@@ -306,7 +306,7 @@ def detect_format(row: Row) -> str:
     """Name the format whose keys a row has; those of other packages come after the built-in ones.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If no known format has such keys.
         ImportError: As `named_format`.
     """
     known = []

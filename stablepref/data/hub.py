@@ -51,7 +51,7 @@ def choose_split(found: Iterable[object], name: str, split: str | None) -> Itera
     """Take one split out of a mapping of splits; anything else is handed through.
 
     Raises:
-        ValueError: If there are several splits and ``split`` is none of them.
+        ValueError: If there are several splits and ``split`` does not name one of them.
     """
     if not isinstance(found, Mapping):
         return found

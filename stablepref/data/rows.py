@@ -41,12 +41,12 @@ def read_values(path: Path) -> Values:
 
 
 def read_rows(path: Path) -> Rows:
-    """The rows of a file, as `read_values`; a value that is no row is an error in its place."""
+    """The rows of a file, as `read_values`; a value that is not a row is an error in its place."""
     return as_rows(read_values(path), "a JSON object")
 
 
 def as_rows(values: Iterable[tuple[str, object]], wanted: str) -> Rows:
-    """Replace what is no row by an error that says what was wanted."""
+    """Replace what is not a row by an error that says what was wanted."""
     for place, value in values:
         if not isinstance(value, (Mapping, ValueError)):
             value = ValueError(f"a {type(value).__name__}; expected {wanted}")  # noqa: PLW2901

@@ -9,7 +9,6 @@ from stablepref.images.sources import UnusableImageError
 
 _GREY, _RGB, _RGBA = 1, 3, 4
 _CHANNELS = (_GREY, _RGB, _RGBA)
-_PLANE, _IMAGE = 2, 3  # ranks
 _ARRAYS = "(H, W, 3), or a batch (N, H, W, 3); 1 or 4 channels or a grey (H, W) will do too"
 _TENSORS = "(3, H, W), or a batch (N, 3, H, W); 1 or 4 channels will do too"
 
@@ -30,9 +29,9 @@ def from_array(array: np.ndarray) -> Image.Image | torch.Tensor:
     """
     _check_dtype(str(array.dtype), is_float=array.dtype.kind == "f")
     shape = array.shape
-    if array.ndim == _PLANE:
+    if array.ndim == 2:
         array = array[:, :, None]
-    if array.ndim != _IMAGE:
+    if array.ndim != 3:
         message = f"a numpy image has shape {_ARRAYS}; got rank {len(shape)}, shape {shape}"
         raise UnusableImageError(message)
     if array.shape[-1] not in _CHANNELS:
@@ -66,8 +65,8 @@ def from_tensor(tensor: torch.Tensor) -> Image.Image | torch.Tensor:
     name = str(tensor.dtype).removeprefix("torch.")
     _check_dtype(name, is_float=tensor.is_floating_point())
     shape = tuple(tensor.shape)
-    if tensor.ndim != _IMAGE:
-        advice = "; make a grey picture (1, H, W)" if tensor.ndim == _PLANE else ""
+    if tensor.ndim != 3:
+        advice = "; make a grey picture (1, H, W)" if tensor.ndim == 2 else ""
         message = f"a torch image has shape {_TENSORS}; got rank {tensor.ndim}, {shape}{advice}"
         raise UnusableImageError(message)
     if shape[0] not in _CHANNELS:
@@ -87,10 +86,10 @@ def from_tensor(tensor: torch.Tensor) -> Image.Image | torch.Tensor:
 
 
 def require_tensor(pixels: object) -> None:
-    """Refuse whatever is no tensor where a differentiable batch is expected.
+    """Refuse whatever is not a tensor where a differentiable batch is expected.
 
     Raises:
-        TypeError: `pixels` is none.
+        TypeError: `pixels` is not a tensor.
     """
     if not isinstance(pixels, torch.Tensor):
         message = (

@@ -145,7 +145,7 @@ def open_path(path: str) -> Image.Image:
         if stat.S_IFMT(Path(path).stat().st_mode) in _NO_FILES:
             message = "it is a pipe, a socket or a device; expected a file"
             raise UnusableImageError(message)
-        # Buffered as Pillow itself opens it; opened here so that a missing file is told apart from
+        # Buffered as Pillow itself opens it; opened here so that a missing file is distinguished from
         # an image that is wrong inside.
         with Path(path).open("rb") as file:
             return _open(file)

@@ -59,7 +59,7 @@ class Source:
         index: position in the flat sequence, from 0.
         name: whole path or URL, or a short description.
         value: what to decode. An `UnusableImageError` where flattening found the reason already (an
-            empty folder, say), so that a stream goes on and `decode` reports it.
+            empty folder, say), so that a stream continues and `decode` reports it.
     """
 
     index: int
@@ -141,17 +141,17 @@ def describe(value: object) -> str:
 
 
 def is_url(value: object) -> bool:
-    """Tell whether a value is the address of a file on the web."""
+    """Whether a value is the address of a file on the web."""
     return isinstance(value, str) and _URL.match(value) is not None
 
 
 def has_scheme(text: str) -> bool:
-    """Tell whether a text is an address (http://, s3://, data:, ...) and no path."""
+    """Whether a text is an address (http://, s3://, data:, ...) rather than a path."""
     return _SCHEME.match(text) is not None
 
 
 def is_tensor(value: object) -> bool:
-    """Tell whether a value is a tensor without importing torch: without torch there is none."""
+    """Whether a value is a tensor; torch is not imported for it, since without it none exists."""
     loaded = sys.modules.get("torch")
     return loaded is not None and isinstance(value, loaded.Tensor)
 

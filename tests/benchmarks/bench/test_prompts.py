@@ -75,7 +75,7 @@ def test_names_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     path = write(tmp_path, "a.txt", "x\n")
     with pytest.raises(ValueError, match=r"drawbench has 200 prompts .*, but 1 were found in"):
         read_prompt_set("drawbench", file=path)
-    with pytest.raises(ValueError, match="is none of drawbench"):
+    with pytest.raises(ValueError, match="is not one of drawbench"):
         read_prompt_set(path, file=path)
 
     def no_network(url: str) -> None:
