@@ -145,8 +145,8 @@ def open_path(path: str) -> Image.Image:
         if stat.S_IFMT(Path(path).stat().st_mode) in _NO_FILES:
             message = "it is a pipe, a socket or a device; expected a file"
             raise UnusableImageError(message)
-        # Buffered as Pillow itself opens it; opened here so that a missing file is distinguished from
-        # an image that is wrong inside.
+        # Buffered as Pillow itself opens it; opened here so that a missing file is not taken for an
+        # image that is wrong inside.
         with Path(path).open("rb") as file:
             return _open(file)
     except FileNotFoundError as error:
