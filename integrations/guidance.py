@@ -113,6 +113,7 @@ class RewardGuidance:
         _refuse_reward(scorer)
         self._pipe: Any = pipe
         self.prompts = check_prompts([prompt] if isinstance(prompt, str) else prompt)
+        self._single = isinstance(prompt, str)
         self.rewards: dict[int, Tensor] = {}
         self._scale = scale
         self._steps = begin, end
@@ -141,9 +142,13 @@ class RewardGuidance:
 
     @property
     def arguments(self) -> dict[str, object]:
-        """What the pipeline's call needs; its other arguments are free."""
+        """What the pipeline's call needs; its other arguments are free.
+
+        The prompt is a text where one was given, so that `negative_prompt="..."` may be one too;
+        for a list of prompts pipelines want a list of negative ones.
+        """
         return {
-            "prompt": self.prompts,
+            "prompt": self.prompts[0] if self._single else self.prompts,
             "callback_on_step_end": self,
             "callback_on_step_end_tensor_inputs": family_of(self._pipe).step_tensors,
         }

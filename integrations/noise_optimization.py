@@ -28,6 +28,7 @@ from .diffusion.pipelines import (
     require_pipeline,
     require_vae,
     texts_encoded_once,
+    texts_of_each,
     without_progress_bar,
 )
 from .reward import DifferentiableReward
@@ -144,6 +145,7 @@ def optimize_noise(
         )
         raise ValueError(msg)
     prompts = check_prompts([prompt] if isinstance(prompt, str) else prompt)
+    arguments = texts_of_each(arguments, len(prompts))
     seeds = [seed + index for index in range(len(prompts))]
     vae: Any = pipe.components["vae"]
     reward = DifferentiableReward(
@@ -161,6 +163,7 @@ def optimize_noise(
     top = torch.full((len(prompts),), -math.inf, device=noise.device)
     history: list[Tensor] = []
     with (
+        torch.enable_grad(),  # whatever the caller's mode is
         texts_encoded_once(pipe),
         without_progress_bar(pipe),
         frozen(pipe),

@@ -114,7 +114,7 @@ class DifferentiableReward:
             if self.vae is not None:
                 vae = self.vae
                 images = self._by_picture(lambda z: decode_latents(vae, z), images)
-            pixels = unit_pixels(images, self.value_range)
+            pixels = unit_pixels(images, self.value_range, decoded=self.vae is not None)
             scores = self._view_scores(pixels, prompts, step)
         rewards = scores.mean(dim=1) if self.reduce == "mean" else scores.min(dim=1).values
         if not bool(rewards.isfinite().all()):

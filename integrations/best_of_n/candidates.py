@@ -13,7 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..diffusion.families import find_family
-from ..diffusion.pipelines import require_pipeline, texts_encoded_once, without_progress_bar
+from ..diffusion.pipelines import (
+    require_pipeline,
+    texts_encoded_once,
+    texts_of_each,
+    without_progress_bar,
+)
 from .functions import check_function, is_function, made_by_function
 from .pruning import Pruner
 
@@ -217,7 +222,7 @@ def _call(
     if "num_images_per_prompt" in inspect.signature(pipe.__call__).parameters and not shared:
         call["num_images_per_prompt"] = count
     else:
-        call["prompt"] = [prompt] * count
+        call |= {"prompt": [prompt] * count, **texts_of_each(arguments, count)}
         call |= {name: [picture] * count for name, picture in shared.items()}
     output = pipe(**call)
     images = getattr(output, "images", None)

@@ -44,12 +44,15 @@ class PictureVAE(Protocol):
         """Put it in evaluation mode."""
 
 
-def unit_pixels(images: Tensor, value_range: tuple[float, float]) -> Tensor:
+def unit_pixels(
+    images: Tensor, value_range: tuple[float, float], *, decoded: bool = False
+) -> Tensor:
     """Pixels in [0, 1], checked and differentiable; reading their range waits for the device once.
 
     Args:
         images: Float `(batch, 3, H, W)` RGB.
         value_range: (0, 1); or (-1, 1), as VAEs decode, where what overshoots is cut off.
+        decoded: They come from a VAE, so that their range is not in doubt.
 
     Returns:
         Tensor of that shape, float32 (float64 for float64 images).
@@ -86,7 +89,7 @@ def unit_pixels(images: Tensor, value_range: tuple[float, float]) -> Tensor:
         )
     if value_range == UNIT:
         return widen(images)
-    if low >= 0 and not black:
+    if low >= 0 and not black and not decoded:
         warnings.warn(
             f"no value of these images is below 0 (they go from {low:.4g} to {high:.4g}): if they "
             "are in [0, 1], make the reward with value_range=(0, 1)",

@@ -44,6 +44,13 @@ def require_pipeline(pipe: object) -> None:
     if isinstance(pipe, type):
         msg = f"pipe is the class {pipe.__name__}; expected a pipeline, {pipe.__name__}(...)"
         raise TypeError(msg)
+    if any(parent.__name__ == "ModularPipeline" for parent in type(pipe).__mro__):
+        msg = (
+            f"pipe is a modular pipeline, {type(pipe).__name__}, whose blocks decide its inputs; "
+            "expected one such as StableDiffusionXLPipeline. best_of_n also takes a function "
+            "(prompts, seeds) -> images, which may call it"
+        )
+        raise TypeError(msg)
     if not hasattr(pipe, "components") or not callable(pipe):
         msg = f"pipe is a {type(pipe).__name__}; expected a diffusers text-to-image pipeline"
         raise TypeError(msg)
@@ -61,10 +68,11 @@ def require_vae(pipe: Pipeline) -> None:
 
 
 def refuse_offloading(pipe: Pipeline) -> None:
-    """Refuse weights that move away between the forward and the backward pass.
+    """Refuse weights that move away, or change, between the forward and the backward pass.
 
     Raises:
-        ValueError: accelerate or diffusers offloads a part of the pipeline.
+        ValueError: accelerate or diffusers offloads a part of the pipeline, or diffusers casts its
+            layers.
     """
     for name, part in pipe.components.items():
         for module in part.modules() if isinstance(part, nn.Module) else ():
@@ -72,6 +80,13 @@ def refuse_offloading(pipe: Pipeline) -> None:
                 msg = (
                     f"the pipeline's {name} is offloaded, and a backward pass needs all weights in "
                     "place: load it without offloading and use pipe.to(device)"
+                )
+                raise ValueError(msg)
+            if _has_hook(module, "layerwise_casting"):
+                msg = (
+                    f"the pipeline's {name} casts its layers for each forward pass, and a backward "
+                    "pass needs the weights as they were: load it without "
+                    "enable_layerwise_casting(), in bfloat16"
                 )
                 raise ValueError(msg)
 
@@ -92,9 +107,27 @@ def refuse_safety_checker(pipe: Pipeline) -> None:
 
 
 def _is_offloaded(module: nn.Module) -> bool:
-    hook, hooks = (getattr(module, name, None) for name in ("_hf_hook", "_diffusers_hook"))
+    hook = getattr(module, "_hf_hook", None)
     by_accelerate = bool(getattr(hook, "offload", False)) or type(hook).__name__ == "CpuOffload"
-    return by_accelerate or (hooks is not None and hooks.get_hook("group_offloading") is not None)
+    return by_accelerate or _has_hook(module, "group_offloading")
+
+
+def _has_hook(module: nn.Module, name: str) -> bool:
+    """Whether diffusers has put its hook of that name on the module."""
+    hooks: Any = getattr(module, "_diffusers_hook", None)
+    return hooks is not None and hooks.get_hook(name) is not None
+
+
+def texts_of_each(arguments: Mapping[str, object], count: int) -> dict[str, object]:
+    """Arguments of a call with a list of prompts: a text for all becomes a list, one for each.
+
+    Pipelines refuse a `negative_prompt` that is a text beside prompts that are a list.
+    """
+    texts = ("negative_prompt", "prompt_")
+    return {
+        name: [value] * count if isinstance(value, str) and name.startswith(texts) else value
+        for name, value in arguments.items()
+    }
 
 
 def unwrapped(part: object) -> Any:  # noqa: ANN401 (diffusers has no types)

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .denoiser import Denoiser, check_denoisable
 from .families import family_of
-from .x0 import FLOW_MATCHING, SCHEDULERS, predict_x0
+from .x0 import FLOW_MATCHING, SCHEDULERS, another_scheduler, predict_x0
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -203,8 +203,8 @@ def check_scheduler(scheduler: object) -> None:
     kind = type(scheduler).__name__
     if kind not in SCHEDULERS:
         msg = (
-            f"the sampling loop is for {', '.join(SCHEDULERS)}; the pipeline has {kind}: replace "
-            "it, as by pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)"
+            f"the sampling loop is for {', '.join(SCHEDULERS)}; the pipeline has {kind}. "
+            f"{another_scheduler(kind)}"
         )
         raise ValueError(msg)
     config: Mapping[str, Any] = getattr(scheduler, "config", {})

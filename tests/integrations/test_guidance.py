@@ -190,7 +190,7 @@ def test_candidates_of_best_of_n_are_guided() -> None:
     scorer = Brightness()
     plain = best_of_n(pipe, PROMPT, scorer, 3, batch_size=2, **arguments)
     guidance = RewardGuidance(pipe, PROMPT, scorer, scale=0.1)
-    (guided,) = best_of_n(pipe, scorer=scorer, n=3, batch_size=2, **guidance.arguments, **arguments)
+    guided = best_of_n(pipe, scorer=scorer, n=3, batch_size=2, **guidance.arguments, **arguments)
     assert all(a > b for a, b in zip(guided.scores, plain.scores, strict=True))
 
 

@@ -5,12 +5,20 @@ from collections.abc import Callable
 import pytest
 import torch
 from accelerate.hooks import CpuOffload, add_hook_to_module
-from diffusers import DiffusionPipeline, HeunDiscreteScheduler, StableDiffusionImg2ImgPipeline
+from diffusers import (
+    DiffusionPipeline,
+    HeunDiscreteScheduler,
+    ModularPipeline,
+    SequentialPipelineBlocks,
+    StableDiffusionImg2ImgPipeline,
+)
 from helpers.brightness import Brightness
 from helpers.guided import PROMPT, made, prepared, same
 from helpers.tiny_pipelines import build, unet
 from torch import Tensor
 
+from stablepref.integrations.best_of_n.choose import best_of_n
+from stablepref.integrations.diffusion.x0 import another_scheduler
 from stablepref.integrations.guidance import RewardGuidance
 from stablepref.integrations.reward import DifferentiableReward
 
@@ -89,9 +97,47 @@ def offloaded(pipe: DiffusionPipeline) -> None:
     add_hook_to_module(pipe.unet, CpuOffload("cpu"))
 
 
+def casting(pipe: DiffusionPipeline) -> None:
+    pipe.unet.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn)
+
+
+def test_pndm_is_refused_with_a_line_that_helps() -> None:
+    """Stable Diffusion 1.x comes with it: what the message says makes guidance work."""
+    pipe, arguments = prepared("sd", "PNDMScheduler")
+    with pytest.raises(ValueError, match="with PNDMScheduler") as caught:
+        RewardGuidance(pipe, PROMPT, Brightness(), scale=0.1)
+    line = str(caught.value).partition("Replace the scheduler: ")[2]
+    exec(line, {"pipe": pipe})
+    guidance = RewardGuidance(pipe, PROMPT, Brightness(), scale=0.1)
+    made(pipe, arguments, **guidance.arguments)
+    assert list(guidance.rewards) == [1, 2, 3]
+    assert "FlowMatchEulerDiscreteScheduler.from" in another_scheduler(
+        "FlowMatchHeunDiscreteScheduler"
+    )
+
+
+def test_a_modular_pipeline_is_called_one() -> None:
+    for use in (
+        lambda pipe: RewardGuidance(pipe, PROMPT, Brightness(), scale=0.1),
+        lambda pipe: best_of_n(pipe, PROMPT, Brightness(), 1),
+    ):
+        with pytest.raises(TypeError, match=r"a modular pipeline, ModularPipeline.*a function"):
+            use(ModularPipeline(SequentialPipelineBlocks()))
+
+
+def test_a_negative_prompt_is_a_text_where_the_prompt_is() -> None:
+    pipe, arguments = prepared("sd")
+    guidance = RewardGuidance(pipe, PROMPT, Brightness(), scale=0.05)
+    text = made(pipe, arguments, **guidance.arguments, negative_prompt="a dog", guidance_scale=5.0)
+    several = RewardGuidance(pipe, [PROMPT], Brightness(), scale=0.05)
+    more = made(pipe, arguments, **several.arguments, negative_prompt=["a dog"], guidance_scale=5.0)
+    assert same(text, more)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (casting, "the pipeline's unet casts its layers.*enable_layerwise_casting"),
         (heun, "guidance is for .*this is StableDiffusionPipeline with HeunDiscreteScheduler"),
         (lambda pipe: setattr(pipe, "vae", None), "has no VAE: pictures are scored"),
         (adapted, "does not go with an IP-Adapter"),

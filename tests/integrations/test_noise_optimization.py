@@ -1,6 +1,7 @@
 """Noise optimisation: the climb, its regulariser, what is kept, and what it refuses."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -297,3 +298,24 @@ def test_a_compiled_denoiser_is_searched_as_it_is(kind: str) -> None:
     with torch.compiler.set_stance("force_eager"):
         found = optimize_noise(pipe, "a cat", Brightness(), iterations=1, **arguments)
     assert torch.equal(found.latents, plain.latents)
+
+
+def test_it_works_without_gradients_around_it_and_with_a_negative_prompt() -> None:
+    pipe, arguments = prepared("sd")
+    call = {**arguments, "negative_prompt": "a dog", "guidance_scale": 4.0, "iterations": 1}
+    expected = optimize_noise(pipe, PROMPTS, Brightness(), **call)
+    with torch.no_grad():
+        found = optimize_noise(pipe, PROMPTS, Brightness(), **call)
+    assert torch.equal(found.latents, expected.latents)
+    assert found.call["negative_prompt"] == ["a dog", "a dog"]
+
+
+def test_bright_pictures_cause_no_warning_of_a_range() -> None:
+    """The VAE may decode a picture without a value below 0; no reward was made by the user."""
+    pipe, arguments = prepared("sd")
+    with torch.no_grad():
+        pipe.vae.decoder.conv_out.weight.mul_(0.01)
+        pipe.vae.decoder.conv_out.bias.fill_(0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        optimize_noise(pipe, PROMPTS, Brightness(), **arguments, iterations=1)

@@ -15,6 +15,7 @@ from diffusers import (
     EulerAncestralDiscreteScheduler,
     LCMScheduler,
     StableDiffusionControlNetPipeline,
+    StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
 )
 from helpers.places import DOCS
@@ -343,3 +344,14 @@ def test_what_is_no_text_to_image_pipeline() -> None:
         check_pipeline(DDPMPipeline(pipe.unet, DDPMScheduler()), {})
     with pytest.raises(TypeError, match="pipe is a str"):
         check_pipeline("stable-diffusion", {})
+
+
+def test_a_negative_prompt_goes_with_a_picture_for_all() -> None:
+    """The prompts become a list there, and pipelines want the negative ones to be one, too."""
+    pipe, _ = build("sd")
+    parts = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
+    call = {"image": Image.new("RGB", (64, 64), "red"), "num_inference_steps": 2,
+            "negative_prompt": "a dog", "guidance_scale": 4.0}  # fmt: skip
+    together = make(parts, [0, 1], batch_size=2, **call)
+    for index, image in enumerate(together):
+        assert apart(make(parts, [index], batch_size=1, **call)[0], image) <= 1

@@ -170,7 +170,11 @@ def test_no_gradient_is_kept_under_no_grad() -> None:
 @pytest.mark.parametrize(
     ("kind", "settings", "says"),
     [
-        ("HeunDiscrete", {}, "the pipeline has HeunDiscreteScheduler: replace it"),
+        (
+            "HeunDiscrete",
+            {},
+            "the pipeline has HeunDiscreteScheduler. Replace the scheduler: from diffusers import DDIM",
+        ),
         ("DDIM", {"thresholding": True}, "DDIMScheduler with thresholding"),
         ("UniPCMultistep", {"predict_x0": False}, "predict_x0=False"),
         ("FlowMatchEulerDiscrete", {"stochastic_sampling": True}, "stochastic_sampling"),
