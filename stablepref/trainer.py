@@ -119,6 +119,8 @@ def train(
             objective=objective,
         )
         found = checkpoint_of(folder, described, resume=resume)
+        if found is not None:
+            _check_state(found, config)
         batches = PairBatches(
             groups,
             batch_size=config.batch_size,
@@ -154,6 +156,23 @@ def train(
             )  # fmt: skip
             training.loop(batches, found, signals)
     return model
+
+
+def _check_state(found: Checkpoint, config: TrainConfig) -> None:
+    """Refuse a checkpoint whose numbers cannot be this training's.
+
+    Raises:
+        ValueError: The message names the checkpoint and the entry.
+    """
+    best, scores = found.state.get("best", -1.0), found.state.get("scores", {})
+    if found.step > config.steps:
+        raise ValueError(f"{found.path} is damaged: step is {found.step} of {config.steps}")
+    if not isinstance(best, int | float) or not -1 <= best <= 1:
+        raise ValueError(f"{found.path} is damaged: best is {best!r}; expected from -1 to 1")
+    if not isinstance(scores, dict) or not all(
+        isinstance(value, int | float) for value in scores.values()
+    ):
+        raise ValueError(f"{found.path} is damaged: scores is {scores!r}; expected numbers")
 
 
 @final

@@ -93,12 +93,27 @@ def parse_contestants(models: Sequence[str | Contestant]) -> tuple[Contestant, .
     if not contestants:
         msg = "no model is given; expected a pipeline or a folder of images"
         raise ValueError(msg)
-    names = [one.name for one in contestants]
+    names = [check_name(one.name) for one in contestants]
     for name in names:
         if names.count(name) > 1:
             msg = f"two models are called {name!r}: rename one of them, --model NAME={name}"
             raise ValueError(msg)
     return contestants
+
+
+def check_name(name: str) -> str:
+    """Refuse a model's name that cannot be a folder's.
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: It has other characters than those of names.
+    """
+    if not _NAME.fullmatch(name):
+        msg = f"the name {name!r} may only have letters, digits, '.', '-', '_' and ' '"
+        raise ValueError(msg)
+    return name
 
 
 def parse_contestant(text: str) -> Contestant:
@@ -135,12 +150,11 @@ def parse_contestant(text: str) -> Contestant:
     if name is None:
         place = Path(source) if here is None else here.resolve()
         name = place.stem if is_manifest(source) else place.name
-    if not _NAME.fullmatch(name):
-        msg = (
-            f"model {text!r}: the name {name!r} may only have letters, digits, '.', '-', '_' and "
-            "' '; write NAME=SOURCE"
-        )
-        raise ValueError(msg)
+    try:
+        check_name(name)
+    except ValueError as error:
+        msg = f"model {text!r}: {error}; write NAME=SOURCE"
+        raise ValueError(msg) from error
     loras: list[Lora] = []
     arguments: dict[str, object] = {}
     for setting in settings:

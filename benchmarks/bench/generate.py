@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
@@ -17,6 +17,7 @@ from .image_folders import IMAGES_FOLDER, Picture, picture_name
 from .pipelines import load_contestant, pipeline_digest
 from .processes import own_part
 from .row_files import RowFiles
+from .run_files import check_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -216,7 +217,7 @@ class Studio:
 
     def _reasons(self) -> dict[tuple[int, int], str]:
         """Why images are missing, by index of the prompt and number."""
-        rows: Iterator[dict[str, Any]] = self._faults.rows()
+        rows = self._faults.rows(lambda row: check_fault(row, len(self.prompts)))
         return {(row["prompt"], row["image"]): row["fault"] for row in rows}
 
     def _file(self, place: int, number: int) -> Path:

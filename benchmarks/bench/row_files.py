@@ -50,17 +50,20 @@ class RowFiles:
             if len(kept) < len(rows):
                 _rewrite(path, settings, kept)
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self, check: Callable[[object], None]) -> Iterator[dict[str, Any]]:
         """All whole rows of all files; none where nothing has begun.
 
+        Args:
+            check: Raises a ValueError that says what is wrong with a row.
+
         Raises:
-            ResumeError: A file is damaged.
+            ResumeError: A file is damaged; the message names file, line and what is wrong.
         """
         for path in self._paths():
             with path.open("rb") as lines:
                 for number, line in enumerate(lines, start=1):
                     if number > 1 and line.endswith(b"\n"):
-                        yield _parsed(line, path, number)
+                        yield _parsed(line, path, number, check)
 
     def write(self, process: int, settings: Mapping[str, object], rows: Sequence[object]) -> None:
         """Append rows to a process's file, and have them on the disk.
@@ -82,10 +85,13 @@ class RowFiles:
         return PartialFile(self.folder / f"{process:03d}.jsonl")
 
 
-def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
+def _parsed(
+    line: bytes, path: Path, number: int, check: Callable[[object], None]
+) -> dict[str, Any]:
     try:
         row: dict[str, Any] = json.loads(line)
-    except ValueError as error:
+        check(row)
+    except (ValueError, RecursionError) as error:
         msg = f"{path} is damaged in line {number} ({error}): delete it, and its work is done again"
         raise ResumeError(msg) from error
     return row

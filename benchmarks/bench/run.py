@@ -21,14 +21,9 @@ from .judges import load_judges
 from .processes import joined_processes
 from .prompt_sets import PromptSet, read_prompt_set
 from .row_files import RowFiles
+from .run_files import CONFIG_FILE, PROMPTS_FILE, check_key
 from .score import score_pictures
-from .score_table import (
-    CONFIG_FILE,
-    PROMPTS_FILE,
-    SCORES_FOLDER,
-    ScoreTable,
-    read_table,
-)
+from .score_table import SCORES_FOLDER, ScoreTable, read_table
 
 if TYPE_CHECKING:
     import os
@@ -89,6 +84,8 @@ def bench(
         msg = f"images must be 1 or more, got {images}"
         raise ValueError(msg)
     chosen = prompts if isinstance(prompts, PromptSet) else read_prompt_set(prompts)
+    for one in chosen.prompts:
+        check_key(one.key)
     contestants = parse_contestants(models)
     folder = Path(out)
     state = joined_processes()
@@ -161,7 +158,12 @@ def _begin(folder: Path, config: Mapping[str, object], prompts: PromptSet) -> No
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CONFIG_FILE
     if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            before = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise ResumeError(f"{path} is damaged ({error}): choose another --out") from error
+        if not isinstance(before, dict):
+            raise ResumeError(f"{path} is damaged: it is not an object; choose another --out")
         now = json.loads(json.dumps(config))
         if before != now:
             raise ResumeError(_difference(folder, before, now))

@@ -14,6 +14,7 @@ from stablepref.runtime.ahead import ahead
 from stablepref.scoring.batching import WORKERS
 
 from .processes import own_part
+from .run_files import check_score_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -63,7 +64,7 @@ def score_pictures(
     if state.is_main_process:
         rows.begin(settings, retry=lambda row: retry and bool(row["faults"]))
     state.wait_for_everyone()
-    done = {(row["model"], row["prompt"], row["image"]) for row in rows.rows()}
+    done = {(row["model"], row["prompt"], row["image"]) for row in rows.rows(check_score_row)}
     mine = own_part([picture for picture in pictures if picture.key not in done], state)
     state.wait_for_everyone()
     show = progress if state.is_main_process else False

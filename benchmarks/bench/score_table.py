@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
 
-from stablepref.data.prompts import ListedPrompt
-
 from .row_files import RowFiles
+from .run_files import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from stablepref.data.prompts import ListedPrompt
     from stablepref.evaluation.means import Array
 
-CONFIG_FILE: Final = "run.json"
-PROMPTS_FILE: Final = "prompts.jsonl"
 SCORES_FOLDER: Final = "scores"
 
 
@@ -96,15 +93,13 @@ def read_table(folder: Path) -> ScoreTable:
     """The scores of a run, finished or not.
 
     Raises:
-        ValueError: The folder is not a run, or nothing is scored in it yet.
+        ValueError: The folder is not a run, is damaged, or nothing is scored in it yet.
         ResumeError: A file of scores is damaged.
     """
-    config, prompts = _read_run(folder)
-    models, scorers = tuple(config["models"]), dict(config["scorers"])
-    rows = {
-        (row["model"], row["prompt"], row["image"]): row
-        for row in RowFiles(folder / SCORES_FOLDER).rows()
-    }
+    run, prompts = read_run(folder)
+    models, scorers = tuple(run.models), dict(run.scorers)
+    found = RowFiles(folder / SCORES_FOLDER).rows(lambda row: run.check_row(row, len(prompts)))
+    rows = {(row["model"], row["prompt"], row["image"]): row for row in found}
     if not rows:
         raise ValueError(f"nothing is scored in {folder} yet: give the command of the run again")
     images = 1 + max(number for _, _, number in rows)
@@ -118,9 +113,7 @@ def read_table(folder: Path) -> ScoreTable:
             scores[places[model], columns[scorer], prompt, number] = score
         for scorer, reason in row["faults"].items():
             failures.append(Failure(model, prompts[prompt].key, number, scorer, reason))
-    return ScoreTable(
-        str(config["prompts"]["name"]), prompts, models, scorers, scores, tuple(failures)
-    )
+    return ScoreTable(run.prompts.name, prompts, models, scorers, scores, tuple(failures))
 
 
 def unshared(tables: Sequence[ScoreTable]) -> list[str]:
@@ -176,13 +169,3 @@ def joined(tables: Sequence[ScoreTable]) -> ScoreTable:
         scores=np.concatenate(parts),
         failures=tuple(f for t in tables for f in t.failures if f.scorer in shared),
     )
-
-
-def _read_run(folder: Path) -> tuple[dict[str, Any], tuple[ListedPrompt, ...]]:
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise ValueError(f"{folder} is not a run of a benchmark: it has no {CONFIG_FILE}")
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    with (folder / PROMPTS_FILE).open(encoding="utf-8") as lines:
-        prompts = tuple(ListedPrompt(**json.loads(line)) for line in lines)
-    return config, prompts

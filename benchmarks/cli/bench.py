@@ -212,7 +212,8 @@ def leaderboard(
     style = chosen(json=as_json, markdown=as_markdown, csv=as_csv)
 
     from ..bench.report.files import SUMMARY_FILE, write_summary
-    from ..bench.score_table import CONFIG_FILE, joined, read_table, unshared
+    from ..bench.run_files import CONFIG_FILE
+    from ..bench.score_table import joined, read_table, unshared
     from ..bench.statistics.summary import summarise
 
     for folder in runs:

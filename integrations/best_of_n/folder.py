@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from stablepref.output.durable import replacing
-from stablepref.output.partial import PartialFile
+from stablepref.output.partial import PartialFile, ResumeError
+from stablepref.runtime.fields import check_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,9 +65,31 @@ class CandidateFolder:
         (folder / PICTURES).mkdir(parents=True, exist_ok=True)
         self._file = PartialFile(folder / ROWS_FILE)
         expected = ({"index": i, "seed": seed + i} for i in itertools.count())
-        rows = (Candidate(**row) for row in self._file.resume(settings, expected))
+        rows = (self._candidate(row) for row in self._file.resume(settings, expected))
         self._known = {candidate.index: candidate for candidate in rows}
         self.done = {i: c for i, c in self._known.items() if self.picture(c).is_file()}
+
+    def _candidate(self, row: Mapping[str, object]) -> Candidate:
+        """A candidate as its line says, if the line makes sense.
+
+        Raises:
+            ResumeError: It does not.
+        """
+        try:
+            candidate = Candidate(**row)  # type: ignore[arg-type] # checked next
+            check_fields(candidate)
+        except (TypeError, ValueError) as error:
+            raise ResumeError(
+                f"{self._file.path} is damaged: candidate {row.get('index')}: {error}; delete it "
+                "or choose another folder"
+            ) from error
+        if (candidate.score is None) == (candidate.fault is None) and not candidate.pruned:
+            raise ResumeError(
+                f"{self._file.path} is damaged: candidate {candidate.index} has the score "
+                f"{candidate.score} and the fault {candidate.fault!r}, expected one of both; "
+                "delete it or choose another folder"
+            )
+        return candidate
 
     def picture(self, candidate: Candidate) -> Path:
         """Where the candidate's picture is."""

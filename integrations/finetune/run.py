@@ -210,7 +210,7 @@ def _train(
     if found is not None:
         accelerator.load_state(str(found.path))
         start = found.step
-        reports = {name: Report(**values) for name, values in found.state["reports"].items()}
+        reports = _reports(found)
         watch.monitor.baseline = reports["first"]
     if accelerator.is_main_process:
         for place in (folder / CHECKPOINTS, folder / LORAS):
@@ -237,6 +237,21 @@ def _train(
             _save(run, result)
         accelerator.wait_for_everyone()
     return result
+
+
+def _reports(found: Checkpoint) -> dict[str, Report]:
+    """The reports in a checkpoint.
+
+    Raises:
+        ValueError: They are not there, or are not reports; the message names the checkpoint.
+    """
+    try:
+        values = found.state["reports"]
+        return {name: Report(**values[name]) for name in ("first", "last")}
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{found.path} is damaged: its reports cannot be read ({error})"
+        ) from error
 
 
 def _loop(

@@ -16,7 +16,7 @@ from stablepref.evaluation.groups import PendingGroup, identity
 from stablepref.evaluation.report import EvaluationReport
 from stablepref.evaluation.scores import GroupScores
 from stablepref.output.locks import sole_writer
-from stablepref.output.partial import PartialFile
+from stablepref.output.partial import PartialFile, ResumeError
 from stablepref.output.progress import progress_bar
 from stablepref.scoring.batching import BatchLimit
 from stablepref.weights.fingerprint import weights_digest
@@ -183,7 +183,13 @@ def _scored(
 
     for row in partial.resume(_settings(scores), identities()):
         group = known.pop()
-        done = group.restored(row)
+        try:
+            done = group.restored(row, perturbations=len(scores.perturbations))
+        except ValueError as error:
+            raise ResumeError(
+                f"{partial.path} is damaged: group {group.label}: {error}; delete it or choose "
+                "another --out"
+            ) from error
         scores.remember(group, done)
         yield done
     with partial.writing() as write:

@@ -133,10 +133,25 @@ class PendingGroup:
             self.label, self.prompt, self.images, self.ranks, self.annotations, scores, errors
         )
 
-    def restored(self, row: Mapping[str, Any]) -> ScoredGroup:
-        """The group with the scores of a row that `ScoredGroup.row` made."""
-        scores = np.array(row["scores"], dtype=np.float64)  # None becomes NaN
-        return self.scored(scores, {int(index): why for index, why in row["errors"].items()})
+    def restored(self, row: Mapping[str, Any], *, perturbations: int) -> ScoredGroup:
+        """The group with the scores of a row that `ScoredGroup.row` made.
+
+        Raises:
+            ValueError: The row is not one of this group under so many perturbations.
+        """
+        try:
+            if not all(v is None or isinstance(v, int | float) for r in row["scores"] for v in r):
+                raise TypeError("expected numbers and null")
+            scores = np.array(row["scores"], dtype=np.float64)  # None becomes NaN
+            errors = {int(index): str(why) for index, why in row["errors"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"its scores or errors cannot be read ({error!r})") from error
+        expected = (1 + perturbations, len(self.images))
+        if scores.shape != expected:
+            raise ValueError(f"its scores have the shape {scores.shape}; expected {expected}")
+        if elsewhere := [index for index in errors if not 0 <= index < len(self.images)]:
+            raise ValueError(f"its errors name image {elsewhere[0]} of {len(self.images)}")
+        return self.scored(scores, errors)
 
 
 def identity(group: ScoredGroup | PendingGroup) -> dict[str, object]:

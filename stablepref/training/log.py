@@ -167,8 +167,17 @@ def _forget_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n") and json.loads(line)["step"] <= step:
-            kept.append(line)
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
+            continue
+        try:
+            done = json.loads(line)["step"]
+            if done <= step:
+                kept.append(line.decode())
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path} is damaged in line {number} ({error!r}): delete the line, or choose "
+                "another folder"
+            ) from error
     with replacing(path) as staging:
         staging.write_text("".join(kept), encoding="utf-8")

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from safetensors import SafetensorError
 
 from stablepref.output.durable import WRITING, sync
+from stablepref.output.names import stays_inside
+from stablepref.output.text import shorten
 from stablepref.training.freezing import freeze
 from stablepref.training.optimizer import begin_with_logit_scale, build_optimizer
 from stablepref.training.pairs import fingerprint
@@ -177,7 +179,7 @@ def checkpoint_of(folder: Path, described: dict[str, Any], *, resume: bool) -> C
         if _shown(was, name) != _shown(now, name)
     ]
     changed += [f"the {part} differs" for part in described
-                if part != "config" and then[part] != described[part]]  # fmt: skip
+                if part != "config" and then.get(part) != described[part]]  # fmt: skip
     raise ValueError(
         f"{folder} holds another training: {'; '.join(changed)}; choose another folder"
     )
@@ -230,16 +232,40 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     problems: list[str] = []
     for path in reversed(_folders(folder)):
         try:
-            sealed = json.loads((path / STATE_FILE).read_text())
-            damaged = [n for n, digest in sealed["files"].items() if _digest(path / n) != digest]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return _opened(path), problems
+        except (OSError, ValueError, RecursionError) as error:
             problems.append(f"{path} is damaged: {error}")
-            continue
-        if damaged:
-            problems.append(f"{path} is damaged: {', '.join(damaged)} changed since it was written")
-            continue
-        return Checkpoint(path, sealed["step"], sealed["state"]), problems
     return None, problems
+
+
+def _opened(path: Path) -> Checkpoint:
+    """A checkpoint, whose list of files, step and state are believed only as far as they fit.
+
+    Raises:
+        ValueError: Something of it does not; the message names the entry of the state file.
+        OSError: A file cannot be read.
+    """
+    sealed = json.loads((path / STATE_FILE).read_bytes())
+    for name, kind in (("step", int), ("state", dict), ("files", dict)):
+        value = sealed.get(name) if isinstance(sealed, dict) else None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{STATE_FILE}: {name} is {shorten(repr(value))}")
+    step, state, files = sealed["step"], sealed["state"], sealed["files"]
+    if path.name != f"{_PREFIX}{step:08d}":
+        raise ValueError(f"{STATE_FILE}: step is {step}, which is not that of the folder")
+    described = state.get("described")
+    if not isinstance(described, dict) or not isinstance(described.get("config"), dict):
+        raise ValueError(f"{STATE_FILE}: state.described is {shorten(repr(described))}")
+    there = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()} - {STATE_FILE}
+    unlisted = sorted(name for name in there if name not in files and name[0] != ".")
+    if unlisted or not files:
+        what = ", ".join(unlisted) or "any file"
+        raise ValueError(f"{STATE_FILE}: files does not list {what}")
+    if outside := [name for name in files if not stays_inside(name)]:
+        raise ValueError(f"{STATE_FILE}: files lists {outside[0]!r}, which is elsewhere")
+    if changed := [name for name, digest in files.items() if _digest(path / name) != digest]:
+        raise ValueError(f"{', '.join(changed)} changed since it was written")
+    return Checkpoint(path, step, state)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -259,7 +285,7 @@ def _seal(staging: Path, step: int, state: dict[str, Any]) -> None:
     files = sorted(path for path in staging.rglob("*") if path.is_file())
     for path in files:
         sync(path)
-    names = {str(path.relative_to(staging)): _digest(path) for path in files}
+    names = {path.relative_to(staging).as_posix(): _digest(path) for path in files}
     sealed = staging / STATE_FILE
     sealed.write_text(json.dumps({"step": step, "state": state, "files": names}, indent=1))
     sync(sealed)

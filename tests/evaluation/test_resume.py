@@ -13,7 +13,8 @@ from stablepref.evaluation.evaluate import evaluate
 from stablepref.output.partial import ResumeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import json
+from collections.abc import Iterator
 
     from stablepref.data.groups import RankedGroup
 
@@ -62,6 +63,30 @@ def test_partial_scores_of_other_work_are_refused(tmp_path: Path) -> None:
     scorer = ShadeScorer()
     evaluate(scorer, HAND, perturbations=("hflip",), tie_rule="hpsv2", out=out)
     assert scorer.encoded == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"scores": [[0.5]]}, r"scores have the shape \(1, 1\)"),
+        ({"scores": [["0.5"]]}, "scores or errors cannot be read"),
+        ({"scores": 3}, "scores or errors cannot be read"),
+        ({"errors": {"-1": "gone"}}, "errors name image -1 of"),
+        ({"errors": ["gone"]}, "scores or errors cannot be read"),
+    ],
+)
+def test_damaged_rows_are_named(change: dict[str, object], says: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    partial = tmp_path / "out.json.partial"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(ShadeScorer(), HAND, perturbations=("hflip",), out=out)
+    header, first, *rest = partial.read_text().splitlines()
+    damaged = json.dumps(json.loads(first) | change)
+    partial.write_text("\n".join([header, damaged, *rest]) + "\n")
+    with pytest.raises(ResumeError, match=rf"out\.json\.partial is damaged: group .*: .*{says}"):
+        evaluate(ShadeScorer(), HAND, perturbations=("hflip",), out=out)
 
 
 def _stop(*_: object) -> Path:

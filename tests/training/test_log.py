@@ -118,3 +118,23 @@ def test_the_bar_tells_what_people_watch(tmp_path: Path) -> None:
     assert bar.tasks[0].fields["shown"] == (
         "loss 0.500  pairs 50.0%  ΔS -0.50  effective pairs 2.0  12 images/s"
     )
+
+
+@pytest.mark.parametrize(
+    "line", ["{}", "[1]", '{"step": "2"}', "hello", "\0", '{"step": null}', "3"]
+)
+def test_a_damaged_line_of_metrics_is_named(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1, "loss": 0.5}}\n{line}\n')
+    with (
+        pytest.raises(ValueError, match=r"metrics\.jsonl is damaged in line 2"),
+        train_log(
+            Engine(),
+            tmp_path,
+            steps=3,
+            start=1,
+            show=False,  # type: ignore[arg-type] # enough of one
+        ),
+    ):
+        pass
+    assert line in path.read_text()

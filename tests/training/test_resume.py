@@ -1,6 +1,7 @@
 """Checkpoints on full disks, among damaged ones, and how many stay."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,45 @@ def test_what_differs_is_told_also_where_a_setting_is_gone_or_new(
         "another training: tau was absent, is 0.2; momentum was 0.5, is absent; the validation "
         "differs; choose another folder"
     ) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "entry"),
+    [
+        (("files",), {}, "files does not list"),
+        (("files",), {"state.json": ""}, "files does not list"),
+        (("files",), ["model.safetensors"], "files is "),
+        (("files", "../../secret"), "0", r"files lists '\.\./\.\./secret', which is elsewhere"),
+        (("step",), 10**9, "step is 1000000000, which is not that of the folder"),
+        (("step",), "2", "step is '2'"),
+        (("step",), True, "step is True"),
+        (("state",), [], "state is "),
+        (("state", "described"), {"config": 3}, r"state\.described is "),
+    ],
+)
+def test_a_state_that_does_not_fit_is_not_believed(
+    accelerator: Accelerator, tmp_path: Path, place: tuple[str, ...], value: object, entry: str
+) -> None:
+    (tmp_path / "secret").write_text("not ours")
+    folder = tmp_path / "checkpoints"
+    save(accelerator, folder, 1)
+    state = save(accelerator, folder, 2) / "state.json"
+    sealed = json.loads(state.read_text())
+    *way, last = place
+    inner = sealed
+    for step in way:
+        inner = inner[step]
+    inner[last] = value
+    state.write_text(json.dumps(sealed))
+    found, (problem,) = newest_checkpoint(folder)
+    assert found is not None
+    assert found.step == 1
+    assert re.search(rf"step-00000002 is damaged: state\.json: {entry}", problem)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "null", "\0", "[" * 100_000])
+def test_a_state_that_is_none(accelerator: Accelerator, tmp_path: Path, text: str) -> None:
+    (save(accelerator, tmp_path, 1) / "state.json").write_text(text)
+    found, (problem,) = newest_checkpoint(tmp_path)
+    assert found is None
+    assert "step-00000001 is damaged: " in problem

@@ -12,7 +12,8 @@ from markupsafe import Markup
 
 from stablepref.output.pages import write_template
 
-from ..score_table import CONFIG_FILE, joined, read_table, unshared
+from ..run_files import CONFIG_FILE
+from ..score_table import joined, read_table, unshared
 from ..statistics import bradley_terry, resampling
 from ..statistics.summary import summarise
 from .boards import boards, category_bars, duels, number

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -23,7 +22,7 @@ from ..image_folders import (
     finished_pictures,
     picture_name,
 )
-from ..score_table import CONFIG_FILE
+from ..run_files import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,14 +44,15 @@ def run_pictures(folder: Path, prompts: Sequence[ListedPrompt]) -> list[Picture]
         Pictures; where there is none, `image` is an `UnusableImageError` that says why.
 
     Raises:
-        ValueError: As `finished_pictures`, whose folder has changed since the run.
+        ValueError: As `finished_pictures`, whose folder has changed since the run, or the run's
+            files are damaged.
         OSError: A file cannot be read.
     """
-    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    images = int(config["images"])
+    run, _ = read_run(folder)
+    images = run.images
     pictures: list[Picture] = []
-    for name, settings in config["models"].items():
-        source = Path(settings["source"])
+    for name, settings in run.models.items():
+        source = Path(settings.source)
         made = folder / IMAGES_FOLDER / name
         if not made.is_dir() and Contestant(name, str(source)).finished and source.exists():
             pictures += finished_pictures(name, source, prompts, images)
@@ -81,6 +81,7 @@ def page_address(
         The relative URL, or None and the reason.
 
     Raises:
+        ValueError: The copy would lie outside of the page's folder.
         OSError: The copy cannot be written.
     """
     if isinstance(picture.image, UnusableImageError):
@@ -97,6 +98,11 @@ def page_address(
     suffix = path.suffix.lower() if path is not None and showable else ".png"
     name = f"{picture_name(prompt, picture.number)}{suffix}"
     target = folder / IMAGES_FOLDER / picture.model / name
+    if not target.parent.resolve().is_relative_to(folder):
+        raise ValueError(
+            f"{target} lies outside of {folder}: a link leads there; remove it, or choose another "
+            "folder"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     if path is not None and showable:
         if not _same(path, target):
