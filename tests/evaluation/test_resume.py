@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,7 @@ from stablepref.evaluation.evaluate import evaluate
 from stablepref.output.partial import ResumeError
 
 if TYPE_CHECKING:
-    import json
-from collections.abc import Iterator
+    from collections.abc import Iterator
 
     from stablepref.data.groups import RankedGroup
 
