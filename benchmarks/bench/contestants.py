@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from stablepref.assets import PIPELINES
 from stablepref.data.manifest import is_manifest
+from stablepref.output.names import stays_inside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,10 +109,10 @@ def check_name(name: str) -> str:
         The name.
 
     Raises:
-        ValueError: It has other characters than those of names.
+        ValueError: It would lead elsewhere.
     """
-    if not _NAME.fullmatch(name):
-        msg = f"the name {name!r} may only have letters, digits, '.', '-', '_' and ' '"
+    if "/" in name or not stays_inside(name):
+        msg = f"a model's name is {name!r}; expected the name of a folder"
         raise ValueError(msg)
     return name
 
@@ -150,11 +151,12 @@ def parse_contestant(text: str) -> Contestant:
     if name is None:
         place = Path(source) if here is None else here.resolve()
         name = place.stem if is_manifest(source) else place.name
-    try:
-        check_name(name)
-    except ValueError as error:
-        msg = f"model {text!r}: {error}; write NAME=SOURCE"
-        raise ValueError(msg) from error
+    if not _NAME.fullmatch(name):
+        msg = (
+            f"model {text!r}: the name {name!r} may only have letters, digits, '.', '-', '_' and "
+            "' '; write NAME=SOURCE"
+        )
+        raise ValueError(msg)
     loras: list[Lora] = []
     arguments: dict[str, object] = {}
     for setting in settings:

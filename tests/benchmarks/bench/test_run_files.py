@@ -117,6 +117,6 @@ def test_names_and_keys_of_python_are_checked_too(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'\.\./\.\./a' cannot name an image file"):
         bench(one, ["shapes"], ["shapes"], out=tmp_path / "run")
     good = PromptSet("one", (ListedPrompt("a", "a dog"),))
-    with pytest.raises(ValueError, match=r"the name '\.\./a' may only have letters"):
+    with pytest.raises(ValueError, match=r"a model's name is '\.\./a'; expected"):
         bench(good, [Contestant("../a", "shapes")], ["shapes"], out=tmp_path / "run")
     assert not list(tmp_path.iterdir())
