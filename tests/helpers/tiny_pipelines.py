@@ -1,6 +1,9 @@
 """Pipelines of diffusers with random weights, each of the real architecture but tiny."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from diffusers import (
@@ -44,7 +47,11 @@ def clip_tokenizer() -> CLIPTokenizer:
     entries = [*letters, *(f"{letter}</w>" for letter in letters)]
     entries += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: i for i, token in enumerate(entries)}
-    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77)
+    with TemporaryDirectory() as folder:  # the form that every version of transformers reads
+        Path(folder, "vocab.json").write_text(json.dumps(vocabulary))
+        Path(folder, "merges.txt").write_text("#version: 0.2\n")
+        tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=77)
+    return tokenizer
 
 
 def word_tokenizer(length: int) -> PreTrainedTokenizerFast:
