@@ -6,6 +6,7 @@ Needs no torch, so that mistakes on the command line are reported at once.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from stablepref.assets import PIPELINES
 from stablepref.data.manifest import is_manifest
+from stablepref.integrations.diffusion.single_file import refuse_single_file
 from stablepref.output.names import stays_inside
 
 if TYPE_CHECKING:
@@ -123,13 +125,14 @@ def parse_contestant(text: str) -> Contestant:
     SOURCE is a bundled pipeline's name, a pipeline's folder or hub repository, a folder of pictures
     or a manifest of them; NAME is by default its last part. `lora=PATH` or `lora=PATH@WEIGHT`,
     which may stand several times, puts LoRAs on the pipeline; any other KEY is an argument of its
-    call, with `SHORT_NAMES` for the usual ones, its VALUE a JSON value or else words.
+    call, with `SHORT_NAMES` for the usual ones, its VALUE a JSON value or else words. Paths that
+    exist and values may have commas in them.
 
     Raises:
         ValueError: The source is none of these, the name cannot be a folder's, or finished pictures
             are given LoRAs or arguments.
     """
-    source, *settings = text.split(",")
+    source, *settings = _pieces(text)
     name = None
     if "=" in source and not Path(source).expanduser().exists():
         name, source = source.split("=", 1)
@@ -142,6 +145,8 @@ def parse_contestant(text: str) -> Contestant:
             "or manifest of images"
         )
         raise ValueError(msg)
+    if here is not None:
+        refuse_single_file(str(here))
     if here is not None and here.is_file() and not is_manifest(source):
         msg = (
             f"model {text!r}: a single file is neither a pipeline nor a manifest of images; "
@@ -175,9 +180,37 @@ def parse_contestant(text: str) -> Contestant:
     return made
 
 
+def _pieces(text: str) -> list[str]:
+    """The parts of a model as typed between commas: none within a path that exists, or a value."""
+    tokens = text.split(",")
+    pieces: list[str] = []
+    place = 0
+    while place < len(tokens):
+        ends = range(len(tokens), place + 1, -1)
+        end = next((e for e in ends if _names_file(",".join(tokens[place:e]))), place + 1)
+        piece = ",".join(tokens[place:end])
+        if len(pieces) > 1 and "=" not in piece:
+            pieces[-1] += f",{piece}"  # of a value, as in negative=blurry, dull
+        else:
+            pieces.append(piece)
+        place = end
+    return pieces
+
+
+def _names_file(piece: str) -> bool:
+    """Whether a piece is the path of something, behind `KEY=` or in front of `@WEIGHT` too."""
+    value = piece.partition("=")[2]
+    path, _, weight = value.rpartition("@")
+    return _exists(piece) or _exists(value) or ("," not in weight and _exists(path))
+
+
+def _exists(path: str) -> bool:
+    return bool(path) and os.path.exists(os.path.expanduser(path))  # noqa: PTH110, PTH111 (any text)
+
+
 def _lora(text: str) -> Lora:
     path, at, weight = text.rpartition("@")
-    if not at:
+    if not at or _exists(text):
         return Lora(text)
     try:
         return Lora(path, float(weight))

@@ -8,6 +8,8 @@ from stablepref.integrations.best_of_n.candidates import check_pipeline
 from stablepref.integrations.diffusion.load import load_pipeline
 from stablepref.weights.fingerprint import part_digests, scheduler_digest
 
+from .loras import put_lora
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
 
 class _TakesLoras(Protocol):
     """The part of a pipeline that takes LoRAs."""
-
-    def load_lora_weights(self, where: str, **kwargs: object) -> None:
-        """Load one LoRA."""
 
     def set_adapters(self, names: list[str], weights: list[float]) -> None:
         """Use several, each with its weight."""
@@ -44,8 +43,8 @@ def load_contestant(
         device: Where it runs.
 
     Raises:
-        ValueError: The pipeline's call does not take one of the arguments, or the number type is
-            unknown.
+        ValueError: The pipeline's call does not take one of the arguments, the number type is
+            unknown, or a LoRA does not fit.
         TypeError: The pipeline does not turn text into images, or does not take LoRAs.
         OSError: The pipeline or a LoRA is missing.
         ImportError: diffusers is not installed.
@@ -62,7 +61,7 @@ def load_contestant(
         with_loras = cast("_TakesLoras", pipe)
         names = [f"lora-{place}" for place in range(len(contestant.loras))]
         for name, lora in zip(names, contestant.loras, strict=True):
-            with_loras.load_lora_weights(lora.path, adapter_name=name, use_safetensors=True)
+            put_lora(pipe, lora.path, name=name)
         with_loras.set_adapters(names, [lora.weight for lora in contestant.loras])
     return pipe
 

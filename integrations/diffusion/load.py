@@ -8,6 +8,8 @@ import torch
 
 from stablepref.assets import PIPELINES
 
+from .single_file import refuse_single_file
+
 if TYPE_CHECKING:
     from .pipelines import Pipeline
 
@@ -23,7 +25,7 @@ def load_pipeline(name: str, *, dtype: str | None, device: torch.device) -> Pipe
     Raises:
         ImportError: diffusers is not installed.
         OSError: There is no such pipeline, or it cannot be downloaded.
-        ValueError: `dtype` is not the name of a floating-point type.
+        ValueError: `dtype` is not the name of a floating-point type, or `name` is a single file.
     """
     try:
         from diffusers import DiffusionPipeline  # noqa: PLC0415 (an extra)
@@ -35,6 +37,7 @@ def load_pipeline(name: str, *, dtype: str | None, device: torch.device) -> Pipe
         msg = f"the pipeline's number type is {dtype!r}; expected float32, bfloat16 or float16"
         raise ValueError(msg)
     where = PIPELINES.get(name, name)
+    refuse_single_file(where)
     pipe = DiffusionPipeline.from_pretrained(where, torch_dtype=chosen, use_safetensors=True)
     loaded: Pipeline = pipe.to(device)
     return loaded

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from helpers.tiny_pipelines import SHORT, build
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model_state_dict
+from safetensors.torch import save_file
 
 from stablepref.benchmarks.bench.contestants import (
     Contestant,
@@ -18,6 +20,7 @@ from stablepref.benchmarks.bench.image_folders import finished_pictures
 from stablepref.benchmarks.bench.pipelines import load_contestant, pipeline_digest
 from stablepref.data.prompts import ListedPrompt
 from stablepref.images.sources import UnusableImageError
+from stablepref.integrations.diffusion.load import load_pipeline
 
 PROMPTS = [ListedPrompt("00000", "x"), ListedPrompt("00001", "y"), ListedPrompt("00002", "x")]
 
@@ -85,7 +88,6 @@ def test_loras_are_put_on_together(tmp_path: Path) -> None:
         torch.manual_seed(seed)
         pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False))
         from diffusers.utils import convert_state_dict_to_diffusers  # noqa: PLC0415
-        from peft import get_peft_model_state_dict  # noqa: PLC0415
 
         weights = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet))
         pipe.save_lora_weights(tmp_path / f"lora{seed}", unet_lora_layers=weights)
@@ -110,6 +112,88 @@ def test_loras_are_put_on_together(tmp_path: Path) -> None:
     assert digest["unet"] != other["unet"]
 
 
+def test_commas_in_paths_and_values(tmp_path: Path) -> None:
+    base, lora = tmp_path / "a, b,steps=1" / "pipe", tmp_path / "x,lr=1e-5@2"
+    touch(base, "model_index.json")
+    touch(lora, "a,b.safetensors")
+    made = parse_contestant(
+        f"one={base},lora={lora},lora={lora / 'a,b.safetensors'}@0.5,negative=blurry, dull,eta=1"
+    )
+    assert made.source == str(base)
+    assert made.loras == (Lora(str(lora)), Lora(str(lora / "a,b.safetensors"), 0.5))
+    assert made.arguments == {"negative_prompt": "blurry, dull", "eta": 1}
+
+
+def test_a_single_file_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
+    touch(tmp_path, "model.safetensors")
+    says = r"model.safetensors is a single-file checkpoint; .*from_single_file\(FILE\)"
+    with pytest.raises(ValueError, match=says):
+        parse_contestant(f"a={tmp_path / 'model.safetensors'},steps=2")
+    with pytest.raises(ValueError, match=says):
+        load_pipeline(str(tmp_path / "model.safetensors"), dtype=None, device=torch.device("cpu"))
+
+
+def lora_pipe(alpha: int) -> tuple[Any, dict[str, torch.Tensor]]:
+    """A pipeline with a LoRA of rank 2, and peft's names of its matrices."""
+    pipe, _ = build("sd")
+    torch.manual_seed(0)
+    config = LoraConfig(r=2, lora_alpha=alpha, target_modules=["to_q"], init_lora_weights=False)
+    pipe.unet.add_adapter(config)
+    return pipe, get_peft_model_state_dict(pipe.unet)
+
+
+@pytest.mark.parametrize("kind", ["peft", "kohya"])
+def test_loras_of_peft_and_kohya(kind: str, tmp_path: Path) -> None:
+    """The picture is that of the pipeline in which the LoRA was made, alpha included."""
+    pipe, state = lora_pipe(alpha=6)
+    image = picture(pipe)
+    base, folder = tmp_path / "base", tmp_path / "lora"
+    build("sd")[0].save_pretrained(base)
+    folder.mkdir()
+    if kind == "peft":
+        named = {f"base_model.model.{key}": weight.contiguous() for key, weight in state.items()}
+        save_file(named, folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 6}))
+    else:
+        names = {"lora_A": "lora_down", "lora_B": "lora_up"}
+        named = {}
+        for key, weight in state.items():
+            layer, matrix, _ = key.rsplit(".", 2)
+            own = "lora_unet_" + layer.replace(".", "_")
+            named[f"{own}.{names[matrix]}.weight"] = weight.contiguous()
+            named[f"{own}.alpha"] = torch.tensor(6.0)
+        save_file(named, folder / "my_style.safetensors")
+    for where in (folder, next(folder.glob("*.safetensors"))):
+        contestant = parse_contestant(f"a={base},lora={where}")
+        made = load_contestant(contestant, SHORT, dtype=None, device=torch.device("cpu"))
+        torch.testing.assert_close(picture(made), image, atol=1e-5, rtol=0)
+    assert (picture(build("sd")[0]) - image).abs().max() > 1e-3
+
+
+def picture(pipe: Any) -> torch.Tensor:  # noqa: ANN401 (diffusers has no types)
+    generator = torch.Generator().manual_seed(0)
+    made: torch.Tensor = pipe("a dog", generator=generator, **SHORT, output_type="pt").images
+    return made
+
+
+def test_a_lora_that_fits_by_half_is_an_error_that_counts(tmp_path: Path) -> None:
+    _, state = lora_pipe(alpha=2)
+    total = len(state) // 2
+    build("sd")[0].save_pretrained(tmp_path / "base")
+    extra = {f"unet.{key}": weight.contiguous() for key, weight in state.items()}
+    extra |= {f"unet.other.{key}": weight.clone() for key, weight in state.items()}
+    save_file(extra, touch(tmp_path / "half") / "pytorch_lora_weights.safetensors")
+    contestant = parse_contestant(f"a={tmp_path / 'base'},lora={tmp_path / 'half'}")
+    with pytest.raises(
+        ValueError, match=f"{total} of the {2 * total} layers of the LoRA .*half fit"
+    ):
+        load_contestant(contestant, SHORT, dtype=None, device=torch.device("cpu"))
+    touch(tmp_path / "two", "a.safetensors", "b.safetensors")
+    contestant = parse_contestant(f"a={tmp_path / 'base'},lora={tmp_path / 'two'}")
+    with pytest.raises(ValueError, match=r"holds a.safetensors, b.safetensors; name one file"):
+        load_contestant(contestant, SHORT, dtype=None, device=torch.device("cpu"))
+
+
 def test_arguments_are_checked_before_anything_is_made(tmp_path: Path) -> None:
     pipe, _ = build("sd")
     pipe.save_pretrained(tmp_path / "base")
@@ -119,6 +203,7 @@ def test_arguments_are_checked_before_anything_is_made(tmp_path: Path) -> None:
 
 
 def touch(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

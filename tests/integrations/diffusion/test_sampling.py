@@ -173,7 +173,7 @@ def test_no_gradient_is_kept_under_no_grad() -> None:
         (
             "HeunDiscrete",
             {},
-            "the pipeline has HeunDiscreteScheduler. Replace the scheduler: from diffusers import DDIM",
+            "the pipeline has HeunDiscreteScheduler. Replace .*: from diffusers import DDIM",
         ),
         ("DDIM", {"thresholding": True}, "DDIMScheduler with thresholding"),
         ("UniPCMultistep", {"predict_x0": False}, "predict_x0=False"),
