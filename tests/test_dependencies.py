@@ -22,6 +22,8 @@ DISTRIBUTIONS = {"PIL": "pillow", "open_clip": "open_clip_torch"}
 STANDARD = {*sys.stdlib_module_names, "_typeshed", "stablepref"}
 OFFICIAL = {"clip", "hpsv2", "ImageReward"}
 """Code that parity and speed compare with, in environments of its own."""
+TRAINERS = {"flow_grpo"}
+"""Trainers that call us, and that we ask for what is theirs, where they are installed."""
 BY_OTHERS = {"tensorboard": "accelerate's tracker of this name"}
 """Declared dependencies that are imported by another package, at our request."""
 CALLS = {"import_module", "importlib.import_module", "import_extra"}
@@ -104,7 +106,7 @@ DECLARED = {*CORE, *(name for names in OPTIONAL.values() for name in names)}
 
 def undeclared(found: Iterable[Import], declared: Collection[str]) -> set[str]:
     """Packages that are imported and are not a dependency."""
-    packages = {one.package for one in found} - OFFICIAL
+    packages = {one.package for one in found} - OFFICIAL - TRAINERS
     return {package for package in packages if distribution(package) not in declared}
 
 
