@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import zipfile
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -36,6 +37,14 @@ DTYPES: Final = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+
+OPCODES: Final = (
+    *("PROTO", "STOP", "GLOBAL", "NEWOBJ", "REDUCE", "BUILD", "BINPERSID", "MARK", "APPENDS"),
+    *("SETITEMS", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "BINUNICODE", "BININT"),
+    *("BININT1", "BININT2", "LONG1", "BINFLOAT", "NONE", "NEWTRUE", "NEWFALSE", "EMPTY_DICT"),
+    *("EMPTY_LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+)
+"""Those of torch's pickler (torch/csrc/jit/serialization/pickler.cpp)."""
 
 
 def is_torchscript(path: Path) -> bool:
@@ -88,7 +97,9 @@ class _Reader(pickle.Unpickler):
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         (data,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-        super().__init__(io.BytesIO(archive.read(data)))
+        content = archive.read(data)
+        _check_opcodes(content)
+        super().__init__(io.BytesIO(content))
         self.archive = archive
         self.root = data.removesuffix("data.pkl")
         self.storages: dict[str, Tensor] = {}
@@ -123,6 +134,16 @@ class _Reader(pickle.Unpickler):
                 numbers = torch.frombuffer(data, dtype=dtype, count=count)
             self.storages[key] = numbers
         return self.storages[key]
+
+
+def _check_opcodes(content: bytes) -> None:
+    """Refuse what torch does not write, such as a place in the memo for which memory would end."""
+    for opcode, argument, _ in pickletools.genops(content):
+        beyond = opcode.name == "LONG_BINPUT" and argument >= len(content)
+        if opcode.name not in OPCODES or beyond:
+            text = opcode.name if argument is None else f"{opcode.name} {argument}"
+            msg = f"data.pkl has the opcode {text}, which no archive of torch.jit.save has"
+            raise pickle.UnpicklingError(msg)
 
 
 def _tensors(part: object, name: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -176,6 +176,14 @@ def test_functions_that_the_pickle_names_are_not_called(archive: Path, tmp_path:
         (tmp_path / "made").rmdir()
 
 
+def test_a_pickle_that_would_fill_the_memory_is_refused(archive: Path, tmp_path: Path) -> None:
+    """Python's own unpickler would make room for two billion objects before it looks on."""
+    far = b"\x80\x02}r" + (2**31 - 1).to_bytes(4, "little") + b"."
+    path = rewrite(archive, tmp_path / "far.pt", {"data.pkl": far})
+    with pytest.raises(WeightsError, match="has the opcode LONG_BINPUT 2147483647, which no"):
+        read_torchscript(path)
+
+
 def test_damaged_archives(archive: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(archive) as whole:
         data = whole.read("outer/data.pkl")
