@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -108,8 +109,7 @@ def save_lora(pipe: Any, folder: Path) -> None:  # noqa: ANN401 (diffusers has n
     """
     from peft import get_peft_model_state_dict  # noqa: PLC0415 - an extra
 
-    staging = folder.with_name(f".{folder.name}{WRITING}")
-    shutil.rmtree(staging, ignore_errors=True)
+    staging = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}{WRITING}")
     network: Any = unwrapped(denoiser_of(pipe))
     state = {
         name: weight.contiguous()
@@ -121,6 +121,14 @@ def save_lora(pipe: Any, folder: Path) -> None:  # noqa: ANN401 (diffusers has n
     pipe.save_lora_weights(staging, **{f"{part}_lora_layers": named})
     for file in staging.iterdir():
         sync(file)
-    shutil.rmtree(folder, ignore_errors=True)
-    staging.rename(folder)
+    old = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}{WRITING}")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        staging.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
     sync(folder.parent)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import tempfile
 from contextlib import contextmanager
 from glob import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
 WRITING: Final = ".writing"
 """The end of the names of hidden files and folders that are being written."""
@@ -51,6 +52,46 @@ def replacing(path: Path) -> Iterator[Path]:
         staging.replace(path)
     finally:
         staging.unlink(missing_ok=True)
+
+
+def replace_together(files: Sequence[Path], folder: Path) -> None:
+    """Move files into a folder on the same disk, in this order; all of them or none.
+
+    If a move fails or is interrupted, the files of before are put back. A kill leaves the files of
+    before too, unless it falls between two of the moves, which take no time.
+
+    Args:
+        files: What to move; each keeps its name.
+        folder: Where to. Files of these names are replaced.
+
+    Raises:
+        OSError: A file cannot be moved.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as name:
+        before = Path(name)
+        for path in files:
+            if (folder / path.name).exists():
+                _keep(folder / path.name, before / path.name)
+        touched: list[str] = []
+        try:
+            for path in files:
+                touched.append(path.name)
+                path.replace(folder / path.name)
+        except BaseException:
+            for one in touched:
+                if (before / one).exists():
+                    os.replace(before / one, folder / one)  # noqa: PTH105 (other than the one that failed)
+                else:
+                    (folder / one).unlink(missing_ok=True)
+            raise
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """Give a file a second name, or where the disk knows no links, copy it."""
+    try:
+        kept.hardlink_to(path)
+    except OSError:
+        shutil.copy2(path, kept)
 
 
 def remove_leftovers(folder: Path, *, of: Path | None = None) -> None:

@@ -204,6 +204,8 @@ def save_checkpoint(
     staging = folder / f".{final.name}{WRITING}"
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
+        if staging.is_symlink():  # not followed
+            staging.unlink()
         shutil.rmtree(staging, ignore_errors=True)
     accelerator.wait_for_everyone()
     try:

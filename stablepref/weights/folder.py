@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from stablepref.output.durable import SAVING, sync
+from stablepref.output.durable import SAVING, replace_together, sync
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.files import assign_weights, read_safetensors
 
@@ -56,7 +56,7 @@ def save_folder(scorer: Saved, folder: Path, *, state: Mapping[str, Tensor] | No
     """Write `scorer` to `folder`: each file under a temporary name first, then renamed.
 
     The configuration comes last, so that a folder with one is complete; all of it is on the disk
-    when the function returns.
+    when the function returns. If it fails or is interrupted, the model of before is there whole.
 
     Args:
         scorer: What to write.
@@ -80,10 +80,11 @@ def save_folder(scorer: Saved, folder: Path, *, state: Mapping[str, Tensor] | No
         scorer.save_files(staging)
         config = staging / CONFIG_FILE
         config.write_text(json.dumps(scorer.config(), indent=2) + "\n")
-        for path in sorted(staging.iterdir(), key=lambda path: path == config):
+        files = sorted(staging.iterdir(), key=lambda path: path == config)
+        for path in files:
             path.chmod(READABLE)
             sync(path)
-            path.replace(folder / path.name)
+        replace_together(files, folder)
     sync(folder)
 
 

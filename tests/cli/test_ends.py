@@ -204,3 +204,15 @@ def test_help_and_wrong_use_need_no_torch(arguments: list[str], tmp_path: Path) 
         assert not loaded & {"numpy", "PIL"}
     if arguments == ["score", "a.png"]:  # images are looked for before a prompt is missed
         assert "numpy" in loaded  # so this test can fail
+
+
+def test_closed_streams_end_quietly() -> None:
+    """As with `>&-` in a shell."""
+    for closed, fds in (("stdout", [1]), ("both", [1, 2])):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import os, sys\nfor fd in {fds}: os.close(fd)\n"
+             "os.execv(sys.executable, [sys.executable, '-c', sys.argv[1], 'models'])",
+             COMMAND[2]],
+            stderr=subprocess.PIPE, check=False, timeout=120,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, b""), closed

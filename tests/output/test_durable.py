@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stablepref.output.durable import WRITING, remove_leftovers, replacing
+from stablepref.output.durable import WRITING, remove_leftovers, replace_together, replacing
 
 
 def test_a_file_takes_its_place_at_the_end(tmp_path: Path) -> None:
@@ -90,3 +90,49 @@ def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:
     with replacing(path) as staging:
         staging.write_text("x")
     assert path.read_text() == "x"
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("moved", [0, 1, 2])
+@pytest.mark.parametrize("links", [True, False])
+def test_files_that_belong_together_are_replaced_together(
+    error: type[BaseException],
+    moved: int,
+    links: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    staging, folder = tmp_path / "staging", tmp_path / "folder"
+    for place in (staging, folder):
+        place.mkdir()
+    files = [staging / name for name in ("model", "extra", "config")]
+    for path in files:
+        path.write_text(f"new {path.name}")
+    for name in ("model", "config", "other"):
+        (folder / name).write_text(f"old {name}")
+    before = {path.name: path.read_text() for path in folder.iterdir()}
+    replace, count = Path.replace, 0
+
+    def stops(path: Path, target: Path) -> Path:
+        nonlocal count
+        if count == moved:
+            raise error
+        count += 1
+        return replace(path, target)
+
+    def no_link(*_: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", stops)
+        if not links:
+            patch.setattr(Path, "hardlink_to", no_link)
+        with pytest.raises(error):
+            replace_together(files, folder)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == before
+    for path in files:
+        path.write_text(f"new {path.name}")
+    replace_together(files, folder)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "model": "new model", "extra": "new extra", "config": "new config", "other": "old other"
+    }  # fmt: skip
