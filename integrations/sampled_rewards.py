@@ -171,7 +171,7 @@ def _named_reward(
 ) -> Callable[..., Any]:
     """The reward function of a name in flow_grpo's `score_dict`."""
     if name in own:
-        given = own[name]
+        given: object = own[name]
         if isinstance(given, Scorer):
             return flow_grpo(given)(device)
         if not callable(given):

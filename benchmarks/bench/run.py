@@ -84,8 +84,8 @@ def bench(
         msg = f"images must be 1 or more, got {images}"
         raise ValueError(msg)
     chosen = prompts if isinstance(prompts, PromptSet) else read_prompt_set(prompts)
-    for one in chosen.prompts:
-        check_key(one.key)
+    for prompt in chosen.prompts:
+        check_key(prompt.key)
     contestants = parse_contestants(models)
     folder = Path(out)
     state = joined_processes()

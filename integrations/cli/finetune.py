@@ -103,7 +103,8 @@ def finetune(
         )
         raise ValueError(msg)
     sampled = read_prompts(sample_prompts) if sample_prompts else None
-    scorers = [ScorerOptions(name, None, device, dtype) for name in (model or [None])]
+    models: list[str | None] = [*model] if model else [None]
+    scorers = [ScorerOptions(name, None, device, dtype) for name in models]
     second = None if held_out is None else ScorerOptions(held_out, None, device, dtype)
 
     from accelerate import PartialState

@@ -37,7 +37,7 @@ def load_pipeline(name: str, *, dtype: str | None, device: torch.device) -> Pipe
         msg = f"the pipeline's number type is {dtype!r}; expected float32, bfloat16 or float16"
         raise ValueError(msg)
     where = PIPELINES.get(name, name)
-    refuse_single_file(where)
+    refuse_single_file(str(where))
     pipe = DiffusionPipeline.from_pretrained(where, torch_dtype=chosen, use_safetensors=True)
     loaded: Pipeline = pipe.to(device)
     return loaded

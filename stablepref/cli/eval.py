@@ -129,7 +129,8 @@ def evaluate(
     plots: Annotated[Path | None, typer.Option(help="Also draw plots into this folder.")] = None,
 ) -> None:
     """Measure how well models agree with people, and how stable their choices are."""
-    scorers = [ScorerOptions(name, like, device, dtype) for name in (model or [None])]
+    models: list[str | None] = [*model] if model else [None]
+    scorers = [ScorerOptions(name, like, device, dtype) for name in models]
 
     from stablepref.evaluation.agreement import pairwise_accuracy
 

@@ -244,7 +244,9 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     The fields' annotations are those that typer takes; the command is called with the dataclass.
     """
     hints = get_type_hints(command, include_extras=True)
-    together = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    together = {
+        name: kind for name, kind in hints.items() if isinstance(kind, type) and is_dataclass(kind)
+    }
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name in together:

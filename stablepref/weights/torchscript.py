@@ -139,7 +139,7 @@ class _Reader(pickle.Unpickler):
 def _check_opcodes(content: bytes) -> None:
     """Refuse what torch does not write, such as a place in the memo for which memory would end."""
     for opcode, argument, _ in pickletools.genops(content):
-        beyond = opcode.name == "LONG_BINPUT" and argument >= len(content)
+        beyond = opcode.name == "LONG_BINPUT" and int(argument or 0) >= len(content)
         if opcode.name not in OPCODES or beyond:
             text = opcode.name if argument is None else f"{opcode.name} {argument}"
             msg = f"data.pkl has the opcode {text}, which no archive of torch.jit.save has"
