@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from safetensors.torch import load_file
 from torch import nn
 
 from stablepref.weights.hub import first_line
@@ -80,8 +81,6 @@ def _file_of(here: Path) -> Path:
 
 def _of_peft(pipe: Any, file: Path) -> dict[str, Tensor]:  # noqa: ANN401 (diffusers has no types)
     """The matrices that peft saved, under diffusers' names, with alpha / rank multiplied in."""
-    from safetensors.torch import load_file  # noqa: PLC0415 (as diffusers does)
-
     config = json.loads((file.parent / _PEFT[1]).read_text(encoding="utf-8"))
     unfit = [key for key in ("use_dora", "alpha_pattern") if config.get(key)]
     if unfit:

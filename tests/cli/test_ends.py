@@ -32,7 +32,7 @@ from stablepref.models.clip import CLIPScorer
         (["score", "rows.csv", "{0}", "-m", "{m}"], "stands alone"),
         (["score", "none.csv", "-m", "{m}"], "none.csv"),
         (["score", "empty.csv", "-m", "{m}"], "empty.csv has no rows"),
-        (["score", "columns.csv", "-m", "{m}"], "expected image too"),
+        (["score", "columns.csv", "-m", "{m}"], "there is no column for the image"),
         (["rank", "{0}", "-m", "{m}"], "--prompt is missing"),
         (["rank", "{0}", "-p", "x", "-m", "{m}", "--html", "no/a.html"], "no folder no"),
         (["rank", "{0}", "-p", "x", "-m", "{m}", "--html", "."], "--html .: this is a folder"),

@@ -24,7 +24,7 @@ FEW = shlex.split(
 
 def invoke(words: list[str]) -> str:
     """Run the page's command in this process."""
-    assert words[:3] == ["python", "-m", ablation.__name__]
+    assert words[:3] == ["python", "-m", ablation.__package__]
     app = typer.Typer()
     app.command()(ablation.main)
     done = CliRunner().invoke(app, words[3:])
