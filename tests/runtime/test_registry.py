@@ -1,10 +1,13 @@
 """The registry of named things, with a package from outside that is installed for a test."""
 
+import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 from helpers.plugin import install_plugin
 
+from stablepref.runtime import registry as module
 from stablepref.runtime.registry import Registry
 
 CODE = """
@@ -78,3 +81,31 @@ def test_a_package_that_cannot_be_loaded_is_named(
     with pytest.raises(ImportError, match="trick 'missing' of the package from_outside"):
         registry()["missing"]
     assert registry()["double"] is not None
+
+
+def test_installed_packages_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading them takes tens of milliseconds, and models are looked up on every call."""
+    read: list[str] = []
+
+    def counted(*, group: str) -> object:
+        read.append(group)
+        return entry_points(group=group)
+
+    monkeypatch.setattr(module, "entry_points", counted)
+    tricks = Registry("trick", "stablepref.tricks_read_once", {"own": abs})
+    assert "a/folder" not in tricks
+    assert "another/folder" not in tricks
+    assert list(tricks) == ["own"]
+    assert read == ["stablepref.tricks_read_once"]
+
+
+def test_a_package_that_is_installed_later_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    places = list(sys.path)
+    tricks = registry()
+    assert "double" not in tricks
+    install_plugin(tmp_path, monkeypatch, CODE, {"stablepref.tricks": {"double": "double"}})
+    monkeypatch.setattr(sys, "path", places)  # the same folders as before, of which one has changed
+    assert "double" in tricks
