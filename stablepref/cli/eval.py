@@ -144,9 +144,6 @@ def evaluate(
 
     from stablepref.data.groups import Exclusions
 
-    left_out = Exclusions()
-    groups = where.read(left_out)
-
     from stablepref.evaluation.evaluate import evaluate_through, partial_file
     from stablepref.evaluation.serialize import save_reports
     from stablepref.output.locks import sole_writer
@@ -157,6 +154,8 @@ def evaluate(
     reports: list[EvaluationReport] = []
     tally = Tally()
     with nullcontext() if out is None else sole_writer(out):
+        left_out = Exclusions()
+        groups = where.read(left_out)
         for place, options in enumerate(scorers):
             if place and not isinstance(groups, list):
                 left_out = Exclusions()

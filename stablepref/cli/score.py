@@ -52,7 +52,14 @@ def score(
     style = chosen(json=as_json, csv=as_csv)
     tally = Tally()
     if out is not None:
-        _score_to_file(images, columns.read(images, prompt), scorer, out, tally, batch_size)
+        from stablepref.output.locks import sole_writer
+        from stablepref.output.results import ResultsFile, check_input
+
+        file = ResultsFile(out)
+        check_input("--out", out, images)
+        with sole_writer(out):  # before the input is begun, which may be a pipe
+            items = columns.read(images, prompt)
+            _score_to_file(file, items, images, scorer, tally, batch_size)
     else:
         items = columns.read(images, prompt)
         loaded = scorer.load()
@@ -112,23 +119,6 @@ def print_rows(rows: Iterable[dict[str, object]], scorer: "Scorer", style: str |
 
 
 def _score_to_file(
-    images: Sequence[str],
-    items: "Iterator[Item]",
-    options: ScorerOptions,
-    out: Path,
-    tally: Tally,
-    batch_size: int | None,
-) -> None:
-    from stablepref.output.locks import sole_writer
-    from stablepref.output.results import ResultsFile, check_input
-
-    file = ResultsFile(out)
-    check_input("--out", out, images)
-    with sole_writer(out):
-        _resume_file(file, items, images, options, tally, batch_size)
-
-
-def _resume_file(
     file: "ResultsFile",
     items: "Iterator[Item]",
     images: Sequence[str],
