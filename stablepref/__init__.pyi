@@ -21,3 +21,5 @@ from .zoo import compare as compare
 from .zoo import load as load
 from .zoo import rank as rank
 from .zoo import score as score
+
+__version__: str
