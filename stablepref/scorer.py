@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from stablepref.scoring.compare import Comparison
     from stablepref.scoring.contract import BatchOptions, Preprocessing, ScoreOptions
+    from stablepref.scoring.ranking import Ranking
     from stablepref.scoring.stream import Scored
 
 
@@ -298,7 +299,7 @@ class Scorer(
         """
         return stream.score_matrix(self, images, prompts, **options)
 
-    def rank(self, images: object, prompt: str, **options: Unpack[ScoreOptions]) -> list[Scored]:
+    def rank(self, images: object, prompt: str, **options: Unpack[ScoreOptions]) -> Ranking:
         """The images from best to worst, each with its index, name, score and spread over views.
 
         Args:

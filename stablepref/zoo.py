@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from stablepref.scoring.compare import Comparison
     from stablepref.scoring.contract import ScoreOptions
-    from stablepref.scoring.stream import Scored
+    from stablepref.scoring.ranking import Ranking
     from stablepref.weights.remote import RemoteFile
 
 P = ParamSpec("P")
@@ -139,7 +139,7 @@ def rank(
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
     **options: Unpack[ScoreOptions],
-) -> list[Scored]:
+) -> Ranking:
     """Images from best to worst: `load(model)` and its `Scorer.rank`."""
     return load(model, device=device, dtype=dtype).rank(images, prompt, **options)
 

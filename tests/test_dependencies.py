@@ -14,7 +14,7 @@ import pytest
 from helpers.places import ROOT
 
 PROJECT: Mapping[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = ("diffusers", "train", "bench", "metrics", "ray")
+EXTRAS = ("diffusers", "train", "bench", "metrics", "ray", "notebook")
 """For users; the others are for developers, or collect these."""
 FOLDERS = ("stablepref", "integrations", "benchmarks")
 DISTRIBUTIONS = {"PIL": "pillow", "open_clip": "open_clip_torch"}
@@ -24,7 +24,10 @@ OFFICIAL = {"clip", "hpsv2", "ImageReward"}
 """Code that parity and speed compare with, in environments of its own."""
 TRAINERS = {"flow_grpo"}
 """Trainers that call us, and that we ask for what is theirs, where they are installed."""
-BY_OTHERS = {"tensorboard": "accelerate's tracker of this name"}
+BY_OTHERS = {
+    "tensorboard": "accelerate's tracker of this name",
+    "ipywidgets": "rich's progress bars in notebooks",
+}
 """Declared dependencies that are imported by another package, at our request."""
 CALLS = {"import_module", "importlib.import_module", "import_extra"}
 NEED_AN_EXTRA = {"stablepref/output/figures.py", "stablepref/evaluation/plots.py"}

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
+
+from stablepref.output.notebook import data_frame
+from stablepref.output.tables import Table
 
 from .row_files import RowFiles
 from .run_files import read_run
@@ -13,6 +18,8 @@ from .run_files import read_run
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    import pandas as pd
 
     from stablepref.data.prompts import ListedPrompt
     from stablepref.evaluation.means import Array
@@ -80,6 +87,33 @@ class ScoreTable:
         nothing = np.full(sums.shape, np.nan)
         return np.divide(sums, counts, out=nothing, where=counts > 0)
 
+    def to_pandas(self) -> pd.DataFrame:
+        """One row for each image and scorer: model, scorer, prompt (its key), image and score.
+
+        Raises:
+            ImportError: pandas is not installed; it is in the extra ``notebook``.
+        """
+        keys = [prompt.key for prompt in self.prompts]
+        places = product(self.models, self.scorers, keys, range(self.scores.shape[-1]))
+        columns = ("model", "scorer", "prompt", "image", "score")
+        rows = [
+            dict(zip(columns, (*place, score), strict=True))
+            for place, score in zip(places, self.scores.ravel().tolist(), strict=True)
+        ]
+        return data_frame(rows, columns)
+
+    def _repr_html_(self) -> str:
+        means = [self.means(scorer) for scorer in self.scorers]
+        rows = [
+            [model, *(_mean(one[place]) for one in means)]
+            for place, model in enumerate(self.models)
+        ]
+        return Table(
+            columns=["model", *self.scorers],
+            rows=rows,
+            title=f"{self.name}: mean scores over {len(self.prompts)} prompts",
+        ).html()
+
     def labels(self) -> dict[str, dict[str, list[int]]]:
         """Places of the prompts by each label's values, such as {"category": {"Colors": [...]}}."""
         found: dict[str, dict[str, list[int]]] = {}
@@ -87,6 +121,12 @@ class ScoreTable:
             for label, value in prompt.labels.items():
                 found.setdefault(label, {}).setdefault(value, []).append(place)
         return found
+
+
+def _mean(values: Array) -> float:
+    """Of those that are there; NaN if none is."""
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if there.size else math.nan
 
 
 def read_table(folder: Path) -> ScoreTable:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from PIL import Image
 
 from stablepref.output.durable import replacing
+from stablepref.output.notebook import PICTURES, data_frame, pictures_html
 from stablepref.output.sheet import SIDE, contact_sheet, fitted
+from stablepref.output.tables import Table
 from stablepref.scoring.items import Item, Outcome
 from stablepref.scoring.page import write_page
+
+from .folder import Candidate
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from .folder import Candidate
+    import pandas as pd
 
 SHOWN: Final = 400  # candidates on the page and on the sheet, the best ones
 
@@ -130,6 +135,27 @@ class Selection:
         )
         with replacing(folder / "selection.json") as staging:
             staging.write_text(json.dumps(self.row(), indent=1) + "\n")
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row for each candidate, in order: index, seed, score, fault, pruned and kept.
+
+        Raises:
+            ImportError: pandas is not installed; it is in the extra ``notebook``.
+        """
+        names = [field.name for field in fields(Candidate)]
+        rows = [{**vars(one), "kept": one.index in self.kept} for one in self.candidates]
+        return data_frame(rows, [*names, "kept"])
+
+    def _repr_html_(self) -> str:
+        kept = zip(self.images, (self.candidates[index] for index in self.kept), strict=True)
+        captions = (
+            (image, f"{place}: {one.score:.4f}, seed {one.seed}")
+            for place, (image, one) in enumerate(kept, start=1)
+        )
+        row = [len(self.candidates), self.margin, self.spread, self.tie]
+        table = Table(columns=["candidates", "margin", "spread", "tie"], rows=[row])
+        title = f"{self.prompt} ({self.model}: {self.unit})"
+        return pictures_html(title, islice(captions, PICTURES)) + table.html()
 
     def row(self) -> dict[str, object]:
         """All but the pictures, plain JSON values."""

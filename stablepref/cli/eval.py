@@ -143,7 +143,6 @@ def evaluate(
         check_folder("--plots", plots)
 
     from stablepref.data.groups import Exclusions
-
     from stablepref.evaluation.evaluate import evaluate_through, partial_file
     from stablepref.evaluation.serialize import save_reports
     from stablepref.output.locks import sole_writer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 
 from stablepref.evaluation.measures import Measures
 from stablepref.evaluation.serialize import report_dict, save_reports
-from stablepref.evaluation.tables import report_lines
+from stablepref.evaluation.tables import report_lines, report_tables
 
 if TYPE_CHECKING:
     import os
@@ -30,6 +30,9 @@ class EvaluationReport(Measures):
     def lines(self) -> list[str]:
         """The tables of `stablepref eval` as lines of text."""
         return report_lines([self])
+
+    def _repr_html_(self) -> str:
+        return "".join(table.html() for table in report_tables([self]))
 
     def save_plots(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Draw what there is to draw into a folder; see `stablepref.evaluation.plots.save_plots`.

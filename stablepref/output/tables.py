@@ -7,6 +7,7 @@ import io
 import math
 import sys
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Final, final
 
 import rich.table
@@ -75,6 +76,18 @@ class Table:
         """The table in Markdown, under its title as a heading if it has one."""
         body = "\n".join(markdown_lines(self._shown_names(), self._shown_cells()))
         return (f"## {self.title}\n\n" if self.title else "") + f"{body}\n"
+
+    def html(self) -> str:
+        """The table in HTML, under its title and above its note; text is escaped."""
+        head = "".join(f"<th>{escape(name)}</th>" for name in self._shown_names())
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+            for cells in self._shown_cells()
+        )
+        title = f"<p><b>{escape(self.title)}</b></p>" if self.title else ""
+        note = f"<p>{escape(self.note)}</p>" if self.note else ""
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<div>{title}{table}{note}</div>"
 
     def csv(self) -> str:
         """All columns under their names, numbers in full."""

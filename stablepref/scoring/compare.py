@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Unpack, final
 
+from stablepref.output.tables import Table
 from stablepref.output.text import shorten
+from stablepref.scoring.ranking import Ranking
 from stablepref.scoring.stream import stream, warn_of_nan
 
 if TYPE_CHECKING:
     from stablepref.scoring.contract import BatchScorer, ScoreOptions
-    from stablepref.scoring.stream import Scored
 
 TIE_VIEWS = 8
 
@@ -40,15 +41,22 @@ class Comparison:
     scores: tuple[float, float]
     note: str = ""
 
+    def _repr_html_(self) -> str:
+        choice = "a tie" if self.preferred == "tie" else f"{self.preferred} is preferred"
+        columns = ["score of a", "score of b", "margin", "spread", "probability of a"]
+        row = [*self.scores, self.margin, self.spread, self.probability]
+        return Table(columns=columns, rows=[row], title=choice, note=self.note).html()
+
 
 def rank(
     scorer: BatchScorer, images: object, prompt: str, **options: Unpack[ScoreOptions]
-) -> list[Scored]:
+) -> Ranking:
     """The images from best to worst; see `Scorer.rank`."""
     _require_one(prompt)
     scored = list(stream(scorer, images, prompt, **options))
     warn_of_nan([item.error for item in scored if item.error is not None], len(scored))
-    return sorted(scored, key=lambda item: (math.isnan(item.score), -item.score))
+    ordered = sorted(scored, key=lambda item: (math.isnan(item.score), -item.score))
+    return Ranking(ordered, model=scorer.name, unit=scorer.unit, images=images)
 
 
 def compare(

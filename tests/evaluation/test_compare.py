@@ -105,3 +105,11 @@ def test_tables_and_json_show_all_scorers() -> None:
     (beside,) = found["compared"]  # type: ignore[misc]
     assert beside["to"] == "shade"
     assert beside["pearson"] == pytest.approx(-1)
+
+
+def test_a_notebook_shows_every_table() -> None:
+    found = report(random_groups(6))
+    html = found._repr_html_()
+    assert html.count("<table>") >= 2
+    assert "<td>shade</td>" in html
+    assert "Agreement with people" in html

@@ -94,3 +94,20 @@ def test_contact_sheet_has_every_picture_in_its_place() -> None:
 def test_contact_sheet_takes_any_shape(size: tuple[int, int]) -> None:
     sheet = contact_sheet([picture("red", size)], ["x" * 200], title="y" * 500, side=100)
     assert sheet.size == (124, 180)
+
+
+def test_a_notebook_shows_what_was_kept() -> None:
+    chosen = selection()
+    html = chosen._repr_html_()
+    assert html.count("<img ") == len(chosen.kept)
+    for place, index in enumerate(chosen.kept, start=1):
+        one = chosen.candidates[index]
+        assert f"{place}: {one.score:.4f}, seed {one.seed}" in html
+
+
+def test_candidates_as_a_data_frame() -> None:
+    chosen = selection()
+    frame = chosen.to_pandas()
+    assert list(frame["seed"]) == chosen.seeds
+    assert list(frame.index[frame["kept"]]) == sorted(chosen.kept)
+    assert frame["score"].isna().tolist() == np.isnan(chosen.scores).tolist()
