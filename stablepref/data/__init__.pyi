@@ -1,6 +1,6 @@
 from .check import check_data as check_data
+from .convert import Format as Format
 from .formats import FORMATS as FORMATS
-from .formats import Format as Format
 from .groups import DataError as DataError
 from .groups import Exclusions as Exclusions
 from .groups import RankedGroup as RankedGroup

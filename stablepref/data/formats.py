@@ -3,17 +3,30 @@
 Formats as their makers publish them: ImageReward's ``test.json`` (THUDM/ImageReward), ImageRewardDB
 (hub ``THUDM/ImageRewardDB``), HPD v2's ``train.json`` and ``test.json`` (hub ``ymhao/HPDv2``) and
 test gallery (github ``tgxs002/hpd_test_vis``), Pick-a-Pic (hub ``yuvalkirstain/pickapic_v1``).
+Data sets of pairs are in `stablepref.data.pairs`.
 
 A data set is one function and one row of `FORMATS`. Other packages add theirs by an entry point of
 the group ``stablepref.readers`` that names a `Format`, programs by `FORMATS.register`.
 """
 
-import os
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
+from stablepref.data import pairs
+from stablepref.data.convert import (
+    Format,
+    LeftOutError,
+    given,
+    id_of,
+    is_list,
+    is_number,
+    keys_of,
+    plain,
+    require_keys,
+    resolve_images,
+)
 from stablepref.data.groups import MINIMUM_IMAGES, RankedGroup, as_list, as_name, as_rank, shown
 from stablepref.data.rows import Row, Rows
 from stablepref.runtime.registry import Registry
@@ -23,77 +36,6 @@ _GROUP_KEYS = frozenset(
 )
 _LABEL_RANKS = (((1, 0), (1, 2)), ((0, 1), (2, 1)), ((0.5, 0.5), (1, 1)))
 _IMAGEREWARDDB_RATINGS = ("overall_rating", "image_text_alignment_rating", "fidelity_rating")
-
-
-@final
-class LeftOutError(Exception):
-    """A row that is valid and yet not a ranked group; readers count it and continue."""
-
-
-@final
-@dataclass(frozen=True)
-class Format:
-    """How the rows of one data set are recognised and read.
-
-    Attributes:
-        convert: Makes a group of a row and the folder where relative image paths start. Raises
-            `ValueError` for a row that is not valid and `LeftOutError` for one that is not a group.
-        keys: Keys that its rows have, by which they are recognised; a format without any is read
-            only where it is named.
-        merge: Joins the rows of one group, for data sets with one row for each image.
-    """
-
-    convert: Callable[[Row, Path | None], RankedGroup]
-    keys: Collection[str] = ()
-    merge: Callable[[Rows], Rows] | None = None
-
-
-def require_keys(row: Row, *keys: str) -> None:
-    """Check that a row has all the keys.
-
-    Raises:
-        ValueError: If one is missing; it names the key and those that are there.
-    """
-    for key in keys:
-        if key not in row:
-            raise ValueError(f"the key {key!r} is missing; there are: {_keys(row)}")
-
-
-def resolve_image(value: object, folder: Path | None) -> object:
-    """Turn an image as a row holds it into one that `stablepref.images` accepts.
-
-    Args:
-        value: A path, a URL, bytes, the ``{"bytes", "path"}`` of the `datasets` library, or an
-            image object, which is handed through.
-        folder: Where relative paths start; None leaves them as they are.
-
-    Returns:
-        A `Path`, a URL, bytes or the image object.
-
-    Raises:
-        ValueError: If there is no image: None, an empty text, a number, a list, or a mapping
-            without bytes or path.
-    """
-    if isinstance(value, Mapping):
-        content = value.get("bytes")
-        value = value.get("path") if content is None else content
-    nothing = value is None or (isinstance(value, str) and not value)
-    if nothing or isinstance(value, (bool, int, float, complex, list, tuple, set, Mapping)):
-        raise ValueError(f"an image is {shown(value)}; expected a path or bytes")
-    if isinstance(value, str) and "://" in value:
-        return value
-    if isinstance(value, (str, os.PathLike)):
-        return Path(value) if folder is None else folder / value
-    return value
-
-
-def resolve_images(values: object, folder: Path | None) -> tuple[object, ...]:
-    """`resolve_image` of each of a list.
-
-    Raises:
-        ValueError: If it is not a list, or as `resolve_image`.
-    """
-    return tuple(resolve_image(value, folder) for value in as_list(values, "the list of images"))
 
 
 def stablepref_group(row: Row, folder: Path | None) -> RankedGroup:
@@ -107,10 +49,10 @@ def stablepref_group(row: Row, folder: Path | None) -> RankedGroup:
         prompt=row["prompt"],
         images=resolve_images(row["images"], folder),
         ranks=row["ranks"],
-        id=_id(row, "id"),
-        annotations=_given(row, "annotations"),
-        annotators=_given(row, "annotators"),
-        metadata={key: _plain(value) for key, value in {**extra, **(metadata or {})}.items()},
+        id=id_of(row, "id"),
+        annotations=given(row, "annotations"),
+        annotators=given(row, "annotators"),
+        metadata={key: plain(value) for key, value in {**extra, **(metadata or {})}.items()},
     )
 
 
@@ -121,7 +63,7 @@ def imagereward_group(row: Row, folder: Path | None) -> RankedGroup:
         prompt=row["prompt"],
         images=resolve_images(row["generations"], folder),
         ranks=row["ranking"],
-        id=_id(row, "id"),
+        id=id_of(row, "id"),
     )
 
 
@@ -139,7 +81,7 @@ def imagerewarddb_rows(rows: Rows) -> Rows:
                 raise row
             require_keys(row, "prompt_id", "prompt", "rank")
             name = as_name(row["prompt_id"])
-            if _is_list(row["rank"]):
+            if is_list(row["rank"]):
                 whole = _whole(row)
                 yield place, whole
                 continue
@@ -168,17 +110,17 @@ def imagerewarddb_pair(row: Row, folder: Path | None) -> RankedGroup:
         prompt=row["prompt"],
         images=resolve_images([row["img_better"], row["img_worse"]], folder),
         ranks=(1, 2),
-        id=_id(row, "prompt_id"),
+        id=id_of(row, "prompt_id"),
     )
 
 
 def hpdv2_train_group(row: Row, folder: Path | None) -> RankedGroup:
     """A row of HPD v2's train.json: ``human_preference`` is 1 for the preferred image, else 0."""
     require_keys(row, "prompt", "file_path", "human_preference")
-    given = row["human_preference"]
-    preference = as_list(given, "human_preference") if _is_list(given) else None
-    if preference is None or not all(_is_number(one) and one in (0, 1) for one in preference):
-        raise ValueError(f"human_preference is {shown(given)}; expected a list of 0 and 1")
+    held = row["human_preference"]
+    preference = as_list(held, "human_preference") if is_list(held) else None
+    if preference is None or not all(is_number(one) and one in (0, 1) for one in preference):
+        raise ValueError(f"human_preference is {shown(held)}; expected a list of 0 and 1")
     user = row.get("user_hash")
     return RankedGroup(
         prompt=row["prompt"],
@@ -203,7 +145,7 @@ def hpdv2_test_group(row: Row, folder: Path | None) -> RankedGroup:
     for entry in entries:
         ranks = entry.get("rank", entry.get("annotation"))
         if ranks is None:
-            raise ValueError(f"an annotation has no ranks; there are: {_keys(entry)}")
+            raise ValueError(f"an annotation has no ranks; there are: {keys_of(entry)}")
         annotations.append(ranks)
     named = all("user_hash" in entry for entry in entries)
     return RankedGroup(
@@ -245,7 +187,7 @@ def pickapic_group(row: Row, folder: Path | None) -> RankedGroup:
         raise LeftOutError("has_label is false")
     labels = row["label_0"], row["label_1"]
     ranks = None
-    if all(map(_is_number, labels)):
+    if all(map(is_number, labels)):
         ranks = next((ranks for known, ranks in _LABEL_RANKS if labels == known), None)
     if ranks is None:
         found = f"({', '.join(map(shown, labels))})"
@@ -260,7 +202,7 @@ def pickapic_group(row: Row, folder: Path | None) -> RankedGroup:
         prompt=row["caption"],
         images=resolve_images(images, folder),
         ranks=ranks,
-        id=_id(row, "ranking_id"),
+        id=id_of(row, "ranking_id"),
         metadata={key: row[key] for key in kept if row.get(key) is not None},
     )
 
@@ -279,6 +221,31 @@ FORMATS = Registry[Format](
         "hpdv2-test": Format(hpdv2_test_group, {"prompt", "image_path", "rank"}),
         "hpdv2-gallery": Format(hpdv2_gallery_group, {"prompt", "image_path", "rankings"}),
         "pickapic": Format(pickapic_group, {"caption", "label_0", "label_1"}),
+        "hpdv3": Format(pairs.hpdv3_group, {"prompt", "path1", "path2"}),
+        "mmrb2": Format(
+            pairs.mmrb2_group, {"prompt_text", "response_a_images", "response_b_images", "chosen"}
+        ),
+        "mmrb2-json": Format(
+            pairs.mmrb2_json_group, {"prompt_content", "response_a", "response_b", "chosen"}
+        ),
+        "chosen-rejected": Format(pairs.chosen_rejected_group, {"prompt", "chosen", "rejected"}),
+        "open-image-preferences": Format(
+            pairs.open_image_preferences_group, {"images", "preference.responses"}
+        ),
+        "rapidata-votes": Format(
+            pairs.rapidata_votes_group,
+            {"prompt", "image1", "image2", "votes_image1", "votes_image2"},
+        ),
+        **{
+            f"rapidata-{aspect}": Format(
+                partial(pairs.rapidata_weighted_group, aspect=aspect),
+                {"prompt", "image1", "image2", f"weighted_results_image1_{aspect}"},
+            )
+            for aspect in pairs.RAPIDATA_ASPECTS
+        },
+        "user-pairs": Format(
+            stablepref_group, {"prompt", "image_a", "image_b", "choice"}, pairs.user_pair_rows
+        ),
     },
 )
 """The known data sets by name, with those of other packages. ImageRewardDB stands before HPD v2's
@@ -296,8 +263,7 @@ def named_format(name: str) -> Format:
     found: object = FORMATS[name]
     if not isinstance(found, Format):
         raise TypeError(
-            f"the format {name!r} is a {type(found).__name__}; "
-            "expected a stablepref.data.formats.Format"
+            f"the format {name!r} is a {type(found).__name__}; expected a stablepref.data.Format"
         )
     return found
 
@@ -316,43 +282,15 @@ def detect_format(row: Row) -> str:
             return name
         known += [f"{name}: {', '.join(sorted(keys))}"] * bool(keys)
     raise ValueError(
-        f"the keys {_keys(row)} are those of no known format; known are {'; '.join(known)}"
+        f"the keys {keys_of(row)} are those of no known format; known are {'; '.join(known)}"
     )
-
-
-def _keys(row: Row) -> str:
-    return ", ".join(sorted(map(str, row))) or "none"
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, (list, tuple)) or bool(getattr(value, "ndim", 0))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (bool, int, float)) or getattr(value, "ndim", None) == 0
-
-
-def _given(row: Row, key: str) -> tuple[Any, ...]:
-    """A list that a row need not have."""
-    value = row.get(key)
-    return () if value is None else tuple(as_list(value, key))
-
-
-def _id(row: Row, key: str) -> str | None:
-    value = row.get(key)
-    return None if value is None else as_name(value)
-
-
-def _plain(value: object) -> object:
-    """Arrays and their numbers as lists and numbers, which JSON can hold."""
-    return value.tolist() if hasattr(value, "ndim") and hasattr(value, "tolist") else value
 
 
 def _whole(row: Row) -> Row:
     """A row with the lists of all images, as one of `_merged`."""
     images = row.get("image", row.get("image_path"))
     kept = {
-        key: _plain(row[key]) for key in ("classification", *_IMAGEREWARDDB_RATINGS) if key in row
+        key: plain(row[key]) for key in ("classification", *_IMAGEREWARDDB_RATINGS) if key in row
     }
     return {
         "prompt": row["prompt"],

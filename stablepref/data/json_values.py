@@ -14,6 +14,7 @@ Values = Iterator[tuple[str, object]]
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+_WRAPPER = re.compile(r'\s*\{\s*"[^"\\]*"\s*:\s*(?=\[)')
 _TOO_DEEP = "its values are nested too deeply"
 
 
@@ -28,6 +29,7 @@ def json_lines(path: Path) -> Values:
 def json_entries(path: Path) -> Values:
     """Yield ("entry N", value) for each value of a JSON array, counted from 1.
 
+    The array may be the one value of an object, as {"pairs": [...]} in Multimodal RewardBench 2.
     Values are parsed one by one, so that HPD v2's 645 thousand entries need no more memory than
     their text.
 
@@ -46,7 +48,8 @@ def json_entries(path: Path) -> Values:
             raise wrong(position, f"not JSON: expected {wanted}, found {found}")
         return _skip_space(text, position + 1)
 
-    position = expect("[", 0, "an array of objects")
+    wrapped = _WRAPPER.match(text)
+    position = expect("[", wrapped.end() if wrapped else 0, "an array of objects")
     number = 0
     while number > 0 or not text.startswith("]", position):
         number += 1
@@ -65,7 +68,10 @@ def json_entries(path: Path) -> Values:
         if text.startswith("]", position):
             break
         position = expect(",", position, "',' or ']'")
-    if position + 1 < len(text.rstrip()):
+    end = position + 1
+    if wrapped:
+        end = expect("}", end, "'}', since the array is all that the object holds")
+    if end < len(text.rstrip()):
         raise wrong(position, "text after the end of the array")
 
 

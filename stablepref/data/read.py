@@ -12,7 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from stablepref.data.formats import FORMATS, Format, LeftOutError, detect_format, named_format
+from stablepref.data.convert import Format, LeftOutError
+from stablepref.data.formats import FORMATS, detect_format, named_format
 from stablepref.data.groups import DataError, Exclusions, RankedGroup
 from stablepref.data.hub import choose_split, dataset_rows, hub_rows
 from stablepref.data.rows import READERS, Row, Rows, read_rows

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WRAPPERS = ("state_dict", "model")
+LFS_POINTER = "version https://git-lfs.github.com/spec/"
+TEXT_SEEN = 1024  # bytes from which it is seen that a file is text; a pointer of Git LFS has 130
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -37,6 +39,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == ".safetensors":
         return read_safetensors(path)
+    refuse_text(path)
     if is_torchscript(path):
         return read_torchscript(path)
     try:
@@ -79,6 +82,39 @@ def _fault(content: object) -> str | None:
     return None
 
 
+def refuse_text(path: Path) -> None:
+    """Name a text that stands in the place of weights for what it is; other files pass.
+
+    Raises:
+        WeightsError: The file is a pointer of Git LFS, JSON, or a page that a server sent instead.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(TEXT_SEEN)
+        text = start.decode("utf-8-sig").lstrip()
+    except (OSError, UnicodeDecodeError):  # what reads it says why; a text may be cut in a letter
+        return
+    if not text or "\0" in text:
+        return
+    if text.startswith(LFS_POINTER):
+        size = re.search(r"^size (\d+)$", text, re.MULTILINE)
+        of = f" of a file of {int(size[1]):,} bytes" if size else ""
+        msg = (
+            f"{path} is a pointer of Git LFS{of}, not the weights: run `git lfs pull` in its "
+            "repository, or download the file itself"
+        )
+    elif text[0] in "{[":
+        msg = f"{path} is JSON text, such as a configuration or an index of shards, not weights"
+    elif text[:15].lower().startswith(("<!doctype", "<html", "<?xml")):
+        msg = (
+            f"{path} is a web page, not weights: the server sent it in the file's place; download "
+            "the file again from its own address"
+        )
+    else:
+        return
+    raise WeightsError(msg)
+
+
 def is_zip(path: Path) -> bool:
     """Whether the file has PyTorch's zip layout, which can be mapped into memory."""
     return path.is_file() and zipfile.is_zipfile(path)
@@ -86,6 +122,7 @@ def is_zip(path: Path) -> bool:
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file, with a clear error for a missing or truncated one."""
+    refuse_text(path)
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

@@ -12,10 +12,9 @@ from helpers.commandline import run
 from helpers.plugin import install_plugin
 
 import stablepref
+from stablepref.data.convert import Format, LeftOutError
 from stablepref.data.formats import (
     FORMATS,
-    Format,
-    LeftOutError,
     detect_format,
     hpdv2_gallery_group,
     hpdv2_test_group,

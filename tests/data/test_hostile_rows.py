@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from helpers.archives import write_tar
 
-from stablepref.data.formats import FORMATS, LeftOutError, detect_format
+from stablepref.data.convert import LeftOutError
+from stablepref.data.formats import FORMATS, detect_format
 from stablepref.data.groups import DataError, Exclusions, RankedGroup
 from stablepref.data.manifest import count_rows, read_manifest
 from stablepref.data.prompts import read_prompt_file
@@ -75,6 +76,62 @@ GOOD: dict[str, dict[str, Any]] = {
         "has_label": True,
         "ranking_id": 3,
     },
+    "hpdv3": {
+        "prompt": "p",
+        "choice_dist": [12, 7],
+        "confidence": 0.9,
+        "path1": "a.png",
+        "path2": "b.png",
+        "model1": "x",
+    },
+    "mmrb2": {
+        "pair_id": "1",
+        "prompt_text": "p",
+        "prompt_images": [],
+        "response_a_images": ["a.png"],
+        "response_b_images": [{"bytes": None, "path": "b.png"}],
+        "response_a_model": "x",
+        "chosen": "a",
+        "human_annotations": "[6, 2, 5]",
+    },
+    "mmrb2-json": {
+        "id": "1",
+        "prompt_content": [["text", "p"]],
+        "response_a": {"model_name": "x", "response_content": [["image", "a.png"]]},
+        "response_b": {"model_name": "y", "response_content": [["image", "b.png"]]},
+        "chosen": "A",
+        "human_annotations": [6, 2, 5],
+    },
+    "chosen-rejected": {"id": 1, "prompt": "p", "chosen": "a.png", "rejected": "b.png"},
+    "open-image-preferences": {
+        "images": {"image_1": "a.png", "image_2": "b.png", "prompt": "p"},
+        "preference.responses": ["image_1", "both_good"],
+        "preference.responses.users": ["x", "y"],
+    },
+    "rapidata-votes": {
+        "prompt": "p",
+        "image1": "a.png",
+        "image2": "b.png",
+        "votes_image1": 17,
+        "votes_image2": 9,
+    },
+    **{
+        f"rapidata-{aspect}": {
+            "prompt": "p",
+            "image1": "a.png",
+            "image2": "b.png",
+            f"weighted_results_image1_{aspect}": 0.7,
+            f"weighted_results_image2_{aspect}": 0.3,
+        }
+        for aspect in ("preference", "coherence", "alignment")
+    },
+    "user-pairs": {
+        "prompt": "p",
+        "image_a": "a.png",
+        "image_b": "b.png",
+        "choice": "a",
+        "user": "x",
+    },
 }
 
 
@@ -120,10 +177,10 @@ def test_every_format_is_tried() -> None:
 def test_formats_raise_nothing_but_value_errors(name: str) -> None:
     known = FORMATS[name]
     rows = [row for row in changed(GOOD[name]) if isinstance(row, dict)]
+    assert len(rows) > 100
     if known.merge is not None:
         places = [(f"row {number}", row) for number, row in enumerate(rows)]
         rows = [row for _, row in known.merge(iter(places)) if isinstance(row, dict)]
-    assert len(rows) > 100
     reasons = []
     for row in rows:
         for folder in (None, Path("root")):
@@ -137,10 +194,22 @@ def test_formats_raise_nothing_but_value_errors(name: str) -> None:
     assert all(0 < len(reason) < 500 for reason in reasons)
 
 
+def asking(row: dict[str, Any], prompt: str) -> dict[str, Any]:
+    """The row with another prompt, wherever its format has it."""
+    changed_row = dict(row)
+    for key in ("prompt", "caption", "prompt_text"):
+        changed_row |= {key: prompt} if key in row else {}
+    if "prompt_content" in row:
+        changed_row["prompt_content"] = [["text", prompt]]
+    if "preference.responses" in row:
+        changed_row["images"] = row["images"] | {"prompt": prompt}
+    return changed_row
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "json", "tar", "rows"])
 @pytest.mark.parametrize("name", GOOD)
 def test_reading_continues_after_every_hostile_row(name: str, kind: str, tmp_path: Path) -> None:
-    rows = [*changed(GOOD[name]), GOOD[name] | {"prompt": "last", "caption": "last"}]
+    rows = [*changed(GOOD[name]), asking(GOOD[name], "last")]
     source: Any = tmp_path / f"d.{kind}"
     if kind == "rows":
         source = rows

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stablepref.data.formats import resolve_image
+from stablepref.data.convert import resolve_image
 from stablepref.data.groups import DataError, RankedGroup
 from stablepref.data.read import read_groups
 from stablepref.data.write import write_jsonl

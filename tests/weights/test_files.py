@@ -1,6 +1,7 @@
 """Checkpoint files that are not what they should be."""
 
 import io
+import json
 import re
 from pathlib import Path
 
@@ -84,3 +85,37 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
             read_weights(tmp_path / name)
     with pytest.raises(WeightsError, match="cannot read"):
         read_weights(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pt"])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:"
+            + "a" * 64
+            + "\nsize 3944692325\n",
+            "is a pointer of Git LFS of a file of 3,944,692,325 bytes.*git lfs pull",
+        ),
+        ('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}', "is JSON text"),
+        ('\ufeff\n [1, "\u00e9\u00e9"]', "is JSON text"),
+        ("<!DOCTYPE html><html><head><title>Sign in</title>", "is a web page"),
+        ("\n<html>not found</html>", "is a web page"),
+    ],
+)
+def test_a_text_in_the_place_of_weights_is_named(
+    name: str, text: str, says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(WeightsError, match=f"{re.escape(str(path))} {says}"):
+        read_weights(path)
+
+
+def test_a_header_that_looks_like_a_bracket_is_still_weights(tmp_path: Path) -> None:
+    # The first byte of a safetensors file is the low byte of its header's length: 123 is "{".
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).ljust(123)
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(4))
+    assert path.read_bytes().startswith(b"{")
+    assert read_weights(path)["a"].tolist() == [0]
