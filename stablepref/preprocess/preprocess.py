@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Resizing the short side of a thread-like picture to 224 would need gigabytes for a long side
 # of which the centre crop keeps almost nothing.
 _MAX_RESIZED_PIXELS = 100_000_000
+_PILLOW = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 @final
@@ -126,9 +127,9 @@ class Preprocess(nn.Module):
                 f"a picture of {width} x {height} would be resized to {columns} x {rows}; crop it "
                 "to a shape closer to a square first"
             )
-        if protocol.fit == "shortest":
+        if protocol.fit != "longest":
             if (columns, rows) != image.size:
-                image = image.resize((columns, rows), Image.Resampling.BICUBIC)
+                image = image.resize((columns, rows), _PILLOW[protocol.filter])
             pixels = _to_tensor(image.crop((left, top, left + self.size, top + self.size)))
         else:
             pixels = _to_tensor(image)
@@ -183,9 +184,9 @@ class Preprocess(nn.Module):
         protocol = PROTOCOLS[self.protocol]
         low, high, flip = low.flatten(0, 1), high.flatten(0, 1), flip.flatten()
         lengths, offsets = fit_sides(high - low, self.size, protocol)
-        never = torch.zeros_like(flip)
-        row_axis = Axis(low[:, 0], high[:, 0], lengths[:, 0], offsets[:, 0], never)
-        column_axis = Axis(low[:, 1], high[:, 1], lengths[:, 1], offsets[:, 1], flip)
+        never, how = torch.zeros_like(flip), protocol.filter
+        row_axis = Axis(low[:, 0], high[:, 0], lengths[:, 0], offsets[:, 0], never, how)
+        column_axis = Axis(low[:, 1], high[:, 1], lengths[:, 1], offsets[:, 1], flip, how)
         top, bottom = row_axis.window(self.size, pixels.shape[-2])
         left, right = column_axis.window(self.size, pixels.shape[-1])
 

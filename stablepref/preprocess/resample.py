@@ -1,21 +1,24 @@
-"""Antialiased bicubic resampling as two batched matrix products, differentiable in the pixels.
+"""Antialiased resampling as two batched matrix products, differentiable in the pixels.
 
 Resizing is linear and separable: every output row is a fixed combination of input rows. Writing
 the combinations as matrices lets one batched product resample many pictures of many sizes, crops
 and flips included, with an ordinary gradient.
 
-The kernel is the cubic convolution of Keys, "Cubic convolution interpolation for digital image
-processing" (1981), with a = -0.5, stretched by the reduction ratio when an image shrinks and
-renormalised where it leaves the image. Pillow's ``BICUBIC`` and torch's antialiased ``bicubic``
-use the same one, so that this form differs from them by rounding only.
+The bicubic kernel is the cubic convolution of Keys, "Cubic convolution interpolation for digital
+image processing" (1981), with a = -0.5, the bilinear one a triangle. Either is stretched by the
+reduction ratio when an image shrinks and renormalised where it leaves the image. Pillow's
+``BICUBIC`` and ``BILINEAR`` and torch's antialiased modes use the same ones, so that this form
+differs from them by rounding only.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-_KERNEL_RADIUS = 2.0
+Filter = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Axis:
         offset: Index of the first sample kept; negative to begin with padding; float64 holding
             integers.
         flip: Whether the stretch is read backwards; bool.
+        filter: The kernel of all of them.
     """
 
     start: Tensor
@@ -40,6 +44,7 @@ class Axis:
     length: Tensor
     offset: Tensor
     flip: Tensor
+    filter: Filter = "bicubic"
 
     def positions(self, outputs: int) -> tuple[Tensor, Tensor]:
         """Centres in pixels of the first ``outputs`` samples and which are not padding.
@@ -61,7 +66,7 @@ class Axis:
     def window(self, outputs: int, inputs: int) -> tuple[int, int]:
         """Range of the ``inputs`` pixels that any of the first ``outputs`` samples reads."""
         centres, inside = self.positions(outputs)
-        reach = (_KERNEL_RADIUS * self.stride().clamp(min=1))[:, None]
+        reach = (_RADIUS[self.filter] * self.stride().clamp(min=1))[:, None]
         lowest = torch.where(inside, centres - reach, torch.inf).amin()
         highest = torch.where(inside, centres + reach, -torch.inf).amax()
         first = max(lowest.item(), self.start.amin().item(), 0)
@@ -71,10 +76,22 @@ class Axis:
 
 def bicubic_kernel(distance: Tensor) -> Tensor:
     """Keys' cubic convolution kernel with a = -0.5, elementwise; zero from distance 2 on."""
-    x = distance.abs().clamp(max=_KERNEL_RADIUS)
+    x = distance.abs().clamp(max=_RADIUS["bicubic"])
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
     return torch.where(x < 1, near, far)
+
+
+def bilinear_kernel(distance: Tensor) -> Tensor:
+    """The triangle 1 - distance, elementwise; zero from distance 1 on."""
+    return (1 - distance.abs()).clamp(min=0)
+
+
+_RADIUS: dict[Filter, float] = {"bicubic": 2.0, "bilinear": 1.0}
+_KERNELS: dict[Filter, Callable[[Tensor], Tensor]] = {
+    "bicubic": bicubic_kernel,
+    "bilinear": bilinear_kernel,
+}
 
 
 def weight_matrices(
@@ -111,7 +128,7 @@ def weight_matrices(
     pixel = torch.arange(window[0], window[1], dtype=dtype, device=device)
     distance = (pixel - whole[..., None]) + (0.5 - fraction[..., None])
     covered = (torch.minimum(pixel + 1, stop) - torch.maximum(pixel, start)).clamp(0, 1)
-    weights = bicubic_kernel(distance / stride.clamp(min=1)) * covered
+    weights = _KERNELS[axis.filter](distance / stride.clamp(min=1)) * covered
     total = torch.where(inside, weights.sum(dim=-1, keepdim=True), 1)
     return torch.where(inside, weights / total, 0)
 

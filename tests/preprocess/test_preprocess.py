@@ -138,7 +138,7 @@ def test_protocol_and_size_are_told() -> None:
 
 
 def test_unknown_protocol_lists_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'hpsv2'.*clip, hps, imagereward, pickscore"):
+    with pytest.raises(ValueError, match=r"'hpsv2'.*clip, .*hps, imagereward, pickscore"):
         Preprocess("hpsv2")
 
 
