@@ -20,7 +20,7 @@ FOLDERS = ("stablepref", "integrations", "benchmarks")
 DISTRIBUTIONS = {"PIL": "pillow", "open_clip": "open_clip_torch"}
 """What is installed under another name than it is imported by."""
 STANDARD = {*sys.stdlib_module_names, "_typeshed", "stablepref"}
-OFFICIAL = {"clip", "hpsv2", "ImageReward"}
+OFFICIAL = {"clip", "hpsv2", "hpsv3", "ImageReward"}
 """Code that parity and speed compare with, in environments of its own."""
 TRAINERS = {"flow_grpo"}
 """Trainers that call us, and that we ask for what is theirs, where they are installed."""

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stablepref.preprocess.pictures import as_batch, corners
 from stablepref.preprocess.protocols import CLIP_MEAN, CLIP_STD, PROTOCOLS, fit_sides
 from stablepref.preprocess.resample import Axis, apply_weights, weight_matrices
 
@@ -172,11 +173,11 @@ class Preprocess(nn.Module):
             ValueError: If a shape is wrong, there are no pictures or no pixels, or a box is empty
                 or leaves the picture.
         """
-        pixels, sides = _as_batch(pixels)
+        pixels, sides = as_batch(pixels)
         views = boxes is not None or hflip is not None
         if not views and len(sides) > 1 and bool((sides == sides[0]).all()):
             sides = sides[:1]
-        low, high = _corners(sides, boxes, hflip, batch=len(pixels))
+        low, high = corners(sides, boxes, hflip, batch=len(pixels))
         shape = low.shape[:2]
         flip = torch.zeros(shape, dtype=torch.bool, device="cpu")
         if hflip is not None:
@@ -211,87 +212,3 @@ def _to_tensor(image: Image.Image) -> Tensor:
     """RGB image to a new float32 tensor ``(3, H, W)`` in [0, 1], equal to torchvision's."""
     array = torch.from_numpy(np.array(image))
     return array.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-
-
-def _as_batch(pixels: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Pictures as one batch, padded to equal size, and their own sides, float64 ``(batch, 2)``."""
-    if isinstance(pixels, Tensor):
-        if pixels.ndim != 4:
-            raise ValueError(
-                f"got pixels of shape {tuple(pixels.shape)}; expected (batch, 3, H, W), or a list "
-                "of tensors (3, H, W)"
-            )
-        pictures: Sequence[Tensor] = [pixels[0]] if len(pixels) else []
-    else:
-        pictures = pixels
-    if not len(pictures):
-        raise ValueError("got no pictures; expected at least one")
-    first = pictures[0]
-    for index, picture in enumerate(pictures):
-        shape = tuple(picture.shape)
-        if not picture.is_floating_point():
-            raise TypeError(
-                f"picture {index} is {picture.dtype}; expected floating point in [0, 1] (divide "
-                "8-bit values by 255, or give PIL images to the exact form)"
-            )
-        if len(shape) != 3 or shape[0] != 3 or not picture.numel():
-            raise ValueError(
-                f"picture {index} has shape {shape}; expected (3, H, W): three channels, RGB, and "
-                "at least one pixel"
-            )
-        if picture.dtype != first.dtype or picture.device != first.device:
-            raise ValueError(
-                f"picture {index} is {picture.dtype} on {picture.device}, picture 0 is "
-                f"{first.dtype} on {first.device}; expected one dtype and one device"
-            )
-    sides = [picture.shape[1:] for picture in pictures]
-    as_tensor = torch.tensor(sides, dtype=torch.float64, device="cpu")
-    if isinstance(pixels, Tensor):
-        return pixels, as_tensor.expand(len(pixels), 2)
-    height, width = max(side[0] for side in sides), max(side[1] for side in sides)
-    padded = [
-        functional.pad(picture, (0, width - picture.shape[2], 0, height - picture.shape[1]))
-        for picture in pictures
-    ]
-    return torch.stack(padded), as_tensor
-
-
-def _corners(
-    sides: Tensor, boxes: Tensor | None, hflip: Tensor | None, *, batch: int
-) -> tuple[Tensor, Tensor]:
-    """Upper left and lower right corners of all views in pixels: (y, x), ``(batch, views, 2)``."""
-    if hflip is not None and (hflip.dtype != torch.bool or hflip.shape[:1] != (batch,)):
-        raise ValueError(
-            f"got hflip {hflip.dtype} {tuple(hflip.shape)}; expected bool ({batch}, views)"
-        )
-    if boxes is None:
-        high = sides[:, None]
-        if hflip is not None:
-            high = high.expand(batch, hflip.shape[1], 2)
-        return torch.zeros_like(high), high
-    shaped = boxes.ndim == 3 and boxes.shape[::2] == (batch, 4) and boxes.shape[1]
-    if not shaped or not boxes.is_floating_point():
-        raise ValueError(
-            f"got boxes {boxes.dtype} {tuple(boxes.shape)}; expected float ({batch}, views, 4)"
-        )
-    if hflip is not None and hflip.shape != boxes.shape[:2]:
-        raise ValueError(
-            f"got hflip of shape {tuple(hflip.shape)}; expected {tuple(boxes.shape[:2])} as boxes"
-        )
-    rounding = 4 * torch.finfo(boxes.dtype).eps
-    edges = boxes.detach().to("cpu", torch.float64).unflatten(-1, (2, 2)).flip(-1)
-    low, high = edges.unbind(dim=-2)
-    if not bool(((low >= -rounding) & (high <= 1 + rounding) & (high > low)).all()):
-        raise ValueError(
-            "a box is empty, not finite, or leaves the picture; expected left < right and "
-            "top < bottom, all from 0 to 1, as fractions of the picture's width and height"
-        )
-    # A fraction cannot hold every whole pixel exactly; what is within its rounding is meant whole.
-    scale = sides[:, None]
-    tolerance = rounding * scale
-
-    def snap(position: Tensor) -> Tensor:
-        whole = position.round()
-        return torch.where((position - whole).abs() <= tolerance, whole, position)
-
-    return snap(low * scale).clamp(min=0), snap(high * scale)
