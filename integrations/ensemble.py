@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stablepref.scorer import Scorer
+from stablepref.scoring.batching import views_of
 from stablepref.scoring.prompts import check_prompts
 
 if TYPE_CHECKING:
@@ -271,6 +272,11 @@ class _JointPreprocess(nn.Module):
     def exact(self, image: Image.Image) -> tuple[Any, ...]:
         """Every scorer's exact inputs of one PIL image."""
         return tuple(member.exact(image) for member in self._each())
+
+    def views(self, image: Image.Image, boxes: Tensor, hflip: Tensor) -> list[tuple[Any, ...]]:
+        """Every scorer's inputs of each view of one PIL image."""
+        views = [views_of(member, image, boxes, hflip) for member in self._each()]
+        return list(zip(*views, strict=True))
 
     def forward(
         self,

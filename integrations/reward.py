@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from stablepref.augment.views import mentions_side, weak_view_boxes
+from stablepref.scoring.batching import VIEW_SEED
 from stablepref.scoring.prompts import check_prompts
-from stablepref.scoring.stream import VIEW_SEED
 
 from .diffusion.latents import SIGNED, UNIT, decode_latents, unit_pixels
 

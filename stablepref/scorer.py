@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Unpack
@@ -86,6 +87,11 @@ class Scorer(
         self, *, name: str, unit: str, preprocess: Preprocessing, preference_scale: float | None
     ) -> None:
         super().__init__()
+        scale: object = preference_scale
+        real = isinstance(scale, int | float) and not isinstance(scale, bool)
+        if scale is not None and not (real and 0 < preference_scale < math.inf):  # type: ignore[operator]
+            msg = f"preference_scale is {scale!r}; expected a finite number above 0, or None"
+            raise ValueError(msg)
         self.name = name
         self.unit = unit
         self.preprocess = preprocess

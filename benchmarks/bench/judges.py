@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final, Protocol, final
 
 import numpy as np
@@ -85,10 +84,7 @@ class ModelJudge:
             on_error="nan",
             progress=False,
         )
-        return [
-            one.error or (one.score if math.isfinite(one.score) else f"the score is {one.score}")
-            for one in scored
-        ]
+        return [one.error or one.score for one in scored]
 
 
 @final

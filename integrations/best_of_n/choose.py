@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from contextlib import nullcontext
 from functools import partial
@@ -198,20 +197,20 @@ def _scored(
     """Each candidate of a batch with its picture; those with a fault have no score."""
     good = [made.image for made in batch if made.fault is None]
     scores = iter(
-        scorer.stream(good, prompt, views=views, on_error="raise", progress=False) if good else ()
+        scorer.stream(good, prompt, views=views, on_error="nan", progress=False) if good else ()
     )
     for made in batch:
         score, fault = None, made.fault
         if fault is None:
-            score = next(scores).score
-            if not math.isfinite(score):
-                score, fault = None, f"the model's score is {score}"
+            found = next(scores)
+            fault = found.reason
+            score = found.score if fault is None else None
         yield Candidate(made.index, seed + made.index, score, fault, made.pruned), made.image
 
 
 def _scores(scorer: Scorer, prompt: str, views: int, images: Sequence[Image.Image]) -> list[float]:
-    scores: list[float] = scorer.score(images, prompt, views=views, progress=False).tolist()
-    return scores
+    scored = scorer.stream(images, prompt, views=views, on_error="nan", progress=False)
+    return [one.score for one in scored]
 
 
 def _select(

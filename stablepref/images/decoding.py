@@ -73,6 +73,9 @@ def decode(source: Source) -> "Image.Image | torch.Tensor":
         return _decode(source.value)
     except UnusableImageError as error:
         raise ImageError(source.index, source.name, str(error)) from error
+    except MemoryError as error:
+        reason = "it does not fit into memory: make it smaller"
+        raise ImageError(source.index, source.name, reason) from error
 
 
 def _decode(value: object) -> "Image.Image | torch.Tensor":

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, Self, final
 
 import torch
 from accelerate import init_empty_weights
-from open_clip.model import CLIP
 from torch import nn
 from torch.nn import functional
 
+from stablepref.models.backbone import clip_network
 from stablepref.models.clip import build_clip, encode_pixels
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.runtime.precision import unit, widen
@@ -126,7 +126,7 @@ class AestheticScorer(Scorer):
         )
         self.backbone = dict(backbone)
         self.head_kind = head
-        self.visual = CLIP(**self.backbone).visual
+        self.visual = clip_network(self.backbone).visual
         self.head = HEADS[head](self.backbone["embed_dim"])
 
     def encode_inputs(self, inputs: Tensor) -> Tensor:

@@ -15,6 +15,9 @@ from tokenizers.processors import TemplateProcessing
 from torch import nn
 from torch.nn import functional
 
+from stablepref.scoring.prompts import cut_prompt
+from stablepref.weights.bounds import check_vocabulary
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -157,6 +160,7 @@ class WordPieceTokenizer:
             special_tokens=[(token, ids[token]) for token in ("[CLS]", "[SEP]")],
         )
         tokenizer.add_special_tokens([*BERT_TOKENS, *BLIP_TOKENS])
+        self.max_length = max_length
         tokenizer.enable_truncation(max_length)
         tokenizer.enable_padding(length=max_length, pad_id=ids["[PAD]"], pad_token="[PAD]")
         self._tokenizer = tokenizer
@@ -172,7 +176,9 @@ class WordPieceTokenizer:
         A prompt that is too long loses its last words, keeps `[SEP]`, and a warning says so once.
         """
         # One by one: a batch would start threads, and a later fork (a data loader) would complain.
-        encoded = [self._tokenizer.encode(prompt) for prompt in prompts]
+        encoded = [
+            self._tokenizer.encode(cut_prompt(prompt, self.max_length)) for prompt in prompts
+        ]
         cut = next((i for i, encoding in enumerate(encoded) if encoding.overflowing), None)
         if cut is not None and not self._truncation_shown:
             self._truncation_shown = True
@@ -188,8 +194,9 @@ def read_vocabulary(path: str | Path) -> list[str]:
     """Tokens of a BERT `vocab.txt`, one a line.
 
     Raises:
-        ValueError: The file is missing or is not UTF-8 text.
+        ValueError: The file is missing, is far too large, or is not UTF-8 text.
     """
+    check_vocabulary(Path(path))
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

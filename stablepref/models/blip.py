@@ -39,6 +39,7 @@ REWARD_STD: Final = 1.0333394966054072
 MAX_LENGTH: Final = 35
 IMAGE_SIZE: Final = 224
 PATCH_SIZE: Final = 16
+MOST_LAYERS: Final = 256
 
 
 class _BLIP(Scorer):
@@ -66,6 +67,11 @@ class _BLIP(Scorer):
             preprocess=Preprocess("imagereward", IMAGE_SIZE),
             preference_scale=preference_scale,
         )
+        wrong = {k: v for k, v in architecture.items() if type(v) is not int or not 0 < v <= 8192}
+        deep = {k: v for k, v in architecture.items() if k.endswith("depth") and v > MOST_LAYERS}
+        if wrong or deep:
+            msg = f"its sizes are {wrong | deep}; expected whole numbers, as large as BLIP's"
+            raise ValueError(msg)
         self.architecture = architecture
         self.tokenizer = WordPieceTokenizer(vocabulary, max_length=MAX_LENGTH)
         self.vision = vision_tower(architecture["vision_width"], architecture["vision_depth"])

@@ -22,23 +22,24 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
 from accelerate import init_empty_weights
-from open_clip.model import CLIP
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stablepref.assets import ASSETS
+from stablepref.models.backbone import clip_network, clip_tokenizer
 from stablepref.models.catalog import LOGIT, MAX_LOGIT_SCALE
 from stablepref.models.convert import OPENAI_UNUSED, pickscore_to_open_clip
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.runtime.precision import REDUCED, unit, widen
 from stablepref.scorer import Scorer, Tower, Towers
+from stablepref.scoring.prompts import LONGEST_PROMPT, cut_prompt
 from stablepref.weights.files import assign_weights, read_weights
 from stablepref.weights.folder import load_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from open_clip.model import CLIP
     from open_clip.transformer import ResidualAttentionBlock, Transformer, VisionTransformer
 
     from stablepref.models.catalog import Entry
@@ -80,11 +81,9 @@ class CLIPScorer(Scorer):
             name=name, unit=LOGIT, preprocess=preprocess, preference_scale=preference_scale
         )
         self.backbone = {"quick_gelu": False, **backbone}
-        self.model = CLIP(**self.backbone)
+        self.model = clip_network(self.backbone)
         self.vocabulary = vocabulary
-        self.tokenizer = (
-            SimpleTokenizer() if vocabulary is None else SimpleTokenizer(str(vocabulary))
-        )
+        self.tokenizer = clip_tokenizer(vocabulary)
         if preprocess.protocol == "pickscore":
             self.tokenizer.clean_fn = clean_as_transformers
         if self.tokenizer.vocab_size != self.model.vocab_size:
@@ -151,9 +150,10 @@ class CLIPScorer(Scorer):
         start, end = self.tokenizer.sot_token_id, self.tokenizer.eot_token_id
         ids = torch.zeros(len(prompts), context, dtype=torch.long)
         for row, prompt in zip(ids, prompts, strict=True):
-            tokens = [start, *self.tokenizer.encode(prompt), end]
+            tokens = [start, *self.tokenizer.encode(cut_prompt(prompt, context)), end]
             if len(tokens) > context:
-                self._warn_of_truncation(prompt, len(tokens))
+                more = "more than " if len(prompt) > LONGEST_PROMPT else ""
+                self._warn_of_truncation(prompt, f"{more}{len(tokens)}")
                 tokens = [*tokens[: context - 1], end]
             row[: len(tokens)] = torch.tensor(tokens)
         return ids
@@ -200,7 +200,7 @@ class CLIPScorer(Scorer):
             scale.data = exact.to(device=scale.device, dtype=torch.float32)
         return self
 
-    def _warn_of_truncation(self, prompt: str, tokens: int) -> None:
+    def _warn_of_truncation(self, prompt: str, tokens: str) -> None:
         if self._truncation_shown:
             return
         self._truncation_shown = True

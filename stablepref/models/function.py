@@ -82,7 +82,7 @@ class FunctionScorer(Scorer):
 
         Raises:
             RuntimeError: The function raises an error, which is named.
-            ValueError: It returns another number of numbers, or one that is not finite.
+            ValueError: It returns another number of numbers.
             TypeError: It returns something that is not numbers.
         """
         images = list(inputs)
@@ -98,13 +98,6 @@ class FunctionScorer(Scorer):
                 f"{_counted(images)}; expected one number for each image, ({len(images)},)"
             )
             raise ValueError(msg)
-        wrong = (~values.isfinite()).nonzero().flatten().tolist()
-        if wrong:
-            msg = (
-                f"{self._called()} returned {values[wrong[0]].item()} for the prompt "
-                f"{prompts[wrong[0]]!r}, image {wrong[0]} of its batch; expected finite numbers"
-            )
-            raise ValueError(msg)
         return values.to(self.device)
 
     def forward(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -118,7 +111,15 @@ class FunctionScorer(Scorer):
         check_prompts(prompts, count=len(pixels))
         if pixels.requires_grad and torch.is_grad_enabled():
             self._refuse("a gradient to the pixels")
-        return self.score_inputs(self.preprocess(pixels), prompts)
+        values = self.score_inputs(self.preprocess(pixels), prompts)
+        wrong = (~values.isfinite()).nonzero().flatten().tolist()
+        if wrong:
+            msg = (
+                f"{self._called()} returned {values[wrong[0]].item()} for the prompt "
+                f"{prompts[wrong[0]]!r}, image {wrong[0]} of its batch; expected finite numbers"
+            )
+            raise ValueError(msg)
+        return values
 
     def collate(self, inputs: Any) -> list[Image.Image]:  # noqa: ANN401 - PIL images
         """The images themselves, as a list."""
@@ -218,6 +219,11 @@ class _AsTheyAre(nn.Module):
     def exact(self, image: Image.Image) -> Image.Image:
         """The image itself."""
         return image
+
+    def views(self, image: Image.Image, boxes: Tensor, hflip: Tensor) -> list[Image.Image]:
+        """Views of one picture."""
+        plan = zip(boxes.tolist(), hflip.tolist(), strict=True)
+        return [_view(image, box, flipped=flipped) for box, flipped in plan]
 
     def forward(
         self,

@@ -6,6 +6,7 @@ and prepares whole batches of pictures, or of crops of pictures, of many sizes a
 of the protocols is in `stablepref.preprocess.protocols`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self, final
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # of which the centre crop keeps almost nothing.
 _MAX_RESIZED_PIXELS = 100_000_000
 _PILLOW = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_LARGEST_SIZE = 4096
+_STRIP_PIXELS = 2**20
 
 
 @final
@@ -60,12 +63,15 @@ class Preprocess(nn.Module):
         if protocol not in PROTOCOLS:
             known = ", ".join(sorted(PROTOCOLS))
             raise ValueError(f"unknown preprocessing protocol {protocol!r}; known are: {known}")
-        if size < 1:
-            raise ValueError(f"size is {size}; expected the side of the model's input in pixels")
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        if not 1 <= size <= _LARGEST_SIZE:
+            raise ValueError(
+                f"size is {size}; expected the side of the model's input in "
+                f"pixels, at most {_LARGEST_SIZE}"
+            )
+        if len(mean) != 3 or len(std) != 3 or not _usable(mean, std):
             raise ValueError(
                 f"mean is {tuple(mean)} and std is {tuple(std)}; expected one number for each of "
-                "red, green and blue, positive ones for std"
+                "red, green and blue, finite, and positive ones for std"
             )
         self.protocol = protocol
         self.size = size
@@ -179,15 +185,7 @@ class Preprocess(nn.Module):
             sides = sides[:1]
         low, high = corners(sides, boxes, hflip, batch=len(pixels))
         shape = low.shape[:2]
-        flip = torch.zeros(shape, dtype=torch.bool, device="cpu")
-        if hflip is not None:
-            flip = hflip.detach().to("cpu").expand(shape)
-        protocol = PROTOCOLS[self.protocol]
-        low, high, flip = low.flatten(0, 1), high.flatten(0, 1), flip.flatten()
-        lengths, offsets = fit_sides(high - low, self.size, protocol)
-        never, how = torch.zeros_like(flip), protocol.filter
-        row_axis = Axis(low[:, 0], high[:, 0], lengths[:, 0], offsets[:, 0], never, how)
-        column_axis = Axis(low[:, 1], high[:, 1], lengths[:, 1], offsets[:, 1], flip, how)
+        row_axis, column_axis = self._axes(low, high, hflip)
         top, bottom = row_axis.window(self.size, pixels.shape[-2])
         left, right = column_axis.window(self.size, pixels.shape[-1])
 
@@ -202,10 +200,67 @@ class Preprocess(nn.Module):
                 pixels[..., top:bottom, left:right].to(dtype),
                 rows.unflatten(0, shape),
                 columns.unflatten(0, shape),
-                clamp=protocol.clamp,
+                clamp=PROTOCOLS[self.protocol].clamp,
             )
             normalised = (resized - self.mean) / self.std
         return normalised if views else normalised.squeeze(1)
+
+    def views(self, image: Image.Image, boxes: Tensor, hflip: Tensor) -> Tensor:
+        """Prepare views of one large picture, on the CPU and without gradient, in little memory.
+
+        As `forward` up to rounding. It never holds the picture's pixels as floats, but those of a
+        strip at a time.
+
+        Args:
+            image: A PIL image of mode RGB.
+            boxes: ``(views, 4)``, as for `forward`.
+            hflip: Bool ``(views,)``.
+
+        Returns:
+            Normalised float32 tensor ``(views, 3, size, size)``.
+        """
+        sides = torch.tensor([[image.height, image.width]], dtype=torch.float64, device="cpu")
+        low, high = corners(sides, boxes[None], hflip[None], batch=1)
+        row_axis, column_axis = self._axes(low, high, hflip[None])
+        top, bottom = row_axis.window(self.size, image.height)
+        left, right = column_axis.window(self.size, image.width)
+        clamp = PROTOCOLS[self.protocol].clamp
+        kind = {"dtype": torch.float32, "device": "cpu"}
+        rows = weight_matrices(row_axis, self.size, (top, bottom), **kind)  # type: ignore[arg-type]
+        columns = weight_matrices(column_axis, self.size, (left, right), **kind)  # type: ignore[arg-type]
+        resized = torch.zeros(len(boxes), 3, self.size, self.size, device="cpu")
+        height = max(1, _STRIP_PIXELS // (right - left))
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            for start in range(top, bottom, height):
+                stop = min(start + height, bottom)
+                strip = _to_tensor(image.crop((left, start, right, stop)))
+                resized += apply_weights(
+                    strip[None],
+                    rows[None, ..., start - top : stop - top],
+                    columns[None],
+                    clamp=clamp,
+                    clamp_result=False,
+                )[0]
+        resized = resized.clamp_(0, 1) if clamp else resized
+        return resized.sub_(self._mean).div_(self._std)
+
+    def _axes(self, low: Tensor, high: Tensor, hflip: Tensor | None) -> tuple[Axis, Axis]:
+        """How rows and columns of all views are resampled."""
+        flip = torch.zeros(low.shape[:2], dtype=torch.bool, device="cpu")
+        if hflip is not None:
+            flip = hflip.detach().to("cpu").expand(low.shape[:2])
+        low, high, flip = low.flatten(0, 1), high.flatten(0, 1), flip.flatten()
+        protocol = PROTOCOLS[self.protocol]
+        lengths, offsets = fit_sides(high - low, self.size, protocol)
+        never, how = torch.zeros_like(flip), protocol.filter
+        return (
+            Axis(low[:, 0], high[:, 0], lengths[:, 0], offsets[:, 0], never, how),
+            Axis(low[:, 1], high[:, 1], lengths[:, 1], offsets[:, 1], flip, how),
+        )
+
+
+def _usable(mean: Sequence[float], std: Sequence[float]) -> bool:
+    return all(map(math.isfinite, (*mean, *std))) and min(std) > 0
 
 
 def _to_tensor(image: Image.Image) -> Tensor:

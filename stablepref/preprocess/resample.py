@@ -133,7 +133,9 @@ def weight_matrices(
     return torch.where(inside, weights / total, 0)
 
 
-def apply_weights(pixels: Tensor, rows: Tensor, columns: Tensor, *, clamp: bool) -> Tensor:
+def apply_weights(
+    pixels: Tensor, rows: Tensor, columns: Tensor, *, clamp: bool, clamp_result: bool = True
+) -> Tensor:
     """Resample pictures by their matrices: columns first, as Pillow does, then rows.
 
     Args:
@@ -142,6 +144,7 @@ def apply_weights(pixels: Tensor, rows: Tensor, columns: Tensor, *, clamp: bool)
         columns: Tensor ``(batch or 1, views, w, W)``.
         clamp: Whether to clamp to [0, 1] after each of the two passes, where Pillow's 8-bit
             intermediate picture does. Bicubic weights are partly negative and overshoot at edges.
+        clamp_result: False leaves the second pass to the caller, who adds up strips of rows.
 
     Returns:
         Tensor ``(batch, views, channels, h, w)``.
@@ -156,4 +159,4 @@ def apply_weights(pixels: Tensor, rows: Tensor, columns: Tensor, *, clamp: bool)
         resized = torch.einsum("vyh,bchvx->bvcyx", rows[0], narrowed)
     else:
         resized = torch.einsum("bvyh,bchvx->bvcyx", rows, narrowed)
-    return resized.clamp(0, 1) if clamp else resized
+    return resized.clamp(0, 1) if clamp and clamp_result else resized

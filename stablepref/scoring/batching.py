@@ -18,6 +18,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from PIL import Image
 from torch import Tensor
 
+from stablepref.augment.views import mentions_side, weak_view_boxes
 from stablepref.images.decoding import decode
 from stablepref.images.sources import ImageError, Source
 from stablepref.runtime.ahead import ahead
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from stablepref.augment.perturbations import Perturbation
-    from stablepref.scoring.contract import BatchScorer
+    from stablepref.scoring.contract import BatchScorer, Preprocessing
 
 CPU_BATCH = 16
 ACCELERATOR_BATCH = 64
+LARGE = 2**21
+"""Pixels above which a picture's weak views are cut out by the thread that decodes it."""
+VIEW_SEED = 0
 WORKERS = min(16, os.cpu_count() or 1)
 
 _fitted: WeakKeyDictionary[BatchScorer, dict[torch.device, int]] = WeakKeyDictionary()
@@ -44,6 +48,32 @@ def is_whole(value: object) -> bool:
 
 @final
 @dataclass(frozen=True)
+class WeakViews:
+    """The weak views that every image gets, so that a score depends on no neighbour and no place.
+
+    Attributes:
+        boxes: `(views, 4)`: left, top, right and bottom, as fractions.
+        flips: `(views,)`: which are mirrored, unless a prompt names a side.
+    """
+
+    boxes: Tensor
+    flips: Tensor
+
+    @classmethod
+    def first(cls, views: int) -> WeakViews | None:
+        """So many of them; None for none."""
+        if not views:
+            return None
+        boxes, flips = weak_view_boxes(1, views, seed=VIEW_SEED, hflip=True)
+        return cls(boxes[0], flips[0])
+
+    def of(self, prompt: str) -> tuple[Tensor, Tensor]:
+        """Boxes and flips under a prompt."""
+        return self.boxes, self.flips & (not mentions_side(prompt))
+
+
+@final
+@dataclass(frozen=True)
 class Prepared:
     """An image on its way to the model: exact inputs, float pixels, or the reason it is bad.
 
@@ -52,6 +82,7 @@ class Prepared:
         prompt: What it is scored against.
         inputs: Its inputs in the exact form, as one image's; None for float pixels.
         pixels: Its pixels `(3, H, W)`, uint8 or float; None where they are not needed.
+        views: The inputs of each weak view of a large picture, whose pixels are not kept.
         disturbed: The exact inputs of the image under each perturbation.
         error: Why it cannot be used, else None.
     """
@@ -60,6 +91,7 @@ class Prepared:
     prompt: str
     inputs: Any = None
     pixels: Tensor | None = None
+    views: Sequence[Any] | None = None
     disturbed: Sequence[Any] = ()
     error: ImageError | None = None
 
@@ -95,22 +127,32 @@ class BatchLimit:
         items: list[Prepared],
         encodes: int,
         device: torch.device,
-    ) -> Tensor:
-        """Rows `(len(items), ...)` of `function`, which runs on `device`, in pieces that fit."""
+    ) -> tuple[Tensor | None, dict[int, ImageError]]:
+        """Rows `(good, ...)` of `function`, which runs on `device`, in pieces that fit.
+
+        A large picture that does not fit by itself has no row, but an error, by its index.
+        """
         done: list[Tensor] = []
+        failed: dict[int, ImageError] = {}
         while items:
             count = max(1, self.size // encodes)
             try:
                 done.append(function(items[:count]))
             except RuntimeError as error:
-                if count == 1 or not should_reduce_batch_size(error):
+                if not should_reduce_batch_size(error):
                     raise
+                if count == 1:
+                    if not _is_large(items[0].pixels):
+                        raise
+                    failed[items[0].source.index] = _too_large(items[0].source, error)
+                    items = items[1:]
+                    continue
                 self.size = self.fitted[device] = max(1, self.size // 2)
             else:
                 items = items[count:]
                 continue
             clear_device_cache(garbage_collection=True)
-        return torch.cat(done)
+        return torch.cat(done) if done else None, failed
 
 
 def computed_rows(
@@ -119,17 +161,20 @@ def computed_rows(
     *,
     limit: BatchLimit,
     function: Callable[[list[Prepared]], Tensor],
-    keep_pixels: bool = False,
+    views: WeakViews | None = None,
     perturbations: Mapping[str, Perturbation] = MappingProxyType({}),
     encodes: int = 1,
 ) -> Generator[tuple[Prepared, Tensor | None]]:
     """Each image in order with its row of `function`, on the CPU, or None if it is bad.
 
+    With `views` each item brings what its weak views are made of: its pixels, or for a large
+    picture, of which several would fill the memory, the inputs of its views.
+
     Rows are fetched one batch late, so that an accelerator always has work queued.
     """
     waiting: tuple[list[Prepared], Tensor | None] = [], None
     failure: Exception | None = None
-    prepare = partial(_prepare, scorer, keep_pixels=keep_pixels, perturbations=perturbations)
+    prepare = partial(_prepare, scorer, views=views, perturbations=perturbations)
     # Two batches, but not fewer than keep all threads at work.
     most = 2 * min(limit.size, max(limit.size // encodes, WORKERS))
     with closing(ahead(prepare, pairs, workers=WORKERS, most=most)) as prepared:
@@ -138,11 +183,16 @@ def computed_rows(
             good = [item for item in batch if item.error is None]
             try:
                 with inference(scorer):
-                    rows = limit.apply(function, good, encodes, scorer.device) if good else None
+                    rows, failed = limit.apply(function, good, encodes, scorer.device)
             except Exception:  # the batch before is done nevertheless
                 yield from _fetched(*waiting)
                 raise
             yield from _fetched(*waiting)
+            for place, item in enumerate(batch):
+                if item.source.index in failed:
+                    batch[place] = Prepared(
+                        item.source, item.prompt, error=failed[item.source.index]
+                    )
             waiting = batch, rows
             if not batch:
                 break
@@ -173,22 +223,64 @@ def _prepare(
     scorer: BatchScorer,
     pair: tuple[Source, str],
     *,
-    keep_pixels: bool,
+    views: WeakViews | None,
     perturbations: Mapping[str, Perturbation],
 ) -> Prepared:
     source, prompt = pair
+    in_views: Sequence[Any] | None = None
     try:
         image = decode(source)
         disturbed = _disturbed(scorer, image, perturbations) if perturbations else ()
         if isinstance(image, Tensor):
             return Prepared(source, prompt, pixels=image, disturbed=disturbed)
         inputs = scorer.preprocess.exact(image)
+        large = views is not None and image.width * image.height > LARGE
+        if large and views is not None:
+            in_views = views_of(scorer.preprocess, image, *views.of(prompt))
     except ImageError as error:
         return Prepared(source, prompt, error=error)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not should_reduce_batch_size(error):
+            raise
+        return Prepared(source, prompt, error=_too_large(source, error))
     except ValueError as error:  # a decoded picture that the protocol cannot take
         return Prepared(source, prompt, error=ImageError(source.index, source.name, str(error)))
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1) if keep_pixels else None
-    return Prepared(source, prompt, inputs=inputs, pixels=pixels, disturbed=disturbed)
+    pixels = None
+    if views is not None and in_views is None:
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return Prepared(
+        source, prompt, inputs=inputs, pixels=pixels, views=in_views, disturbed=disturbed
+    )
+
+
+def views_of(
+    preprocess: Preprocessing, image: Image.Image, boxes: Tensor, hflip: Tensor
+) -> Sequence[Any]:
+    """The inputs of each view of one picture: piece by piece where the preprocessing can.
+
+    Args:
+        preprocess: A scorer's.
+        image: A PIL image of mode RGB.
+        boxes: `(views, 4)`: left, top, right and bottom, as fractions.
+        hflip: Bool `(views,)`.
+    """
+    in_pieces = getattr(preprocess, "views", None)
+    if in_pieces is not None:
+        found: Sequence[Any] = in_pieces(image, boxes, hflip)
+        return found
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    whole: Sequence[Any] = preprocess(pixels[None], boxes[None], hflip[None])[0]
+    return whole
+
+
+def _is_large(pixels: Tensor | None) -> bool:
+    return pixels is not None and pixels.shape[-2] * pixels.shape[-1] > LARGE
+
+
+def _too_large(source: Source, error: Exception) -> ImageError:
+    detail = next(iter(str(error).splitlines()), "")
+    reason = f"it does not fit into memory{f' ({detail})' if detail else ''}: make it smaller"
+    return ImageError(source.index, source.name, reason)
 
 
 def _disturbed(

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, Unpack, final
-
-from stablepref.output.text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -112,11 +109,7 @@ def score_items(
         progress=False,
     )
     for index, (result, item) in enumerate(zip(scored, given, strict=False), start):
-        error = result.error
-        if error is not None:  # name and position are columns of their own
-            error = error.removeprefix(f"image {result.index} ({shorten(result.name)}): ")
-        elif not math.isfinite(result.score):
-            error = f"the model's score is {result.score}"
+        error = result.reason  # name and position are columns of their own
         bad = error is not None
         yield Outcome(
             index=index,

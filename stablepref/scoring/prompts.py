@@ -7,6 +7,8 @@ from itertools import repeat
 from stablepref.images.sources import Source, UnusableImageError
 from stablepref.output.text import shorten
 
+LONGEST_PROMPT = 4096
+
 # These iterate, but over something other than prompts in order.
 _UNORDERED = (bytes, bytearray, Mapping, set, frozenset)
 
@@ -100,6 +102,24 @@ def pair_prompts(
             turn out to differ in number, after the pairs that there are.
     """
     return _pairs(sources, match_prompts(prompts, count), exact=not isinstance(prompts, str))
+
+
+def cut_prompt(prompt: str, tokens: int) -> str:
+    """A prompt that cannot keep a tokenizer busy for minutes: the text itself unless it is huge.
+
+    Byte-pair encoding of one long word takes time by the square of its length.
+
+    Args:
+        prompt: Text.
+        tokens: How many tokens of it the model reads.
+
+    Returns:
+        The prompt, if it has up to 64 characters for each token, or 4,096: CLIP's longest token has
+        32, and a word of more than 100 is one unknown token to BERT. A longer one with single
+        spaces, and cut there.
+    """
+    longest = max(LONGEST_PROMPT, 64 * tokens)
+    return prompt if len(prompt) <= longest else " ".join(prompt.split())[:longest]
 
 
 def _pairs(

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack, final
 
 import torch
+from accelerate.utils import send_to_device
 from einops import rearrange, repeat
 from torch import Tensor
 
-from stablepref.augment.views import mentions_side, weak_view_boxes
-from stablepref.images.sources import count_sources, iter_sources
+from stablepref.images.sources import ImageError, count_sources, iter_sources
 from stablepref.output.progress import progress_bar
+from stablepref.output.text import shorten
 from stablepref.scoring.batching import (
     BatchLimit,
     Prepared,
+    WeakViews,
     computed_rows,
     encode_prepared,
     is_whole,
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from stablepref.scoring.contract import BatchScorer, ScoreOptions
 
 MATCH_ELEMENTS = 2**24  # image features repeated per prompt at once: 64 MB in float32
-VIEW_SEED = 0
 
 
 @final
@@ -55,6 +56,12 @@ class Scored:
     score: float
     view_scores: tuple[float, ...]
     error: str | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """The error without the image's place and name, which are attributes of their own."""
+        start = f"image {self.index} ({shorten(self.name)}): "
+        return None if self.error is None else self.error.removeprefix(start)
 
     @property
     def spread(self) -> float:
@@ -99,6 +106,7 @@ def stream(
         msg = f"views must be a whole number, 0 or more, got {views!r}"
         raise ValueError(msg)
     limit = BatchLimit.of(scorer, batch_size)
+    weak_views = WeakViews.first(views)
     pairs = pair_prompts(iter_sources(images), prompt, count=total)
 
     def results() -> Iterator[Scored]:
@@ -108,14 +116,15 @@ def stream(
                 scorer,
                 pairs,
                 limit=limit,
-                function=lambda items: _view_scores(scorer, items, views),
-                keep_pixels=views > 0,
+                function=lambda items: _view_scores(scorer, items, weak_views),
+                views=weak_views,
                 encodes=1 + views,
             ):
-                if item.error is not None and on_error == "raise":
-                    item.error.scores = torch.tensor(before)
-                    raise item.error
-                scored = _scored(item, row)
+                error = item.error or _not_finite(item, row)
+                if error is not None and on_error == "raise":
+                    error.scores = torch.tensor(before)
+                    raise error
+                scored = _scored(item, row, error)
                 if on_error == "raise":
                     before.append(scored.score)
                 yield scored
@@ -157,12 +166,13 @@ def score_matrix(
             limit=limit,
             function=under_all,
         ):
-            if item.error is not None and on_error == "raise":
-                item.error.scores = torch.stack(rows) if rows else torch.empty(0, len(prompts))
-                raise item.error
-            if item.error is not None:
-                bad.append(str(item.error))
-            rows.append(nothing if row is None else row)
+            error = item.error or _not_finite(item, row, prompts)
+            if error is not None and on_error == "raise":
+                error.scores = torch.stack(rows) if rows else torch.empty(0, len(prompts))
+                raise error
+            if error is not None:
+                bad.append(str(error))
+            rows.append(nothing if row is None else row.where(row.isfinite(), math.nan))
             advance(1)
     warn_of_nan(bad, len(rows))
     return torch.stack(rows)
@@ -184,7 +194,7 @@ def error_mode(on_error: str | None, total: int | None) -> str:
     return mode
 
 
-def _view_scores(scorer: BatchScorer, items: list[Prepared], views: int) -> Tensor:
+def _view_scores(scorer: BatchScorer, items: list[Prepared], views: WeakViews | None) -> Tensor:
     """Scores `(len(items), 1 + views)`: of each image itself, then of its weak views.
 
     Every image gets the same views, so that a score depends neither on an image's neighbours nor
@@ -192,19 +202,22 @@ def _view_scores(scorer: BatchScorer, items: list[Prepared], views: int) -> Tens
     """
     prompts = [item.prompt for item in items]
     scores = scorer.score_inputs(prepared_inputs(scorer, items), prompts)[:, None]
-    if not views:
+    if views is None:
         return scores
-    boxes, flips = weak_view_boxes([0] * len(items), views, seed=VIEW_SEED, hflip=True)
-    sided = torch.tensor([mentions_side(prompt) for prompt in prompts])
-    flips &= ~sided[:, None]
-    crops: dict[int, Iterable[Any]] = {}
-    for rows, pixels in of_equal_size(scorer, items, range(len(items))):
+    boxes, flips = map(torch.stack, zip(*map(views.of, prompts), strict=True))
+    crops: dict[int, Iterable[Any]] = {
+        row: send_to_device(item.views, scorer.device, non_blocking=True)
+        for row, item in enumerate(items)
+        if item.views is not None
+    }
+    rest = [row for row in range(len(items)) if row not in crops]
+    for rows, pixels in of_equal_size(scorer, items, rest):
         crops.update(zip(rows, scorer.preprocess(pixels, boxes[rows], flips[rows]), strict=True))
     of_views = scorer.score_inputs(
         [inputs for row in range(len(items)) for inputs in crops[row]],
-        [prompt for prompt in prompts for _ in range(views)],
+        [prompt for prompt in prompts for _ in views.boxes],
     )
-    of_views = rearrange(of_views, "(images views) -> images views", views=views)
+    of_views = rearrange(of_views, "(images views) -> images views", views=len(views.boxes))
     return torch.cat([scores, of_views], dim=1)
 
 
@@ -222,13 +235,30 @@ def _match_all(scorer: BatchScorer, features: Tensor, prompts: Tensor) -> Tensor
     return torch.cat(columns, dim=1)
 
 
-def _scored(item: Prepared, row: Tensor | None) -> Scored:
-    views = (math.nan,) if row is None else tuple(row.tolist())
+def _not_finite(
+    item: Prepared, row: Tensor | None, columns: Sequence[str] = ()
+) -> ImageError | None:
+    """The error of an image without a finite score, or None."""
+    wrong = [] if row is None else (~row.isfinite()).nonzero().flatten().tolist()
+    if not wrong or row is None:
+        return None
+    where = f" for the weak view {wrong[0]}" if wrong[0] else ""
+    if columns:
+        where = f" for the prompt {shorten(repr(columns[wrong[0]]))}"
+    reason = (
+        f"the model's score is {row[wrong[0]].item()}{where}; in half precision try float32, else "
+        "look for what its weights or its function do with this image"
+    )
+    return ImageError(item.source.index, item.source.name, reason)
+
+
+def _scored(item: Prepared, row: Tensor | None, error: ImageError | None) -> Scored:
+    views = (math.nan,) if row is None or error is not None else tuple(row.tolist())
     return Scored(
         index=item.source.index,
         name=item.source.name,
         prompt=item.prompt,
         score=sum(views) / len(views),
         view_scores=views,
-        error=None if item.error is None else str(item.error),
+        error=None if error is None else str(error),
     )

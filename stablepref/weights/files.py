@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from stablepref.weights.bounds import check_archive, declares_more, require_file
 from stablepref.weights.errors import DAMAGE, WeightsError
 from stablepref.weights.torchscript import is_torchscript, read_torchscript
 
@@ -39,14 +40,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == ".safetensors":
         return read_safetensors(path)
+    size = require_file(path)
     refuse_text(path)
-    if is_torchscript(path):
-        return read_torchscript(path)
     try:
+        if is_zip(path):
+            check_archive(path)
+        if is_torchscript(path):
+            return _checked(read_torchscript(path), path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
-    except FileNotFoundError as error:
-        msg = f"there is no weights file {path}"
-        raise WeightsError(msg) from error
+    except WeightsError:
+        raise
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
         which = f" ({named[1]})" if named else ""
@@ -59,6 +62,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except PermissionError as error:
         msg = f"cannot read {path}: {error.strerror}"
         raise WeightsError(msg) from error
+    except MemoryError as error:
+        msg = f"{path} has {size:,} bytes and declares tensors that do not fit into memory"
+        raise WeightsError(msg) from error
     except DAMAGE as error:
         msg = f"cannot read {path}: it seems truncated or not a PyTorch file; download it again"
         raise WeightsError(msg) from error
@@ -69,7 +75,29 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if fault is not None:
         msg = f"{path} holds {fault}, expected a dict of named tensors"
         raise WeightsError(msg)
-    return {key.removeprefix("module."): value for key, value in content.items()}
+    named = {key.removeprefix("module."): value for key, value in content.items()}
+    return _checked(named, path)
+
+
+def _checked(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The state dict, if each of its tensors is what it says it is.
+
+    Raises:
+        WeightsError: One is no plain tensor of numbers, or declares more of them than the file has.
+    """
+    for key, value in state.items():
+        plain = value.layout is torch.strided and not value.is_quantized and not value.is_meta
+        if not plain or value.is_complex():
+            kind = value.dtype if value.is_complex() else f"{value.layout}, {value.dtype}"
+            msg = f"{path} holds {key} as {kind}; expected a plain tensor of real numbers"
+            raise WeightsError(msg)
+        if declares_more(value):
+            msg = (
+                f"{path} holds {key} as {tuple(value.shape)}, more numbers than there are in the "
+                "file: it is damaged, or made to fill the memory"
+            )
+            raise WeightsError(msg)
+    return state
 
 
 def _fault(content: object) -> str | None:
@@ -122,6 +150,7 @@ def is_zip(path: Path) -> bool:
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file, with a clear error for a missing or truncated one."""
+    require_file(path)
     refuse_text(path)
     try:
         return load_file(path)
@@ -134,7 +163,8 @@ def assign_weights(module: nn.Module, state: Mapping[str, Tensor], *, source: ob
     """Put `state` into `module`, built with empty weights, without a copy.
 
     Raises:
-        WeightsError: Names the missing and unexpected keys, and the shapes that differ.
+        WeightsError: Names the missing and unexpected keys, the shapes that differ, integers in
+            the place of weights, and weights that are not finite.
     """
     own = module.state_dict()
     missing = sorted(own.keys() - state.keys())
@@ -152,12 +182,44 @@ def assign_weights(module: nn.Module, state: Mapping[str, Tensor], *, source: ob
         ]
         msg = f"{source} does not fit the model: keys {'; '.join(p for p in parts if p)}"
         raise WeightsError(msg)
+    _check_numbers(own, state, source)
     floats = {k: v for k, v in state.items() if v.is_floating_point()}
     dtypes = {v.dtype for v in floats.values()}
     if len(dtypes) > 1:  # one dtype for all, the widest; scorers keep what must stay float32
         widest = max(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
         state = {**state, **{k: v.to(widest) for k, v in floats.items()}}
     module.load_state_dict(state, strict=True, assign=True)
+
+
+def _check_numbers(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: object) -> None:
+    """Refuse tensors of another kind of number, and numbers that are not finite."""
+    kinds = [
+        f"{key} is {str(value.dtype).removeprefix('torch.')}"
+        for key, value in state.items()
+        if value.is_floating_point() != own[key].is_floating_point() or value.is_complex()
+    ]
+    if kinds:
+        msg = f"{source} does not hold weights as floating point: {_listed('found', sorted(kinds))}"
+        raise WeightsError(msg)
+    wrong = [key for key, value in state.items() if not _finite(value)]
+    if wrong:
+        msg = (
+            f"{source} has weights that are not finite, so that every score would be NaN: "
+            f"{_listed('in', sorted(wrong))}; its training diverged, or the file is damaged"
+        )
+        raise WeightsError(msg)
+    for key, value in state.items():
+        if key.endswith("logit_scale") and not _finite(value.float().exp()):
+            msg = f"{source} has {key} = {value.item():g}, whose exponential is not finite"
+            raise WeightsError(msg)
+
+
+def _finite(values: Tensor) -> bool:
+    """Whether all are; in one pass without a copy."""
+    if not values.is_floating_point() or not values.numel() or values.is_meta:
+        return True
+    extremes = torch.stack(torch.aminmax(values.float() if values.itemsize < 2 else values))
+    return bool(extremes.isfinite().all())
 
 
 def _listed(label: str, items: list[str], most: int = 5) -> str:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from stablepref.output.durable import SAVING, replace_together, sync
+from stablepref.weights.bounds import read_json
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.files import assign_weights, read_safetensors
 
@@ -106,7 +107,8 @@ def load_folder(folder: str | os.PathLike[str], class_of: Callable[[object], typ
         with init_empty_weights(include_buffers=False):
             model = build(config, folder)
     except Exception as error:  # whatever constructors raise on numbers that make no sense
-        msg = f"{folder / CONFIG_FILE} describes no {cls.__name__}: {error!r}"
+        reason = error if isinstance(error, ValueError) else repr(error)
+        msg = f"{folder / CONFIG_FILE} describes no {cls.__name__}: {reason}"
         raise WeightsError(msg) from error
     assign_weights(model, read_safetensors(folder / WEIGHTS_FILE), source=folder / WEIGHTS_FILE)
     return model.eval()
@@ -121,8 +123,8 @@ def read_config(
         WeightsError: There is no configuration, or `class_of` knows no class for it.
     """
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text())
-    except (OSError, ValueError) as error:
+        config = read_json(folder / CONFIG_FILE)
+    except WeightsError as error:
         msg = f"{folder} is not a saved scorer: cannot read its {CONFIG_FILE} ({error})"
         raise WeightsError(msg) from error
     kind = config.get("scorer") if isinstance(config, dict) else type(config).__name__

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+MOST_PARTS: Final = 1_000_000
+"""Modules, attributes and tensors that are visited; OpenAI's largest model has 30,000."""
 CONSTANTS_FILE: Final = "constants.pkl"  # by which torch.load, too, knows these archives
 DTYPES: Final = {
     "DoubleStorage": torch.float64,
@@ -69,7 +71,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
             return dict(_tensors(_Reader(archive).load()))
-    except DAMAGE as error:
+    except (*DAMAGE, MemoryError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         msg = (
             f"cannot read the TorchScript archive {path} ({reason}): it is damaged, or was not "
@@ -146,11 +148,18 @@ def _check_opcodes(content: bytes) -> None:
             raise pickle.UnpicklingError(msg)
 
 
-def _tensors(part: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
+def _tensors(
+    part: object, name: str = "", visited: Iterator[int] | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """Tensors below a part; a few kilobytes of parts that share parts could unfold to billions."""
+    visited = visited or iter(range(MOST_PARTS))
+    if next(visited, None) is None:
+        msg = f"its modules have more than {MOST_PARTS:,} parts, each shared one counted again"
+        raise ValueError(msg)
     if isinstance(part, _Record):
         part = part.attributes
     if isinstance(part, torch.Tensor):
         yield name, part
     elif isinstance(part, dict):
         for key, value in part.items():
-            yield from _tensors(value, f"{name}.{key}" if name else str(key))
+            yield from _tensors(value, f"{name}.{key}" if name else str(key), visited)

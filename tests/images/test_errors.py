@@ -232,12 +232,14 @@ def test_decompression_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "decompression bomb" in reason(file)
 
 
-def test_memory_errors_are_not_taken_for_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_does_not_fit_into_memory_is_no_damage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def exhausted(self: ImageFile.ImageFile) -> None:
         raise MemoryError
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", exhausted)
-    with pytest.raises(MemoryError):
+    with pytest.raises(ImageError, match=r"image 0 \(large\): it does not fit into memory"):
         decode(Source(0, "large", encoded("PNG")))
 
 

@@ -17,13 +17,14 @@ from stablepref.augment.perturbations import PERTURBATIONS
 from stablepref.augment.views import weak_view_boxes
 from stablepref.benchmarks.bench.judges import ModelJudge
 from stablepref.data.groups import RankedGroup
+from stablepref.images.sources import ImageError
 from stablepref.integrations.best_of_n.choose import best_of_n
 from stablepref.integrations.ensemble import Ensemble
 from stablepref.integrations.monitor import RewardMonitor
 from stablepref.integrations.reward import DifferentiableReward
 from stablepref.integrations.sampled_rewards import ddpo_pytorch
 from stablepref.models.function import FunctionScorer
-from stablepref.scoring.stream import VIEW_SEED
+from stablepref.scoring.batching import VIEW_SEED
 from stablepref.training.freezing import freeze
 from stablepref.weights.fingerprint import weights_digest
 
@@ -129,8 +130,6 @@ def test_compare_is_a_tie_within_the_spread_over_views() -> None:
         ([1.0], ValueError, r"shape \(1,\) for 5 images; expected one number for each image"),
         ([[1.0]] * 5, ValueError, r"shape \(5, 1\) for 5 images"),
         (1.0, ValueError, r"shape \(\)"),
-        ([1.0, 2.0, math.nan, 4.0, 5.0], ValueError, "returned nan for the prompt 'a', image 2"),
-        (torch.tensor([1.0, math.inf, 3, 4, 5]), ValueError, "returned inf .* image 1"),
         (["good"] * 5, TypeError, "returned a list that does not hold numbers"),
         (None, TypeError, "returned a NoneType that does not hold numbers, None"),
         (["0.5"] * 5, TypeError, "returned a list that does not hold numbers"),
@@ -148,6 +147,26 @@ def test_wrong_returns_name_the_function(
         scorer_of(wrong).score(pictures, "a")
     assert "test_function.test_wrong_returns_name_the_function" in str(caught.value)
     assert "of the scorer 'red'" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_an_error_of_its_image(
+    pictures: list[Image.Image], value: float
+) -> None:
+    def odd(images: list[Image.Image], prompts: list[str]) -> list[float]:
+        return [value if image is pictures[2] else 1.0 for image in images]
+
+    scorer = scorer_of(odd)
+    with pytest.raises(ImageError, match=r"image 2 .*: the model's score is") as caught:
+        scorer.score(pictures, "a")
+    assert caught.value.scores is not None
+    assert caught.value.scores.tolist() == [1.0, 1.0]
+    rows = list(scorer.stream(iter(pictures), "a"))
+    assert [row.error is None for row in rows] == [True, True, False, True, True]
+    assert math.isnan(rows[2].score)
+    rewarding = scorer_of(lambda images, prompts: [value])
+    with pytest.raises(ValueError, match=r"of the scorer 'red' returned .* for the prompt 'a'"):
+        rewarding(torch.zeros(1, 3, 8, 8), ["a"])
 
 
 def test_an_error_of_the_function_names_it(pictures: list[Image.Image]) -> None:

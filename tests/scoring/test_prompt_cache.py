@@ -86,3 +86,23 @@ def test_a_changed_weight_empties_the_memory(scorer: CLIPScorer, change: object)
     with torch.no_grad():
         torch.testing.assert_close(after, scorer.encode_prompts(["a"]))
     assert not torch.equal(before, after)
+
+
+def test_bytes_bound_what_is_kept(scorer: CLIPScorer, encoded: list[str]) -> None:
+    row = scorer.cached_prompts(["x"])[0].nbytes
+    encoded.clear()
+    cache = PromptCache(room=2 * (row + 200))  # two short prompts with their features
+    cache.encode(scorer, ["a", "b"])
+    cache.encode(scorer, ["c"])
+    cache.encode(scorer, ["b"])
+    assert encoded == ["a", "b", "c"]
+    cache.encode(scorer, ["a " * 10_000])  # by itself more than there is room for
+    cache.encode(scorer, ["b"])
+    assert encoded[3:] == ["a " * 10_000, "b"]
+
+
+def test_a_row_does_not_keep_those_beside_it(scorer: CLIPScorer) -> None:
+    cache = PromptCache()
+    cache.encode(scorer, ["a", "b", "c"])
+    for row in cache._rows.values():
+        assert row.untyped_storage().nbytes() == row.nbytes

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.tiny import tiny_clip
 
 from stablepref.images.decoding import decode
 from stablepref.images.sources import ImageError, Source
-from stablepref.scoring.prompts import check_prompts, match_prompts, pair_prompts
+from stablepref.scoring.prompts import check_prompts, cut_prompt, match_prompts, pair_prompts
 
 
 def sources(count: int) -> Iterator[Source]:
@@ -116,3 +117,22 @@ def test_lazy_prompts_are_not_touched() -> None:
     lazy: Any = iter(["", 5])
     assert match_prompts(lazy, 9) is lazy
     assert list(lazy) == ["", 5]
+
+
+def test_a_text_of_megabytes_is_cut_before_it_is_tokenised() -> None:
+    ordinary = "a  red circle, " * 250
+    assert cut_prompt(ordinary, 77) is ordinary
+    huge = "\n  a   cat " + "x" * 10**7
+    assert cut_prompt(huge, 77) == "a cat " + "x" * (4928 - 6)
+    assert len(cut_prompt("word " * 10**6, 512)) == 64 * 512
+    assert cut_prompt(" " * 10**6 + "a cat", 77) == "a cat"
+
+
+def test_cutting_changes_no_tokens() -> None:
+    """What CLIP reads of a long text is read from its beginning."""
+    scorer = tiny_clip()
+    text = "A painting of a fox; " * 400
+    tokens = [scorer.tokenizer.sot_token_id, *scorer.tokenizer.encode(text)]
+    with pytest.warns(UserWarning, match="more than"):
+        found = scorer.tokenize([text])[0]
+    assert found[:-1].tolist() == tokens[: len(found) - 1]

@@ -38,13 +38,13 @@ def test_a_thread_that_fails_loses_no_image_before_it(
 
     def exhausted(source: Source) -> object:
         if source.index == 6:
-            raise MemoryError
+            raise RuntimeError("the disk is gone")
         return decode(source)
 
     monkeypatch.setattr(pipeline, "decode", exhausted)
     stream = scorer.stream(pictures, "a cat", batch_size=4)
     assert [next(stream).index for _ in range(6)] == list(range(6))
-    with pytest.raises(MemoryError):
+    with pytest.raises(RuntimeError, match="the disk is gone"):
         next(stream)
 
 
@@ -180,3 +180,86 @@ def test_other_errors_are_not_taken_for_out_of_memory(
     monkeypatch.setattr(scorer, "encode_inputs", broken)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         scorer.score(pictures, "a cat")
+
+
+@pytest.mark.parametrize("where", ["decode", "exact"])
+@pytest.mark.parametrize(
+    "failure", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 80 GB")]
+)
+def test_an_image_too_large_for_memory_is_an_error_of_its_own(
+    where: str,
+    failure: Exception,
+    pictures: list[Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scorer = tiny_clip()
+    decode, exact = pipeline.decode, scorer.preprocess.exact
+    calls = iter(range(100))
+
+    def decoding(source: Source) -> object:
+        if where == "decode" and source.index == 2:
+            raise failure
+        return decode(source)
+
+    def preparing(image: Image.Image) -> torch.Tensor:
+        if where == "exact" and image.size == pictures[2].size:
+            raise failure
+        next(calls)
+        return exact(image)
+
+    monkeypatch.setattr(pipeline, "decode", decoding)
+    monkeypatch.setattr(scorer.preprocess, "exact", preparing)
+    rows = list(scorer.stream(iter(pictures), "a cat"))
+    assert [row.index for row in rows if row.error is not None] == [2]
+    assert "image 2 (PIL image 88x62 RGB): it does not fit into memory" in str(rows[2].error)
+
+
+def test_a_large_picture_that_does_not_fit_does_not_end_the_stream(
+    pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A float picture is converted where the model is, and may be too large for that alone."""
+    scorer = tiny_clip()
+    monkeypatch.setattr(pipeline, "LARGE", 100)
+    prepare = scorer.preprocess.forward
+
+    def limited(pixels: torch.Tensor, *rest: object) -> torch.Tensor:
+        if pixels.shape[-1] > 50:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return prepare(pixels, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scorer.preprocess, "forward", limited)
+    sides = (40, 60, 40, 40, 60)
+    rows = list(scorer.stream((torch.rand(3, side, side) for side in sides), "a cat"))
+    assert [row.error is not None for row in rows] == [side > 50 for side in sides]
+    assert "does not fit into memory (CUDA out of memory" in str(rows[1].error)
+    with pytest.raises(ImageError, match="image 1 "):
+        scorer.score([torch.rand(3, side, side) for side in sides], "a cat")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_score_that_is_not_finite_is_an_error_of_its_image(
+    value: float, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = tiny_clip()
+    match = scorer.match
+
+    def odd(images: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        scores = match(images, prompts).clone()
+        scores[len(scores) // 2] = value
+        return scores
+
+    monkeypatch.setattr(scorer, "match", odd)
+    with pytest.raises(ImageError, match=rf"image 1 .*the model's score is {value}") as caught:
+        scorer.score(pictures[:3], "a cat")
+    assert caught.value.scores is not None
+    assert len(caught.value.scores) == 1
+    with pytest.warns(UserWarning, match=r"1 of 3 images got NaN.*image 1"):
+        scores = scorer.score(pictures[:3], "a cat", on_error="nan")
+    assert scores.isnan().tolist() == [False, True, False]
+    with pytest.warns(UserWarning, match="1 of 3 images"):
+        ranked = scorer.rank(pictures[:3], "a cat", on_error="nan")
+    assert ranked[-1].index == 1
+    assert "score is" in str(ranked[-1].error)
+    with pytest.warns(UserWarning, match=r"3 of 3 .*for the prompt 'two'"):
+        matrix = scorer.score_matrix(pictures[:3], ["one", "two", "three"], on_error="nan")
+    assert matrix.isnan().sum() == 1

@@ -1,5 +1,6 @@
 """Scores over weak views, and batches of many sizes."""
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,8 +9,12 @@ import torch
 from PIL import Image
 
 from stablepref.augment.views import weak_view_boxes
+from stablepref.integrations.ensemble import Ensemble
 from stablepref.models.clip import CLIPScorer
-from stablepref.scoring.stream import VIEW_SEED
+from stablepref.models.function import FunctionScorer
+from stablepref.preprocess import preprocess
+from stablepref.scoring import batching
+from stablepref.scoring.batching import VIEW_SEED
 
 
 def test_views_average_the_image_and_its_crops(
@@ -103,3 +108,61 @@ def test_pictures_and_float_pixels_of_many_sizes_mix_in_one_batch(
     together = scorer.score(mixed, "a cat")
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
     assert sorted(batches) == [1, 2]
+
+
+@pytest.mark.parametrize("prompt", ["a cat", "a cat on the left"])
+def test_views_of_a_large_picture_are_those_of_any_other(
+    prompt: str, scorer: CLIPScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut out strip by strip where it is decoded, and made of its pixels as a small one's."""
+    rng = np.random.default_rng(4)
+    picture = Image.fromarray(rng.integers(0, 256, (1100, 2100, 3), dtype=np.uint8))
+    monkeypatch.setattr(batching, "LARGE", 10**9)
+    (whole,) = scorer.stream([picture], prompt, views=3)
+    monkeypatch.setattr(batching, "LARGE", 2**21)
+
+    def never(*_: object) -> None:
+        raise AssertionError("all pixels as floats")
+
+    monkeypatch.setattr(scorer.preprocess, "forward", never)
+    (in_strips,) = scorer.stream([picture], prompt, views=3)
+    assert in_strips.view_scores == pytest.approx(whole.view_scores, abs=1e-3)
+    assert whole.spread > 0
+
+
+def test_views_of_a_large_picture_take_little_memory(scorer: CLIPScorer) -> None:
+    """A file of kilobytes with 64 million pixels: as floats they would take 768 MB."""
+    code = io.BytesIO()
+    Image.new("1", (8000, 8000)).save(code, "PNG")
+    assert len(code.getvalue()) < 40_000
+    floats: list[int] = []
+    convert = preprocess._to_tensor
+
+    def watched(image: Image.Image) -> torch.Tensor:
+        floats.append(image.width * image.height)
+        return convert(image)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preprocess, "_to_tensor", watched)
+        (found,) = scorer.stream([code.getvalue()], "a cat", views=2)
+    assert found.error is None
+    assert max(floats) <= 2**20
+    assert sum(floats) > 0.85 * 8000 * 8000
+
+
+def test_an_ensemble_cuts_views_out_of_large_pictures_too(
+    scorer: CLIPScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(5)
+    picture = Image.fromarray(rng.integers(0, 256, (120, 150, 3), dtype=np.uint8))
+
+    def level(images: list[Image.Image], prompts: list[str]) -> list[float]:
+        return [float(np.asarray(image).mean()) for image in images]
+
+    function = FunctionScorer(level, name="level", unit="levels")
+    for one in (function, Ensemble([scorer, function], weights=[1.0, 0.1])):
+        (plain,) = one.stream([picture], "a cat", views=3)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(batching, "LARGE", 1000)
+            (cut,) = one.stream([picture], "a cat", views=3)
+        assert cut.view_scores == pytest.approx(plain.view_scores, abs=1e-3)
