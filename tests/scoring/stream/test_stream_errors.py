@@ -260,6 +260,6 @@ def test_a_score_that_is_not_finite_is_an_error_of_its_image(
         ranked = scorer.rank(pictures[:3], "a cat", on_error="nan")
     assert ranked[-1].index == 1
     assert "score is" in str(ranked[-1].error)
-    with pytest.warns(UserWarning, match=r"3 of 3 .*for the prompt 'two'"):
+    with pytest.warns(UserWarning, match=r"1 of 3 .*for the prompt 'two'"):
         matrix = scorer.score_matrix(pictures[:3], ["one", "two", "three"], on_error="nan")
     assert matrix.isnan().sum() == 1
