@@ -75,8 +75,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if fault is not None:
         msg = f"{path} holds {fault}, expected a dict of named tensors"
         raise WeightsError(msg)
-    named = {key.removeprefix("module."): value for key, value in content.items()}
-    return _checked(named, path)
+    state = {key.removeprefix("module."): value for key, value in content.items()}
+    return _checked(state, path)
 
 
 def _checked(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

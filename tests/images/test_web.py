@@ -5,16 +5,16 @@ import itertools
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from stablepref.images import web
 from stablepref.images.decoding import decode
 from stablepref.images.sources import ImageError, UnusableImageError, iter_sources
-from stablepref.images.web import fetch
+from stablepref.images.web import STRIKES, SlowHosts, fetch
 
 
 def picture() -> bytes:
@@ -42,16 +42,30 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/missing.png":
             self.send_error(404, "Not Found")
             return
+        if self.path in {"/to-ftp", "/to-file"}:
+            where = {"/to-ftp": "ftp://127.0.0.1:1/a.png", "/to-file": "file:///etc/hostname"}
+            self.send_response(302)
+            self.send_header("Location", where[self.path])
+            self.end_headers()
+            return
+        if self.path == "/dripping-headers":
+            self.wfile.write(b"HTTP/1.0 200 OK\r\n")
+            for letter in itertools.cycle(b"X-A: a\r\n"):
+                if self.over.wait(0.02):
+                    return
+                self.wfile.write(bytes([letter]))
         if self.path == "/silent":
             self.over.wait()
             return
         self.send_response(200)
-        if self.path not in {"/unknown-length", "/endless"}:
+        if self.path not in {"/unknown-length", "/endless", "/dripping"}:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.path == "/page":
             body = b"<!doctype html>".ljust(len(body))
         while self.path == "/endless" and not self.over.is_set():
+            self.wfile.write(b"x")
+        while self.path == "/dripping" and not self.over.wait(0.02):
             self.wfile.write(b"x")
         self.wfile.write(body[:20] if self.path == "/short" else body)
 
@@ -113,19 +127,44 @@ def test_limits(address: str) -> None:
         fetch(f"{address}/a.png", largest=30)
     with pytest.raises(UnusableImageError, match="larger than the 5000 bytes allowed"):
         fetch(f"{address}/endless", largest=5000)
-    with pytest.raises(UnusableImageError, match=r"did not answer within 0\.2 s"):
+    with pytest.raises(UnusableImageError, match=r"did not send the file within 0\.2 s"):
         fetch(f"{address}/silent", timeout=0.2)
 
 
-def test_a_download_that_goes_on_and_on(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a clock that is a quarter of an hour further at every look."""
-    clock = itertools.count(0, 900)
-    monkeypatch.setattr(
-        "stablepref.images.web.time", SimpleNamespace(monotonic=lambda: next(clock))
-    )
-    with pytest.raises(UnusableImageError, match="download took longer than 3600 s"):
-        fetch(f"{address}/endless", timeout=3600)
-    assert next(clock) == 900 * 6  # begun at 0, in time at 900 to 3600, too late at 4500
+@pytest.mark.parametrize("path", ["/silent", "/dripping", "/dripping-headers"])
+def test_a_download_that_goes_on_and_on(address: str, path: str) -> None:
+    """Each read gets a byte well within the time, and together they would take forever."""
+    with pytest.raises(UnusableImageError, match=r"did not send the file within 0\.3 s"):
+        fetch(f"{address}{path}", timeout=0.3)
+
+
+@pytest.mark.parametrize("path", ["/to-ftp", "/to-file"])
+def test_no_redirect_leaves_http(address: str, path: str) -> None:
+    with pytest.raises(UnusableImageError, match=r"'ftp:.*not http\(s\)|'file:.*not allowed"):
+        fetch(f"{address}{path}")
+
+
+def test_a_slow_host_does_not_stop_a_stream(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "SLOW", SlowHosts())
+    for _ in range(STRIKES):
+        with pytest.raises(UnusableImageError, match="did not send"):
+            fetch(f"{address}/silent", timeout=0.1)
+    asked = len(Handler.asked)
+    with pytest.raises(UnusableImageError, match=r"3 downloads in a row .*not asked again for"):
+        fetch(f"{address}/a.png")
+    assert len(Handler.asked) == asked, "the host was left alone"
+    other = address.replace("127.0.0.1", "localhost")
+    monkeypatch.setenv("no_proxy", "*")
+    assert fetch(f"{other}/a.png") == picture()
+
+
+def test_after_a_rest_a_host_is_asked_again(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "SLOW", SlowHosts())
+    monkeypatch.setattr(web, "REST", 0.0)
+    for _ in range(STRIKES):
+        with pytest.raises(UnusableImageError, match="did not send"):
+            fetch(f"{address}/silent", timeout=0.1)
+    assert fetch(f"{address}/a.png") == picture()
 
 
 @pytest.mark.parametrize(
