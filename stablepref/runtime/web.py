@@ -22,7 +22,7 @@ from urllib.request import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from email.message import Message
+    from http.client import HTTPMessage
     from typing import IO
 
 SCHEMES: Final = ("http", "https")
@@ -163,7 +163,7 @@ class _SecureHandler(HTTPSHandler):
 
 class _RedirectHandler(HTTPRedirectHandler):
     def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
         if urlsplit(newurl).scheme.lower() not in SCHEMES:
             fp.close()
