@@ -80,7 +80,8 @@ class Ensemble(Scorer):
             msg = "the scorers are on different devices: bring them to one with .to(device)"
             raise ValueError(msg)
         self.needs_prompt = any(scorer.needs_prompt for scorer in scorers)
-        self.joint = any(scorer.joint for scorer in scorers)
+        # Rows of features of one size are what it packs; else each scorer scores by itself.
+        self.joint = any(scorer.joint or scorer.ragged for scorer in scorers)
         self.train(scorers[0].training)
 
     @property

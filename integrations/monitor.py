@@ -203,7 +203,16 @@ def diversity(scorer: Scorer, images: Sequence[object] | Tensor, prompts: Sequen
 
     Returns:
         From 0, all alike, to 2.
+
+    Raises:
+        ValueError: The scorer's features differ in size between images.
     """
+    if scorer.ragged:
+        msg = (
+            f"the image features of {scorer.name} differ in size, so there is no distance between "
+            "them; take a scorer with one vector for each image, such as clip-vit-l-14"
+        )
+        raise ValueError(msg)
     features = []
     for item, row in computed_rows(
         scorer,

@@ -77,11 +77,14 @@ class Scorer(
         needs_prompt: Whether the score depends on the prompt.
         joint: Whether `score_inputs` reads image and prompt together, without gradient: then there
             are no features that could be kept, and an image is read again for each of its prompts.
+        ragged: Whether features differ in size between batches, so that rows of two batches do not
+            go into one tensor.
     """
 
     kind: ClassVar[str] = ""
     needs_prompt: bool = True
     joint: bool = False
+    ragged: bool = False
 
     def __init__(
         self, *, name: str, unit: str, preprocess: Preprocessing, preference_scale: float | None

@@ -13,10 +13,10 @@ from accelerate.state import is_initialized
 from stablepref.models.catalog import ENTRIES, Entry
 from stablepref.models.registry import (
     HUB_PREFIX,
-    SCORERS,
     check_dtype,
     check_model,
     entry_of,
+    is_known,
     model_name,
 )
 from stablepref.runtime.precision import automatic_dtype
@@ -163,7 +163,7 @@ def _read(name: str, like: str | None) -> Scorer:
     if name.startswith(HUB_PREFIX):
         return load_folder(_hub_folder(name.removeprefix(HUB_PREFIX)), Scorer.of_kind)
     path = Path(name)
-    if name in SCORERS and like is None:
+    if is_known(name) and like is None:
         return _read_entry(entry_of(name))
     return load_folder(path, Scorer.of_kind) if path.is_dir() else _read_file(path, like)
 
@@ -259,7 +259,7 @@ def _default_device() -> torch.device:
 def _identity(name: str) -> tuple[object, ...]:
     """The name, and for files what tells a new version of them from the old."""
     path = Path(name)
-    if name in SCORERS or not path.exists():
+    if is_known(name) or not path.exists():
         return (name,)
     marker = path / "model.safetensors" if path.is_dir() else path
     stat = marker.stat() if marker.exists() else path.stat()

@@ -14,7 +14,7 @@ import pytest
 from helpers.places import ROOT
 
 PROJECT: Mapping[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = ("diffusers", "train", "bench", "metrics", "ray", "notebook")
+EXTRAS = ("diffusers", "train", "bench", "metrics", "vlm", "ray", "notebook")
 """For users; the others are for developers, or collect these."""
 FOLDERS = ("stablepref", "integrations", "benchmarks")
 DISTRIBUTIONS = {"PIL": "pillow", "open_clip": "open_clip_torch"}

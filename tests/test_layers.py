@@ -27,7 +27,7 @@ stablepref.runtime
 stablepref.output
 stablepref.assets
 stablepref.weights
-stablepref.models.catalog stablepref.models.registry
+stablepref.models.catalog stablepref.models.families stablepref.models.registry
 stablepref.images
 stablepref.preprocess
 stablepref.augment
@@ -69,7 +69,7 @@ RANKS = {
 }
 
 # Where modules may be named in strings: the table of commands, and the catalogue of models.
-TABLES = {"stablepref.cli.main", "stablepref.models.catalog"}
+TABLES = {"stablepref.cli.main", "stablepref.models.catalog", "stablepref.models.families"}
 NAMED = re.compile(r"(stablepref(?:\.\w+)+)(?::\w+)?")
 
 

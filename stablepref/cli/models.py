@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def models(as_json: AsJson = False) -> None:
     """List the models that can be loaded by name."""
+    from stablepref.models.families import FAMILIES
     from stablepref.models.registry import SCORERS, entry_of
     from stablepref.output.tables import print_table
     from stablepref.weights.hub import is_cached
@@ -24,7 +25,10 @@ def models(as_json: AsJson = False) -> None:
             entries.append(entry_of(name))
         except (ImportError, TypeError, ValueError) as error:  # of a package from outside
             say(f"not listed: {error}")
-    here = {entry.name: is_cached(entry.files) for entry in entries}
+    entries += FAMILIES
+    members = {family.name for family in FAMILIES}
+    # Of a family it depends on the member.
+    here = {e.name: None if e.name in members else is_cached(e.files) for e in entries}
     if as_json:
         listed = [entry.facts() | {"here": here[entry.name]} for entry in entries]
         print(json.dumps(listed, indent=1))
@@ -36,7 +40,7 @@ def models(as_json: AsJson = False) -> None:
         print(f"{short}: published pairwise agreement with people on {test}, in per cent")
 
 
-def _table(entries: "Sequence[Entry]", here: Mapping[str, bool]) -> "Table":
+def _table(entries: "Sequence[Entry]", here: Mapping[str, bool | None]) -> "Table":
     """The zoo in 80 columns, with the published numbers of each test set."""
     from stablepref.output.tables import Table
 
@@ -47,7 +51,7 @@ def _table(entries: "Sequence[Entry]", here: Mapping[str, bool]) -> "Table":
         rows=[
             (
                 f"{entry.name}\n{entry.backbone}",
-                str(entry.size_mb),
+                str(entry.size_mb or "-"),
                 here[entry.name],
                 f"{entry.unit}\n{entry.protocol}",
                 entry.licence,

@@ -12,14 +12,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING, final
 
 import numpy as np
-import torch
 from accelerate.utils import send_to_device
 from einops import rearrange, repeat
 
 from stablepref.evaluation.groups import ImageKeys
 from stablepref.images.sources import Source
 from stablepref.runtime.inference import inference
-from stablepref.scoring.batching import computed_rows, encode_prepared, prepared_inputs
+from stablepref.scoring.batching import computed_rows, prepared_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -122,20 +121,16 @@ class GroupScores:
             send_to_device(list(item.disturbed), self.scorer.device, non_blocking=True)
             for item in items
         ]
+        own = prepared_inputs(self.scorer, items)
+        rows = [[one, *others] for one, others in zip(own, disturbed, strict=True)]
+        inputs = [one for row in rows for one in row]
         if self.scorer.joint:
-            own = prepared_inputs(self.scorer, items)
-            rows = [[one, *others] for one, others in zip(own, disturbed, strict=True)]
             scores = self.scorer.score_inputs(
-                [inputs for row in rows for inputs in row],
-                [item.prompt for item, row in zip(items, rows, strict=True) for _ in row],
+                inputs, [item.prompt for item, row in zip(items, rows, strict=True) for _ in row]
             )
             return rearrange(scores, "(n rows) -> n rows", n=len(items))
-        features = encode_prepared(self.scorer, items)[:, None]
-        if self.perturbations:
-            inputs = self.scorer.collate([one for others in disturbed for one in others])
-            encoded = self.scorer.encode_inputs(inputs)
-            encoded = rearrange(encoded, "(n ways) ... -> n ways ...", n=len(items))
-            features = torch.cat([features, encoded], dim=1)
+        features = self.scorer.encode_inputs(self.scorer.collate(inputs))
+        features = rearrange(features, "(n rows) ... -> n rows ...", n=len(items))
         for item, row in zip(items, features, strict=True):
             self._features.put(self._under_way[item.source.index], row.clone())
         prompts = self.scorer.cached_prompts([item.prompt for item in items])

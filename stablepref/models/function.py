@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, final
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from stablepref.images.arrays import require_tensor
+from stablepref.images.eight_bit import eight_bit_views
 from stablepref.output.text import shorten
 from stablepref.scorer import Scorer
 from stablepref.scoring.prompts import check_prompts
@@ -19,6 +19,8 @@ from stablepref.scoring.prompts import check_prompts
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from PIL import Image
 
 AS_THEY_ARE = "as they are"
 """The protocol: pictures reach the function in their own size."""
@@ -232,35 +234,7 @@ class _AsTheyAre(nn.Module):
         hflip: Tensor | None = None,
     ) -> list[Any]:
         """PIL images of pixels in [0, 1], rounded to 8 bits; with boxes or flips lists of views."""
-        images = [_picture(one) for one in pixels]
-        if boxes is None and hflip is None:
-            return images
-        return [
-            [
-                _view(
-                    image,
-                    None if boxes is None else boxes[row, view].tolist(),
-                    flipped=hflip is not None and bool(hflip[row, view]),
-                )
-                for view in range((boxes if boxes is not None else hflip).shape[1])  # type: ignore[union-attr] # one is there
-            ]
-            for row, image in enumerate(images)
-        ]
-
-
-def _picture(pixels: Tensor) -> Image.Image:
-    values = (255 * pixels.detach().float()).round().clamp(0, 255).byte()
-    return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
-
-
-def _view(image: Image.Image, box: list[float] | None, *, flipped: bool) -> Image.Image:
-    if box is not None:
-        left, upper, right, lower = box
-        x, y = round(left * image.width), round(upper * image.height)
-        image = image.crop(
-            (x, y, max(x + 1, round(right * image.width)), max(y + 1, round(lower * image.height)))
-        )
-    return ImageOps.mirror(image) if flipped else image
+        return eight_bit_views(pixels, boxes, hflip)
 
 
 def _identity(fn: Callable[..., object]) -> bytearray:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from stablepref.models.catalog import BY_NAME, ENTRIES, Builder, Entry
+from stablepref.models.families import FAMILIES, family_member
 from stablepref.runtime.registry import Registry
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def register(name: str, scorer: Entry | Builder) -> None:
 
 
 def entry_of(name: str) -> Entry:
-    """The entry of a name of `SCORERS`; the package of one from outside is imported.
+    """The entry of a name of `SCORERS` or of a family; a package from outside is imported for it.
 
     Raises:
         KeyError: Nothing has this name.
@@ -58,7 +59,13 @@ def entry_of(name: str) -> Entry:
         ValueError: As `register`.
         TypeError: As `register`.
     """
-    return as_entry(name, SCORERS[name])
+    member = None if name in SCORERS else family_member(name)
+    return member or as_entry(name, SCORERS[name])
+
+
+def is_known(name: str) -> bool:
+    """Whether a name is one of `SCORERS`, or written like those of a family."""
+    return name in SCORERS or family_member(name) is not None
 
 
 def as_entry(name: str, scorer: Entry | Builder) -> Entry:
@@ -146,7 +153,7 @@ def check_model(name: str, like: str | None) -> None:
     ):
         msg = f"like={like!r} is no model with an official file; known: {', '.join(with_files)}"
         raise ValueError(msg)
-    known = name in SCORERS
+    known = is_known(name)
     if name.startswith(HUB_PREFIX) or Path(name).exists() or (known and like is None):
         return
     if known:
@@ -156,7 +163,8 @@ def check_model(name: str, like: str | None) -> None:
         )
         raise ValueError(msg)
     msg = (
-        f"unknown model {name!r}: neither a path nor one of {', '.join(SCORERS)}; "
+        f"unknown model {name!r}: neither a path nor one of "
+        f"{', '.join([*SCORERS, *(family.name for family in FAMILIES)])}; "
         f"a hub repository is written {HUB_PREFIX}user/repo"
     )
     raise ValueError(msg)

@@ -6,6 +6,7 @@ import pytest
 from helpers.commandline import run
 
 from stablepref.models.catalog import ENTRIES
+from stablepref.models.families import FAMILIES
 
 
 def test_models_lists_all() -> None:
@@ -13,9 +14,9 @@ def test_models_lists_all() -> None:
     assert done.returncode == 0, done.stderr
     listed = json.loads(run("models", "--json").stdout)
     assert [{k: v for k, v in e.items() if k != "here"} for e in listed] == [
-        json.loads(json.dumps(entry.facts())) for entry in ENTRIES
+        json.loads(json.dumps(entry.facts())) for entry in (*ENTRIES, *FAMILIES)
     ]
-    for entry in ENTRIES:
+    for entry in (*ENTRIES, *FAMILIES):
         facts = (entry.name, entry.backbone, entry.unit, entry.protocol, entry.licence)
         for fact in (*facts, *map(str, entry.published.values())):
             assert fact in done.stdout

@@ -1,0 +1,40 @@
+"""Families of scorers: names that begin with a prefix and go on with a model of the user's choice.
+
+Each is an entry whose name shows how the names of its members are written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from stablepref.models.catalog import Entry
+
+FAMILIES: Final = (
+    Entry(
+        name="vqa:MODEL",
+        builder="stablepref.models.vqa.build:build_vqa",
+        backbone="any image-text-to-text model of transformers",
+        protocol="the model's own",
+        unit="probability of the answer",
+        licence="the model's own",
+        relation="VQAScore: the probability that the model answers Yes to a question about the "
+        "prompt; the forms of t2v_metrics and GenEval 2 are chosen by name, as in "
+        "vqa:MODEL,form=t2v-3.1",
+        page="https://github.com/linzhiqiu/t2v_metrics",
+    ),
+)
+
+
+def family_member(name: str) -> Entry | None:
+    """The entry of a name such as "vqa:Qwen/Qwen2.5-VL-7B-Instruct"; None if it has no such prefix.
+
+    Whether there is such a model is found out when it is loaded.
+    """
+    prefix, colon, rest = name.partition(":")
+    if not colon or not rest:
+        return None
+    for family in FAMILIES:
+        if family.name.partition(":")[0] == prefix:
+            return replace(family, name=name)
+    return None
