@@ -143,18 +143,20 @@ def evaluate(
         check_folder("--plots", plots)
 
     from stablepref.data.groups import Exclusions
-    from stablepref.evaluation.evaluate import evaluate_through, partial_file
-    from stablepref.evaluation.serialize import save_reports
     from stablepref.output.locks import sole_writer
-
-    if plots is not None:  # before hours of work, as it may be missing
-        from stablepref.evaluation.plots import save_plots
 
     reports: list[EvaluationReport] = []
     tally = Tally()
     with nullcontext() if out is None else sole_writer(out):
         left_out = Exclusions()
-        groups = where.read(left_out)
+        groups = where.read(left_out)  # a mistake in the data's name needs no torch
+
+        from stablepref.evaluation.evaluate import evaluate_through, partial_file
+        from stablepref.evaluation.serialize import save_reports
+
+        if plots is not None:  # before hours of work, as it may be missing
+            from stablepref.evaluation.plots import save_plots
+
         for place, options in enumerate(scorers):
             if place and not isinstance(groups, list):
                 left_out = Exclusions()

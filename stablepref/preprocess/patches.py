@@ -247,7 +247,9 @@ class PatchPreprocess(nn.Module):
             raise ValueError(f"got a PIL image of {width} x {height}: it has no pixels")
         rows, columns = self.details.fit(height, width)
         resized = np.asarray(image.resize((columns, rows), Image.Resampling.BICUBIC))
-        scaled = torch.from_numpy((resized.astype(np.float64) * (1 / 255)).astype(np.float32)).permute(2, 0, 1)
+        scaled = torch.from_numpy(
+            (resized.astype(np.float64) * (1 / 255)).astype(np.float32)
+        ).permute(2, 0, 1)
         return cut_patches(((scaled - self._mean) / self._std)[None], self.details)[0]
 
     def forward(
