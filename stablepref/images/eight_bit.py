@@ -31,7 +31,7 @@ def eight_bit_views(
         return images
     return [
         [
-            _view(
+            eight_bit_view(
                 image,
                 None if boxes is None else boxes[row, view].tolist(),
                 flipped=hflip is not None and bool(hflip[row, view]),
@@ -47,7 +47,16 @@ def _picture(pixels: Tensor) -> Image.Image:
     return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
 
 
-def _view(image: Image.Image, box: list[float] | None, *, flipped: bool) -> Image.Image:
+def eight_bit_view(
+    image: Image.Image, box: Sequence[float] | None, *, flipped: bool
+) -> Image.Image:
+    """A view of a PIL image at whole pixels, at least one wide and high.
+
+    Args:
+        image: The picture.
+        box: Left, top, right and bottom, as fractions; None for all of it.
+        flipped: Whether it is mirrored.
+    """
     if box is not None:
         left, upper, right, lower = box
         x, y = round(left * image.width), round(upper * image.height)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stablepref.images.arrays import require_tensor
-from stablepref.images.eight_bit import eight_bit_views
+from stablepref.images.eight_bit import eight_bit_view, eight_bit_views
 from stablepref.output.text import shorten
 from stablepref.scorer import Scorer
 from stablepref.scoring.prompts import check_prompts
@@ -225,7 +225,7 @@ class _AsTheyAre(nn.Module):
     def views(self, image: Image.Image, boxes: Tensor, hflip: Tensor) -> list[Image.Image]:
         """Views of one picture."""
         plan = zip(boxes.tolist(), hflip.tolist(), strict=True)
-        return [_view(image, box, flipped=flipped) for box, flipped in plan]
+        return [eight_bit_view(image, box, flipped=flipped) for box, flipped in plan]
 
     def forward(
         self,

@@ -301,3 +301,18 @@ def test_it_may_be_an_object_that_is_called(pictures: list[Image.Image]) -> None
 
     scores = scorer_of(Widths()).score(pictures, "a")
     assert scores.tolist() == [width for _, width in SIZES]
+
+
+def test_views_of_large_pictures_are_those_of_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large pictures are cut into views one by one, before they reach the batch."""
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    scorer = FunctionScorer(
+        lambda images, prompts: [float(np.asarray(one).mean()) for one in images],
+        name="mean",
+        unit="levels",
+    )
+    whole = scorer.rank([picture], "a cat", views=4)[0].view_scores
+    monkeypatch.setattr("stablepref.scoring.batching.LARGE", 0)
+    assert scorer.rank([picture], "a cat", views=4)[0].view_scores == whole
+    assert len(set(whole)) > 2
