@@ -243,6 +243,9 @@ class Scorer(
         Args:
             inputs: For each image what `preprocess` makes of one.
             prompts: As many strings.
+
+        Raises:
+            FailedInputsError: Some of the images got no score, as those that a server rejects.
         """
         return self.match(self.encode_inputs(self.collate(inputs)), self.cached_prompts(prompts))
 

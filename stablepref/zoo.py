@@ -85,8 +85,9 @@ def load(
 
     Args:
         name_or_path: A name of `stablepref models`, a folder that `save_pretrained` wrote (or the
-            weights in it), an official checkpoint file, or `hf-hub:user/repo`. None takes
-            `$STABLEPREF_MODEL`, or "hps-v2.1".
+            weights in it), an official checkpoint file, `hf-hub:user/repo`, a model that
+            `stablepref serve` holds (`http://host:port/model`), or a judge (`judge:MODEL@URL`).
+            None takes `$STABLEPREF_MODEL`, or "hps-v2.1".
         device: Where to put it; None takes the accelerator if there is one, else the CPU.
         dtype: Of the encoders' weights. None or "auto" is torch.bfloat16 where the device has
             units that multiply it (CPUs with AMX or AVX-512 BF16, CUDA from Ampere on), else

@@ -14,7 +14,18 @@ import pytest
 from helpers.places import ROOT
 
 PROJECT: Mapping[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = ("diffusers", "train", "bench", "metrics", "vlm", "ray", "notebook")
+EXTRAS = (
+    "diffusers",
+    "train",
+    "bench",
+    "metrics",
+    "vlm",
+    "ray",
+    "serve",
+    "ray-serve",
+    "judge",
+    "notebook",
+)
 """For users; the others are for developers, or collect these."""
 FOLDERS = ("stablepref", "integrations", "benchmarks")
 DISTRIBUTIONS = {"PIL": "pillow", "open_clip": "open_clip_torch"}
@@ -22,11 +33,12 @@ DISTRIBUTIONS = {"PIL": "pillow", "open_clip": "open_clip_torch"}
 STANDARD = {*sys.stdlib_module_names, "_typeshed", "stablepref"}
 OFFICIAL = {"clip", "hpsv2", "hpsv3", "ImageReward"}
 """Code that parity and speed compare with, in environments of its own."""
-TRAINERS = {"flow_grpo"}
+TRAINERS = {"flow_grpo", "flow_factory", "unirl"}
 """Trainers that call us, and that we ask for what is theirs, where they are installed."""
 BY_OTHERS = {
     "tensorboard": "accelerate's tracker of this name",
     "ipywidgets": "rich's progress bars in notebooks",
+    "python-multipart": "FastAPI's reader of forms",
 }
 """Declared dependencies that are imported by another package, at our request."""
 CALLS = {"import_module", "importlib.import_module", "import_extra"}

@@ -29,6 +29,7 @@ from .matrix import made_up_prompts, prompts_times_pictures
 from .report import score_table, sentences
 from .run import COMPILED, OURS, rank_agreement, run_rounds
 from .seeded import seeded_checkpoint
+from .serve import measure, serve_table
 from .train_run import WAYS, WORKERS, run_training, train_table
 
 MODEL = "hps-v2.1"
@@ -40,7 +41,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 
 @app.callback()
 def speed() -> None:
-    """Measure speed: one command for scoring, one for training."""
+    """Measure speed: one command each for scoring, training and serving."""
 
 
 @app.command()
@@ -176,6 +177,52 @@ def train(
         "contenders": found,
     }
     Console(width=WIDTH, soft_wrap=True).print(train_table(report))
+    if out is not None:
+        out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Option(help="What to serve; `stablepref models` lists names.")] = (
+        "shapes"
+    ),
+    clients: Annotated[
+        list[int], typer.Option("--clients", help="Clients at once; may be repeated.")
+    ] = [1, 16, 64],  # noqa: B006 (typer takes a copy)
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 10.0,
+    per_request: Annotated[int, typer.Option(min=1, help="Images in a request.")] = 4,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="Number type of the model.")] = "float32",
+    out: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
+) -> None:
+    """Score over HTTP and in the process, and send 1,000 requests of which 1 % are malformed."""
+    if min(clients) < 1:
+        raise typer.BadParameter(f"--clients {min(clients)}: expected 1 or more")
+    measured = measure(
+        model,
+        device=device,
+        dtype=dtype,
+        clients=clients,
+        seconds=seconds,
+        per_request=per_request,
+    )
+    report = {
+        "what": "speed serve",
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "machine": machine_kind(torch.device(device)),
+        "model": model,
+        "dtype": dtype,
+        "seconds": seconds,
+        "per_request": per_request,
+        "measured": measured,
+    }
+    console = Console(width=WIDTH, soft_wrap=True)
+    console.print(serve_table(report))
+    found = measured["malformed"]
+    console.print(
+        f"1,000 requests with 1 % malformed: {found['right']} right, {found['errors']} errors, "
+        f"{found['wrong']} wrong; the server's memory after 100 and at the end: {found['memory']}"
+    )
     if out is not None:
         out.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -78,6 +78,10 @@ COMMANDS: Final[Registry[object]] = Registry(
             "stablepref.integrations.cli.finetune:finetune",
             "Fine-tune a diffusers pipeline on a reward, on one process or under torchrun.",
         ),
+        "serve": Command(
+            "stablepref.integrations.cli.serve:serve",
+            "Serve scorers over HTTP: for `stablepref.load`, trainers, and whatever sends JSON.",
+        ),
         "bench": Command(
             "stablepref.benchmarks.cli.bench:app",
             "Benchmark text-to-image models: `stablepref bench drawbench --model A --model B`.",

@@ -23,6 +23,27 @@ FAMILIES: Final = (
         "vqa:MODEL,form=t2v-3.1",
         page="https://github.com/linzhiqiu/t2v_metrics",
     ),
+    *(
+        Entry(
+            name=f"{scheme}://HOST:PORT/MODEL",
+            builder="stablepref.models.remote:open_remote",
+            backbone="a model that `stablepref serve` holds",
+            protocol="the model's own",
+            unit="the model's own",
+            licence="the model's own",
+            relation="the number of the same model in this process",
+        )
+        for scheme in ("http", "https")
+    ),
+    Entry(
+        name="judge:MODEL@URL",
+        builder="stablepref.integrations.judges.judge:open_judge",
+        backbone="any vision-language model behind an OpenAI-compatible endpoint",
+        protocol="as they are",
+        unit="rating or probability of yes",
+        licence="the model's own",
+        relation="what the model answers to a template, in words or by log-probabilities",
+    ),
 )
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NoReturn, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stablepref.images.arrays import require_tensor
 from stablepref.images.eight_bit import eight_bit_view, eight_bit_views
+from stablepref.models.joint import JointScorer
 from stablepref.output.text import shorten
-from stablepref.scorer import Scorer
-from stablepref.scoring.prompts import check_prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     from PIL import Image
 
@@ -27,7 +23,7 @@ AS_THEY_ARE = "as they are"
 
 
 @final
-class FunctionScorer(Scorer):
+class FunctionScorer(JointScorer):
     """A scorer whose scores a function gives: a model of another package, a detector, a rule.
 
     Whatever takes a scorer takes it: `score`, `rank`, `compare`, weak views, best-of-N, bench,
@@ -53,7 +49,7 @@ class FunctionScorer(Scorer):
         TypeError: `fn` cannot be called, or `name` or `unit` is not a string.
     """
 
-    joint = True
+    what = "a function of image and prompt together"
 
     def __init__(
         self,
@@ -72,12 +68,13 @@ class FunctionScorer(Scorer):
                 msg = f"{argument} is {value!r}; expected a string that is not empty"
                 raise TypeError(msg)
         super().__init__(
-            name=name, unit=unit, preprocess=_AsTheyAre(), preference_scale=preference_scale
+            name=name,
+            unit=unit,
+            preprocess=AsTheyAre(),
+            preference_scale=preference_scale,
+            identity=_identity(fn),
         )
         self.fn = fn
-        # In place of weights: it says which device is meant, and which function in fingerprints.
-        self.register_buffer("identity", torch.frombuffer(_identity(fn), dtype=torch.uint8))
-        self.eval()
 
     def score_inputs(self, inputs: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
         """The function's numbers `(batch,)`, float32.
@@ -109,11 +106,7 @@ class FunctionScorer(Scorer):
             TypeError: A gradient is asked for, or an argument is of the wrong type.
             ValueError: The counts differ, or the function does not return what it should.
         """
-        require_tensor(pixels)
-        check_prompts(prompts, count=len(pixels))
-        if pixels.requires_grad and torch.is_grad_enabled():
-            self._refuse("a gradient to the pixels")
-        values = self.score_inputs(self.preprocess(pixels), prompts)
+        values = super().forward(pixels, prompts)
         wrong = (~values.isfinite()).nonzero().flatten().tolist()
         if wrong:
             msg = (
@@ -122,37 +115,6 @@ class FunctionScorer(Scorer):
             )
             raise ValueError(msg)
         return values
-
-    def collate(self, inputs: Any) -> list[Image.Image]:  # noqa: ANN401 - PIL images
-        """The images themselves, as a list."""
-        return list(inputs)
-
-    def encode_inputs(self, inputs: object) -> NoReturn:
-        """Refuse: there is nothing between pictures and scores.
-
-        Raises:
-            TypeError: Always.
-        """
-        del inputs
-        self._refuse("image features")
-
-    def encode_prompts(self, prompts: Sequence[str]) -> NoReturn:
-        """Refuse: there is nothing between prompts and scores.
-
-        Raises:
-            TypeError: Always.
-        """
-        del prompts
-        self._refuse("prompt features")
-
-    def match(self, image_features: Tensor, prompt_features: Tensor) -> NoReturn:
-        """Refuse: there are no features to match.
-
-        Raises:
-            TypeError: Always.
-        """
-        del image_features, prompt_features
-        self._refuse("features to match")
 
     def config(self) -> NoReturn:
         """Refuse: a function is not saved.
@@ -165,26 +127,6 @@ class FunctionScorer(Scorer):
             "stablepref.load by stablepref.register or an entry point of stablepref.scorers"
         )
         raise TypeError(msg)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], folder: Path) -> NoReturn:
-        """Refuse: a function is not saved.
-
-        Raises:
-            TypeError: Always.
-        """
-        del config, folder
-        msg = "a FunctionScorer is made from a function, not from a configuration"
-        raise TypeError(msg)
-
-    def save_files(self, folder: Path) -> NoReturn:
-        """Refuse: a function is not saved.
-
-        Raises:
-            TypeError: Always.
-        """
-        del folder
-        self.config()
 
     def _numbers(self, found: Any) -> Tensor:  # noqa: ANN401 - whatever the function returned
         """Float32 on the CPU."""
@@ -205,15 +147,8 @@ class FunctionScorer(Scorer):
     def _called(self) -> str:
         return f"the function {_place(self.fn)} of the scorer {self.name!r}"
 
-    def _refuse(self, wanted: str) -> NoReturn:
-        msg = (
-            f"{self.name} is a function of image and prompt together, without gradient and "
-            f"features: it cannot give {wanted}; use a model for this"
-        )
-        raise TypeError(msg)
 
-
-class _AsTheyAre(nn.Module):
+class AsTheyAre(nn.Module):
     """Pictures as PIL images in their own size, and views of them cut out at whole pixels."""
 
     protocol = AS_THEY_ARE
@@ -237,13 +172,13 @@ class _AsTheyAre(nn.Module):
         return eight_bit_views(pixels, boxes, hflip)
 
 
-def _identity(fn: Callable[..., object]) -> bytearray:
-    """A hash of the function's place and, where it can be read, of its source."""
+def _identity(fn: Callable[..., object]) -> str:
+    """The function's place and, where it can be read, its source."""
     try:
         text = inspect.getsource(fn)
     except (OSError, TypeError):  # typed at a prompt, or an object with a __call__
         text = ""
-    return bytearray(blake2b(f"{_place(fn)}\n{text}".encode(), digest_size=16).digest())
+    return f"{_place(fn)}\n{text}"
 
 
 def _place(fn: Callable[..., object]) -> str:

@@ -23,6 +23,7 @@ from stablepref.images.decoding import decode
 from stablepref.images.sources import ImageError, Source
 from stablepref.runtime.ahead import ahead
 from stablepref.runtime.inference import inference
+from stablepref.scoring.contract import FailedInputsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -132,7 +133,8 @@ class BatchLimit:
     ) -> tuple[Tensor | None, dict[int, ImageError]]:
         """Rows `(good, ...)` of `function`, which runs on `device`, in pieces that fit.
 
-        A large picture that does not fit by itself has no row, but an error, by its index.
+        A large picture that does not fit by itself has no row, but an error, by its index; as have
+        those that `function` names in a FailedInputsError.
         """
         done: list[Tensor] = []
         failed: dict[int, ImageError] = {}
@@ -140,6 +142,12 @@ class BatchLimit:
             count = max(1, self.size // encodes)
             try:
                 done.append(function(items[:count]))
+            except FailedInputsError as error:
+                for row, reason in error.reasons.items():
+                    source = items[row].source
+                    failed[source.index] = ImageError(source.index, source.name, reason)
+                items = [item for row, item in enumerate(items) if row not in error.reasons]
+                continue
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise

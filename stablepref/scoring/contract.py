@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, final
+
+from stablepref.output.text import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import torch
     from PIL import Image
@@ -36,6 +38,28 @@ class ScoreOptions(BatchOptions, total=False):
     """
 
     views: int
+
+
+@final
+class FailedInputsError(ValueError):
+    """Some inputs of a batch got no score; the others can be scored without them.
+
+    `score_inputs` raises it where images can fail one by one: a judge whose answer cannot be read,
+    a server that rejects an image. Scoring then reports these images and scores the rest again.
+
+    Attributes:
+        reasons: Why, by the row of the batch; at least one.
+    """
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        self.reasons = dict(reasons)
+        row, reason = next(iter(self.reasons.items()))
+        several = f"{len(reasons)} images got no score; the first, " if len(reasons) > 1 else ""
+        super().__init__(f"{several}image {row} of its batch: {shorten(reason)}")
+
+    def __reduce__(self) -> tuple[type[FailedInputsError], tuple[dict[int, str]]]:
+        """Rebuild from the reasons, so that the error crosses process boundaries."""
+        return type(self), (self.reasons,)
 
 
 class Preprocessing(Protocol):
@@ -116,4 +140,8 @@ class BatchScorer(Protocol):
         """Scores `(batch,)` of features row by row."""
 
     def score_inputs(self, inputs: Sequence[Any], prompts: Sequence[str]) -> Tensor:
-        """Scores `(batch,)` of the inputs of images under their prompts, without gradient."""
+        """Scores `(batch,)` of the inputs of images under their prompts, without gradient.
+
+        Raises:
+            FailedInputsError: Some of the images got no score.
+        """

@@ -25,6 +25,7 @@ from stablepref.scoring.batching import (
     of_equal_size,
     prepared_inputs,
 )
+from stablepref.scoring.contract import FailedInputsError
 from stablepref.scoring.prompts import check_prompts, pair_prompts
 
 if TYPE_CHECKING:
@@ -213,10 +214,15 @@ def _view_scores(scorer: BatchScorer, items: list[Prepared], views: WeakViews | 
     rest = [row for row in range(len(items)) if row not in crops]
     for rows, pixels in of_equal_size(scorer, items, rest):
         crops.update(zip(rows, scorer.preprocess(pixels, boxes[rows], flips[rows]), strict=True))
-    of_views = scorer.score_inputs(
-        [inputs for row in range(len(items)) for inputs in crops[row]],
-        [prompt for prompt in prompts for _ in views.boxes],
-    )
+    try:
+        of_views = scorer.score_inputs(
+            [inputs for row in range(len(items)) for inputs in crops[row]],
+            [prompt for prompt in prompts for _ in views.boxes],
+        )
+    except FailedInputsError as error:
+        count = len(views.boxes)
+        reasons = {row // count: f"a weak view: {why}" for row, why in error.reasons.items()}
+        raise FailedInputsError(reasons) from error
     of_views = rearrange(of_views, "(images views) -> images views", views=len(views.boxes))
     return torch.cat([scores, of_views], dim=1)
 

@@ -1,0 +1,1 @@
+"""Vision-language models behind an OpenAI-compatible endpoint as judges of images."""

@@ -1,0 +1,69 @@
+"""A server as a process, or as several: uvicorn with the application of `create_app`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+
+from .app import create_app
+from .metrics import SHARED_FOLDER
+from .service import load_scorers
+from .settings import ServeSettings
+
+if TYPE_CHECKING:
+    from .guard import Guard
+
+SETTINGS_VARIABLE: Final = "STABLEPREF_SERVE_SETTINGS"
+
+
+def run(settings: ServeSettings) -> None:
+    """Serve until SIGTERM or SIGINT; what was accepted by then is finished.
+
+    Raises:
+        ValueError: As `stablepref.load`, or the port is taken.
+        UnavailableError: As `stablepref.load`.
+    """
+    options = {
+        "host": settings.host,
+        "port": settings.port,
+        "log_level": "info",
+        "access_log": False,
+        "timeout_graceful_shutdown": round(settings.grace),
+        "server_header": False,
+    }
+    if settings.workers == 1:
+        app = create_app(load_scorers(settings), settings)  # before the port is taken
+        uvicorn.Server(uvicorn.Config(app, **options)).run()  # type: ignore[arg-type] # options
+        return
+    _check_port(settings)
+    os.environ[SETTINGS_VARIABLE] = settings.to_json()
+    with tempfile.TemporaryDirectory(prefix="stablepref-metrics-") as folder:
+        os.environ.setdefault(SHARED_FOLDER, folder)
+        place = f"{__name__}:app_of_worker"
+        uvicorn.run(place, factory=True, workers=settings.workers, **options)  # type: ignore[arg-type]
+
+
+def app_of_worker() -> Guard:
+    """The application of a worker process, by the settings that `run` left in the environment."""
+    settings = ServeSettings.from_json(os.environ[SETTINGS_VARIABLE])
+    return create_app(load_scorers(settings), settings)
+
+
+def _check_port(settings: ServeSettings) -> None:
+    """Refuse a port that is taken, before processes are started.
+
+    Raises:
+        ValueError: It is taken.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((settings.host, settings.port))
+        except OSError as error:
+            msg = f"{settings.host}:{settings.port} cannot be listened at: {error.strerror}"
+            raise ValueError(msg) from error
