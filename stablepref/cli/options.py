@@ -107,7 +107,7 @@ class ScorerOptions:
             "--model",
             "-m",
             help="The scorer: a name from `stablepref models`, a folder, an official file, or "
-            "hf-hub:user/repo.",
+            "hf-hub:user/repo, a server's http://host:port/model, or judge:MODEL@URL.",
             show_default="$STABLEPREF_MODEL, else hps-v2.1",
         ),
     ] = None

@@ -96,6 +96,17 @@ def test_pixels_without_gradient(far: RemoteScorer, local: Scorer) -> None:
         torch.testing.assert_close(far(pixels, PROMPTS[:3]), local(pixels, PROMPTS[:3]))
 
 
+def test_as_a_reward_of_policy_gradients(far: RemoteScorer, local: Scorer) -> None:
+    """Which need no gradient: weak views of float pixels, as DDPO's rewards are."""
+    pixels = torch.rand(2, 3, 40, 40)
+    with torch.no_grad():
+        found = [
+            DifferentiableReward(one, views=2, reduce="min")(pixels, PROMPTS[:2])
+            for one in (far, local)
+        ]
+    torch.testing.assert_close(*found)
+
+
 def test_there_is_no_gradient_and_it_says_so(far: RemoteScorer) -> None:
     pixels = torch.rand(1, 3, 40, 40, requires_grad=True)
     with pytest.raises(TypeError, match=r"tiny@.* is a model on a server, without gradient"):
