@@ -13,8 +13,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
 
-import httpx2
 import numpy as np
+from httpx2 import Client
 from PIL import Image
 from rich.table import Table
 
@@ -141,7 +141,7 @@ def malformed(
     tally = {"right": 0, "errors": 0, "wrong": 0}
     memory: list[int | None] = []
     lock = threading.Lock()
-    with httpx2.Client(timeout=120) as client:
+    with Client(timeout=120) as client:
 
         def one(row: int) -> None:
             which = row % len(images)

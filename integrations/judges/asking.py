@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import httpx2
+    from openai.types.chat import ChatCompletion
     from PIL import Image
 
     from .cache import AnswerCache
@@ -167,15 +168,16 @@ class Asking:
         if template.system:
             messages.insert(0, {"role": "system", "content": template.system})
         by_tokens = template.mode == "yes-no"
-        more = {"logprobs": True, "top_logprobs": TOP_LOGPROBS} if by_tokens else {}
-        found = self._client.chat.completions.create(
-            model=self.model,
-            messages=messages,  # type: ignore[arg-type] # dictionaries of the documented form
-            temperature=0,
-            max_tokens=1 if by_tokens else template.max_tokens,
-            extra_body=template.options or None,
-            **more,  # type: ignore[arg-type] # as above
-        )
+        request: dict[str, Any] = {
+            "model": self.model,
+            "messages": messages,
+            "temperature": 0,
+            "max_tokens": 1 if by_tokens else template.max_tokens,
+            "extra_body": template.options or None,
+        }
+        if by_tokens:
+            request |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+        found: ChatCompletion = self._client.chat.completions.create(**request)
         with self._lock:
             self.usage.requests += 1
             if found.usage is not None:

@@ -211,7 +211,8 @@ class Service:
         results = [Result.of(one) if isinstance(one, str) else None for one in inputs]
         good = [place for place, result in enumerate(results) if result is None]
         future = served.batches.submit([inputs[p] for p in good], [prompts[p] for p in good])
-        for place, score in zip(good, await asyncio.wrap_future(future), strict=True):
+        scores: list[Score] = await asyncio.wrap_future(future)
+        for place, score in zip(good, scores, strict=True):
             results[place] = Result.of(score)
         done = [result for result in results if result is not None]
         failed = sum(result.error is not None for result in done)

@@ -38,7 +38,7 @@ def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
         monkeypatch.setattr(measured, "server", server)
         monkeypatch.setattr(measured, "RemoteScorer", lambda _: remote(client, "model"))
-        monkeypatch.setattr(measured.httpx2, "Client", Client)
+        monkeypatch.setattr(measured, "Client", Client)
         monkeypatch.setattr(measured, "SIDE", 8)
         monkeypatch.setattr(measured.stablepref, "load", _Load())
         yield
