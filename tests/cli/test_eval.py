@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.archives import png
-from helpers.commandline import COMMAND, run
+from helpers.commandline import run
+from helpers.forked import command
 from helpers.tiny import tiny_clip
 from PIL import Image
 
@@ -235,14 +236,12 @@ def test_a_killed_run_goes_on(model: Path, data: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng()
     kept = b""
     for _ in range(2):
-        process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments), str(out)], stderr=subprocess.DEVNULL
-        )
         target = kept.count(b"\n") + int(rng.integers(2, 15))
-        while process.poll() is None and _content(partial).count(b"\n") < target:
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with command(*arguments, out) as process:
+            while process.poll() is None and _content(partial).count(b"\n") < target:
+                time.sleep(0.002)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
         assert not out.exists()
         after = _content(partial)
         assert after.startswith(kept[: kept.rfind(b"\n") + 1])

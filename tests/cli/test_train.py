@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from helpers.commandline import COMMAND, run
+from helpers.commandline import run
+from helpers.forked import command
 from helpers.splits import make_split
 
 import stablepref
@@ -114,14 +115,15 @@ def test_sigterm_saves_and_the_exit_code_says_so(data: Path, model: Path, tmp_pa
         "--steps",
         100_000,
     ]
-    with subprocess.Popen([*COMMAND, *map(str, arguments)], stderr=subprocess.PIPE) as process:
+    with command(*arguments) as process:
         while not list(out.glob("checkpoints/step-*")):
-            assert process.poll() is None, process.communicate()[1]
+            assert process.poll() is None, process.stderr()
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate()
+        process.wait()
+        stderr = process.stderr()
     assert process.returncode == 143
-    assert (found := re.search(rb"stopped after step (\d+); resume to continue from there", stderr))
+    assert (found := re.search(r"stopped after step (\d+); resume to continue from there", stderr))
     steps = {int(path.name[-8:]) for path in out.glob("checkpoints/step-*")}
     assert max(steps) == int(found[1]) == metrics(out)[-1]["step"]
 

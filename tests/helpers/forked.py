@@ -1,8 +1,14 @@
 """Processes that are killed: each a copy of one that has imported what takes long already."""
 
 import multiprocessing
-from collections.abc import Callable
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -11,7 +17,13 @@ from helpers.children import python_path
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["stablepref.integrations.finetune.run", "helpers.tiny", "helpers.ranked"]
+    [
+        "stablepref.integrations.finetune.run",
+        "stablepref.evaluation.evaluate",
+        "stablepref.zoo",
+        "helpers.tiny",
+        "helpers.ranked",
+    ]
 )
 
 
@@ -25,3 +37,66 @@ def start(function: Callable[..., None], *arguments: object) -> BaseProcess:
         patch.setenv("PYTHONPATH", python_path())
         process.start()
     return process
+
+
+class Command:
+    """The command line in a process of its own, with what `subprocess.Popen` has of it.
+
+    Args:
+        arguments: Those of `stablepref`.
+        stderr: A file for what it says.
+    """
+
+    def __init__(self, arguments: list[str], stderr: Path) -> None:
+        self._stderr = stderr
+        self._process = start(_command, arguments, str(stderr))
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """How it ended, if it has."""
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it has ended.
+
+        Raises:
+            TimeoutError: It has not after so many seconds.
+        """
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise TimeoutError(f"the command has not ended after {timeout} s")
+
+    def stderr(self) -> str:
+        """What it has said so far."""
+        return self._stderr.read_text(errors="replace")
+
+
+@contextmanager
+def command(*arguments: object) -> Iterator[Command]:
+    """The command line in a process of its own, which does not outlive the block."""
+    with TemporaryDirectory() as folder:
+        process = Command([str(one) for one in arguments], Path(folder) / "stderr")
+        try:
+            yield process
+        finally:
+            process._process.kill()
+            process.wait()
+
+
+def _command(arguments: list[str], stderr: str) -> None:
+    from stablepref.cli.main import main  # noqa: PLC0415 (in the child)
+
+    file = os.open(stderr, os.O_WRONLY | os.O_CREAT)
+    os.dup2(file, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as for a command in a terminal
+    sys.argv = ["stablepref", *arguments]
+    main()

@@ -22,8 +22,17 @@ from stablepref.models.registry import SCORERS
 
 UNCROPPED = {file: place for place, (file, box) in enumerate(PICTURES) if box is None}
 
+QUICK = {"hps-v2.1", "imagereward-v1", "laion-aesthetic-v2"}
+"""A model of each kind; the others, whose files take as long to write, are marked slow."""
 
-@pytest.mark.parametrize("name", sorted(CASES))
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in sorted(CASES)
+    ],
+)
 def test_rank_on_the_gallery_from_an_official_file(
     name: str, shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

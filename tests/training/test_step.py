@@ -222,7 +222,10 @@ def child(out: str, *micro_batch_sizes: str) -> None:
     accelerator.end_training()
 
 
-@pytest.mark.parametrize(("processes", "micro_batch_sizes"), [(2, (0, 2)), (3, (1,))])
+@pytest.mark.parametrize(
+    ("processes", "micro_batch_sizes"),
+    [(2, (0, 2)), pytest.param(3, (1,), marks=pytest.mark.slow)],
+)
 def test_processes_share_one_batch(
     tmp_path: Path, processes: int, micro_batch_sizes: tuple[int, ...]
 ) -> None:
