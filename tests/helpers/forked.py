@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,39 @@ def start(function: Callable[..., None], *arguments: object) -> BaseProcess:
         patch.setenv("PYTHONPATH", python_path())
         process.start()
     return process
+
+
+def launch(function: Callable[..., None], *arguments: object, processes: int) -> None:
+    """Run a function of a test module in several processes that know each other.
+
+    They are told what torchrun tells its processes.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = [
+        start(_ranked, ByFile(function), rank, processes, port, arguments)
+        for rank in range(processes)
+    ]
+    for process in running:
+        process.join()
+    assert [process.exitcode for process in running] == [0] * processes
+
+
+def _ranked(
+    function: ByFile, rank: int, processes: int, port: int, arguments: tuple[object, ...]
+) -> None:
+    os.environ.update(
+        OMP_NUM_THREADS="1",
+        CUDA_VISIBLE_DEVICES="",
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(processes),
+        LOCAL_WORLD_SIZE=str(processes),
+    )
+    function(*arguments)
 
 
 class Command:

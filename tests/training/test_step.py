@@ -1,8 +1,6 @@
 """The gradient of a global batch, whatever carries it: pairs, groups, micro-batches, processes."""
 
 import itertools
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from helpers.children import child_environment
+from helpers.forked import launch
 from helpers.ranked import ranked_groups
 from helpers.tiny import tiny_clip
 from torch.nn import functional
@@ -224,27 +222,16 @@ def child(out: str, *micro_batch_sizes: str) -> None:
 
 @pytest.mark.parametrize(
     ("processes", "micro_batch_sizes"),
-    [(2, (0, 2)), pytest.param(3, (1,), marks=pytest.mark.slow)],
+    [(2, (0, 2)), (3, (1,))],
 )
 def test_processes_share_one_batch(
     tmp_path: Path, processes: int, micro_batch_sizes: tuple[int, ...]
 ) -> None:
     """The norm of DDP's average, undone: every process holds the gradient of the whole batch."""
     out = tmp_path / "gradients"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    subprocess.run(
-        [*launcher, f"--nproc-per-node={processes}", __file__, str(out),
-         *map(str, micro_batch_sizes)],
-        check=True,
-        env=child_environment(),
-        timeout=300,
-    )  # fmt: skip
+    launch(child, str(out), *map(str, micro_batch_sizes), processes=processes)
     expected = measured()
     for size, process in itertools.product(micro_batch_sizes, range(processes)):
         state = torch.load(f"{out}.{size}.{process}", weights_only=True)
         assert int(state.pop("count")) == processes
         assert_close((float(state.pop("loss")), state), expected)
-
-
-if __name__ == "__main__":
-    child(*sys.argv[1:])
