@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, final
 
 from pydantic import Field
 
-from stablepref.models.catalog import MAX_LOGIT_SCALE
+from stablepref.models.entry import MAX_LOGIT_SCALE
 from stablepref.runtime.fields import NOT_NEGATIVE, POSITIVE, check_fields
 from stablepref.runtime.registry import Registry
 

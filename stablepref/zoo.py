@@ -10,7 +10,8 @@ import torch
 from accelerate import PartialState
 from accelerate.state import is_initialized
 
-from stablepref.models.catalog import ENTRIES, Entry
+from stablepref.models.catalog import ENTRIES
+from stablepref.models.recognise import entry_of_file, file_of_folder
 from stablepref.models.registry import (
     HUB_PREFIX,
     check_dtype,
@@ -22,7 +23,7 @@ from stablepref.models.registry import (
 from stablepref.runtime.precision import automatic_dtype
 from stablepref.scorer import Scorer
 from stablepref.weights.errors import WeightsError
-from stablepref.weights.folder import WEIGHTS_FILE, load_folder, read_config
+from stablepref.weights.folder import CONFIG_FILE, WEIGHTS_FILE, load_folder, read_config
 from stablepref.weights.hub import (
     UnavailableError,
     download_folder,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from stablepref.models.entry import Entry
     from stablepref.scoring.compare import Comparison
     from stablepref.scoring.contract import ScoreOptions
     from stablepref.scoring.ranking import Ranking
@@ -166,7 +168,25 @@ def _read(name: str, like: str | None) -> Scorer:
     path = Path(name)
     if is_known(name) and like is None:
         return _read_entry(entry_of(name))
-    return load_folder(path, Scorer.of_kind) if path.is_dir() else _read_file(path, like)
+    if path.is_dir():
+        if like is None and _is_saved(path):
+            return load_folder(path, Scorer.of_kind)
+        path = _official_file(path, like)
+    return _read_file(path, like)
+
+
+def _official_file(folder: Path, like: str | None) -> Path:
+    """The official file in a folder without a saved scorer, or an error that says what it lacks."""
+    try:
+        return file_of_folder(folder, like)
+    except WeightsError as error:
+        if like is not None or not (folder / CONFIG_FILE).is_file():
+            raise
+        try:
+            read_config(folder, Scorer.of_kind)
+        except WeightsError as saved:  # a saved scorer that is damaged, or another library's model
+            raise WeightsError(f"{saved}. {error}") from error
+        raise
 
 
 def _read_entry(entry: Entry) -> Scorer:
@@ -210,16 +230,13 @@ def _read_file(path: Path, like: str | None) -> Scorer:
     """An official file outside the cache; others it needs lie beside it, in the cache or hub."""
     if like is None and path.name == WEIGHTS_FILE and _is_saved(path.parent):
         return load_folder(path.parent, Scorer.of_kind)
-    if like is None:
-        named = [e.name for e in ENTRIES if e.files and path.name in e.files[0].names]
-        if len(named) != 1:
-            msg = (
-                f"cannot tell which model {path} is from its name: pass like= with one of "
-                f"{', '.join(e.name for e in ENTRIES if e.files)}"
-            )
-            raise ValueError(msg)
-        like = named[0]
-    entry = entry_of(like)
+    entry = entry_of_file(path) if like is None else entry_of(like)
+    if entry is None:
+        msg = (
+            f"cannot tell which model {path} is from its name: pass like= with one of "
+            f"{', '.join(e.name for e in ENTRIES if e.files)}"
+        )
+        raise ValueError(msg)
     rest = [
         _beside(path, file) or fetch(file, model=entry.name, page=entry.page)
         for file in entry.files[1:]

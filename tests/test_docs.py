@@ -13,7 +13,8 @@ from helpers.docs import python_blocks
 from helpers.places import DOCS, ROOT
 
 import stablepref
-from stablepref.models.catalog import BY_NAME, ENTRIES, HPDV2_TEST, IMAGEREWARD_TEST, Entry
+from stablepref.models.catalog import BY_NAME, ENTRIES
+from stablepref.models.entry import HPDV2_TEST, IMAGEREWARD_TEST, Entry
 
 README = ROOT / "README.md"
 PAGES = sorted(DOCS.rglob("*.md"))

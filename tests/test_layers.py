@@ -69,7 +69,7 @@ RANKS = {
 }
 
 # Where modules may be named in strings: the table of commands, and the catalogue of models.
-TABLES = {"stablepref.cli.main", "stablepref.models.catalog", "stablepref.models.families"}
+TABLES = {"stablepref.cli.main", "stablepref.models.catalog", "stablepref.models.recent", "stablepref.models.families"}
 NAMED = re.compile(r"(stablepref(?:\.\w+)+)(?::\w+)?")
 
 

@@ -199,13 +199,16 @@ def test_truncated_foreign_and_dangerous_files(tmp_path: Path) -> None:
             load(path, like="hps-v2.1")
 
 
+KINDS = ("clip", "imagereward", "blip", "aesthetic", "cyclereward", "mps", "aesthetic-siglip")
+
+
 def test_every_entry_is_complete() -> None:
     assert len(BY_NAME) == len(ENTRIES)
     for entry in ENTRIES:
         assert entry.relation
         assert entry.licence
         assert entry.laboratory == (not entry.files)
-        assert entry.kind in ("clip", "imagereward", "blip", "aesthetic")
+        assert entry.kind in KINDS
         assert all(0 < percent < 100 for percent in entry.published.values())
 
 

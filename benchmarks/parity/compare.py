@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from stablepref.models.catalog import Entry
+    from stablepref.models.entry import Entry
     from stablepref.scorer import Scorer
 
 TOLERANCE = 1e-4

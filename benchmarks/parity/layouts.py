@@ -98,9 +98,10 @@ def transformers_clip(
     return shapes
 
 
-def blip(*, prefix: str, vision_blocks: int, text_blocks: int) -> Shapes:
-    """BLIP's ViT-L/16, BERT with cross-attention, and projections, below `prefix`."""
-    vision, text = 1024, 768
+def blip(
+    *, prefix: str, vision_blocks: int, text_blocks: int, vision: int = 1024, text: int = 768
+) -> Shapes:
+    """BLIP's ViT/16, BERT with cross-attention, and projections, below `prefix`; by widths."""
     shapes: Shapes = {
         "visual_encoder.cls_token": (1, 1, vision),
         "visual_encoder.pos_embed": (1, 14 * 14 + 1, vision),

@@ -121,7 +121,7 @@ def pickscore(
         config.save_pretrained(folder)
         model = transformers.CLIPModel.from_pretrained(folder).eval()
     processor = transformers.CLIPProcessor(
-        transformers.CLIPImageProcessorPil(), _transformers_tokenizer(transformers)
+        transformers.CLIPImageProcessorPil(), transformers_tokenizer(transformers)
     )
     settings = {"padding": True, "truncation": True, "max_length": 77, "return_tensors": "pt"}
     images = processor.image_processor(list(pictures), return_tensors="pt")
@@ -137,7 +137,7 @@ def openai_tokens(prompts: Sequence[str]) -> list[list[int]]:
 
 def transformers_tokens(prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of transformers' CLIP tokenizer, as PickScore's model card calls it."""
-    tokenizer = _transformers_tokenizer(importlib.import_module("transformers"))
+    tokenizer = transformers_tokenizer(importlib.import_module("transformers"))
     return tokenizer(list(prompts), truncation=True, max_length=77).input_ids
 
 
@@ -174,7 +174,7 @@ def _transformers_tower(width: int, layers: int) -> dict[str, Any]:
     }
 
 
-def _transformers_tokenizer(transformers: Any) -> Any:  # noqa: ANN401 (a module)
+def transformers_tokenizer(transformers: Any) -> Any:  # noqa: ANN401 (a module)
     """CLIP's tokenizer with the vocabulary that open_clip carries (the hub's is the same)."""
     vocabulary = importlib.import_module("open_clip").SimpleTokenizer()
     names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
@@ -184,4 +184,4 @@ def _transformers_tokenizer(transformers: Any) -> Any:  # noqa: ANN401 (a module
         (Path(folder) / "vocab.json").write_text(json.dumps(ids))
         lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
         (Path(folder) / "merges.txt").write_text(os.linesep.join(lines) + os.linesep)
-        return transformers.CLIPTokenizer.from_pretrained(folder)
+        return transformers.CLIPTokenizerFast.from_pretrained(folder)

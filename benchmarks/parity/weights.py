@@ -19,7 +19,9 @@ EMBEDDINGS = re.compile(r"(positional|token|class|word|position)_embedding|cls_t
 QUERY_OR_KEY = re.compile(r"in_proj_weight|[qk]_proj.weight|qkv.weight|self\.(query|key).weight")
 ATTENTION_GAIN = 2.0  # sharp enough that the class token does not just average its image
 UNIT_HEAD_GAIN = 10.0
-UNIT_HEAD = re.compile(r"(layers\.0\.)?weight")  # of the aesthetic heads, on unit vectors
+UNIT_HEAD = re.compile(
+    r"((layers|scoring_head)\.0\.)?weight"
+)  # of the aesthetic heads, on unit vectors
 
 
 def seeded_state(shapes: Mapping[str, tuple[int, ...]], *, seed: str) -> dict[str, Tensor]:

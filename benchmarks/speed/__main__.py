@@ -20,7 +20,7 @@ from rich.console import Console
 
 import stablepref
 from stablepref.images.paths import expand_path
-from stablepref.models.catalog import VIT_H_14
+from stablepref.models.sizes import VIT_H_14
 
 from .contender import CONTENDERS
 from .flops import tower_flops, training_flops

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import httpx2
     from PIL import Image
 
-    from stablepref.models.catalog import Entry
+    from stablepref.models.entry import Entry
     from stablepref.scoring.contract import ScoreOptions
 
 START: Final = "judge:"

@@ -8,7 +8,7 @@ from stablepref.cli.ends import say
 from stablepref.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from stablepref.models.catalog import Entry
+    from stablepref.models.entry import Entry
     from stablepref.output.tables import Table
 
 

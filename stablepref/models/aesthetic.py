@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from stablepref.models.catalog import Entry
     from stablepref.models.clip import CLIPScorer
+    from stablepref.models.entry import Entry
 
 
 class MLPHead(nn.Module):
@@ -54,7 +54,7 @@ class MLPHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Numbers `(batch,)`, float32 or wider, of features `(batch, width)` of any float type."""
-        return _apply_wide(self.layers, features)
+        return apply_wide(self.layers, features)
 
 
 class LinearHead(nn.Module):
@@ -70,11 +70,11 @@ class LinearHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Numbers `(batch,)`, float32 or wider, of features `(batch, width)` of any float type."""
-        return _apply_wide([self.layer], features)
+        return apply_wide([self.layer], features)
 
 
-def _apply_wide(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """Run the layers in float32 or wider, whatever the weights are stored in."""
+def apply_wide(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """Numbers `(batch,)` of the layers, run in float32 or wider, whatever the weights are in."""
     x = widen(x)
     with torch.autocast(x.device.type, enabled=False):
         for layer in layers:

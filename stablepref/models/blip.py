@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from stablepref.models.catalog import Entry
+    from stablepref.models.entry import Entry
 
 # Mean and standard deviation of the head's output over ImageReward's data; from image-reward 1.5,
 # ImageReward.py.
@@ -42,8 +42,8 @@ PATCH_SIZE: Final = 16
 MOST_LAYERS: Final = 256
 
 
-class _BLIP(Scorer):
-    """What ImageReward and BLIP share: vocabulary, vision transformer, and how they are saved.
+class BLIPBase(Scorer):
+    """What ImageReward, CycleReward and BLIP share: vocabulary, image tower, how they are saved.
 
     Attributes:
         architecture: Widths and depths, under the names of the class's arguments.
@@ -59,6 +59,7 @@ class _BLIP(Scorer):
         name: str,
         unit: str,
         preference_scale: float | None,
+        max_length: int = MAX_LENGTH,
         **architecture: int,
     ) -> None:
         super().__init__(
@@ -73,14 +74,15 @@ class _BLIP(Scorer):
             msg = f"its sizes are {wrong | deep}; expected whole numbers, as large as BLIP's"
             raise ValueError(msg)
         self.architecture = architecture
-        self.tokenizer = WordPieceTokenizer(vocabulary, max_length=MAX_LENGTH)
+        self.tokenizer = WordPieceTokenizer(vocabulary, max_length=max_length)
         self.vision = vision_tower(architecture["vision_width"], architecture["vision_depth"])
 
     def checkpoint_activations(self) -> None:
         """In the image tower, which does most of the work; by timm's own means."""
         self.vision.set_grad_checkpointing()
 
-    def _towers(self, image_last: nn.Module | None, text_last: nn.Module) -> Towers:
+    def two_towers(self, image_last: nn.Module | None, text_last: nn.Module) -> Towers:
+        """Both towers, with what follows each."""
         vision, text = self.vision, self.text
         first = (vision.patch_embed, vision.cls_token, vision.pos_embed)
         return Towers(
@@ -109,7 +111,7 @@ class _BLIP(Scorer):
 
 
 @final
-class ImageRewardScorer(_BLIP):
+class ImageRewardScorer(BLIPBase):
     """ImageReward (Xu et al. 2023, arXiv:2304.05977): BERT reads the prompt and sees the image.
 
     Score = (head(BERT(prompt, image tokens)) - REWARD_MEAN) / REWARD_STD. It was trained by the
@@ -164,7 +166,7 @@ class ImageRewardScorer(_BLIP):
 
     def towers(self) -> Towers:
         """The vision transformer, and BERT with the head."""
-        return self._towers(None, self.head)
+        return self.two_towers(None, self.head)
 
     def encode_inputs(self, inputs: Tensor) -> Tensor:
         """Image tokens `(batch, 197, vision_width)`, the class token first."""
@@ -181,7 +183,7 @@ class ImageRewardScorer(_BLIP):
 
 
 @final
-class BLIPScorer(_BLIP):
+class BLIPScorer(BLIPBase):
     """Cosine of BLIP's image and text projections (Li et al. 2022, arXiv:2201.12086).
 
     The "BLIP score" of the ImageReward paper. BLIP itself was not trained on preferences.
@@ -236,7 +238,7 @@ class BLIPScorer(_BLIP):
 
     def towers(self) -> Towers:
         """The vision transformer and BERT, each with its projection."""
-        return self._towers(self.vision_projection, self.text_projection)
+        return self.two_towers(self.vision_projection, self.text_projection)
 
     def encode_inputs(self, inputs: Tensor) -> Tensor:
         """Unit vectors `(batch, projection_width)` of normalised inputs `(batch, 3, 224, 224)`."""
@@ -275,14 +277,14 @@ def vision_tower(width: int, depth: int) -> VisionTransformer:
 def build_imagereward(entry: Entry, files: Sequence[Path]) -> ImageRewardScorer:
     """The scorer of ImageReward's official file and BERT's vocabulary."""
     scorer = imagereward_from(read_weights(files[0]), files[1], name=entry.name, source=files[0])
-    _check_sizes(entry, scorer.config(), source=files[0])
+    check_sizes(entry, scorer.config(), source=files[0])
     return scorer
 
 
 def build_blip(entry: Entry, files: Sequence[Path]) -> BLIPScorer:
     """The scorer of BLIP's official file and BERT's vocabulary."""
     scorer = blip_from(read_weights(files[0]), files[1], name=entry.name, source=files[0])
-    _check_sizes(entry, scorer.config(), source=files[0])
+    check_sizes(entry, scorer.config(), source=files[0])
     return scorer
 
 
@@ -307,7 +309,7 @@ def imagereward_from(
     """
     ours = imagereward_to_ours(state, source=source)
     with init_empty_weights(include_buffers=False):
-        scorer = ImageRewardScorer(read_vocabulary(vocabulary), name=name, **_sizes(ours))
+        scorer = ImageRewardScorer(read_vocabulary(vocabulary), name=name, **sizes_of(ours))
     assign_weights(scorer, ours, source=source)
     return scorer.eval()
 
@@ -337,13 +339,13 @@ def blip_from(
             read_vocabulary(vocabulary),
             name=name,
             projection_width=len(ours["text_projection.weight"]),
-            **_sizes(ours),
+            **sizes_of(ours),
         )
     assign_weights(scorer, ours, source=source)
     return scorer.eval()
 
 
-def _sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
+def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
     """Widths and depths of the towers, read off converted weights."""
     return {
         "vision_width": state["vision.norm.weight"].shape[0],
@@ -353,7 +355,7 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
     }
 
 
-def _check_sizes(entry: Entry, config: Mapping[str, Any], *, source: Path) -> None:
+def check_sizes(entry: Entry, config: Mapping[str, Any], *, source: Path) -> None:
     """A file that lost whole blocks would otherwise pass for a shallower model."""
     wrong = {k: config[k] for k, v in entry.sizes.items() if config[k] != v}
     if wrong:

@@ -27,8 +27,8 @@ from torch.nn import functional
 
 from stablepref.assets import ASSETS
 from stablepref.models.backbone import clip_network, clip_tokenizer
-from stablepref.models.catalog import LOGIT, MAX_LOGIT_SCALE
 from stablepref.models.convert import OPENAI_UNUSED, pickscore_to_open_clip
+from stablepref.models.entry import LOGIT, MAX_LOGIT_SCALE
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.runtime.precision import REDUCED, unit, widen
 from stablepref.scorer import Scorer, Tower, Towers
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from open_clip.model import CLIP
     from open_clip.transformer import ResidualAttentionBlock, Transformer, VisionTransformer
 
-    from stablepref.models.catalog import Entry
+    from stablepref.models.entry import Entry
 
 MAX_LOG_SCALE: Final = math.log(MAX_LOGIT_SCALE)
 TOGETHER: Final = 64
@@ -146,16 +146,10 @@ class CLIPScorer(Scorer):
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """Token ids `(batch, context)`, int64 on the CPU, zero-padded after the end token."""
-        context = self.model.context_length
-        start, end = self.tokenizer.sot_token_id, self.tokenizer.eot_token_id
-        ids = torch.zeros(len(prompts), context, dtype=torch.long)
-        for row, prompt in zip(ids, prompts, strict=True):
-            tokens = [start, *self.tokenizer.encode(cut_prompt(prompt, context)), end]
-            if len(tokens) > context:
-                more = "more than " if len(prompt) > LONGEST_PROMPT else ""
-                self._warn_of_truncation(prompt, f"{more}{len(tokens)}")
-                tokens = [*tokens[: context - 1], end]
-            row[: len(tokens)] = torch.tensor(tokens)
+        ids, cut = token_ids(self.tokenizer, prompts, context=self.model.context_length)
+        if cut is not None and not self._truncation_shown:
+            self._truncation_shown = True
+            warn_of_truncation(self.name, cut, context=self.model.context_length)
         return ids
 
     def config(self) -> dict[str, Any]:
@@ -200,17 +194,6 @@ class CLIPScorer(Scorer):
             scale.data = exact.to(device=scale.device, dtype=torch.float32)
         return self
 
-    def _warn_of_truncation(self, prompt: str, tokens: str) -> None:
-        if self._truncation_shown:
-            return
-        self._truncation_shown = True
-        context = self.model.context_length
-        warnings.warn(
-            f"{self.name} reads {context} tokens and this prompt has {tokens}: the rest is cut, "
-            f"the end token kept (shown once for this model): {prompt[:60]!r}...",
-            stacklevel=2,
-        )
-
 
 def build_clip(entry: Entry, files: Sequence[Path]) -> CLIPScorer:
     """The scorer of an official file with open_clip's or OpenAI's own names of weights."""
@@ -254,6 +237,43 @@ def _built(entry: Entry, weights: Mapping[str, Tensor], *, source: Path) -> CLIP
     return scorer.eval()
 
 
+def token_ids(
+    tokenizer: SimpleTokenizer, prompts: Sequence[str], *, context: int, padding: int = 0
+) -> tuple[Tensor, tuple[str, str] | None]:
+    """Token ids `(batch, context)`, int64 on the CPU, each prompt between start and end token.
+
+    Args:
+        tokenizer: OpenAI's, or one with other merges.
+        prompts: The texts; too long ones lose what is before the end token.
+        context: Tokens of each row.
+        padding: The id after the end.
+
+    Returns:
+        The ids, and the first prompt that was cut with its number of tokens, or None.
+    """
+    start, end = tokenizer.sot_token_id, tokenizer.eot_token_id
+    ids = torch.full((len(prompts), context), padding, dtype=torch.long)
+    cut: tuple[str, str] | None = None
+    for row, prompt in zip(ids, prompts, strict=True):
+        tokens = [start, *tokenizer.encode(cut_prompt(prompt, context)), end]
+        if len(tokens) > context:
+            more = "more than " if len(prompt) > LONGEST_PROMPT else ""
+            cut = cut or (prompt, f"{more}{len(tokens)}")
+            tokens = [*tokens[: context - 1], end]
+        row[: len(tokens)] = torch.tensor(tokens)
+    return ids, cut
+
+
+def warn_of_truncation(name: str, cut: tuple[str, str], *, context: int) -> None:
+    """Warn that a model reads only the first tokens of a prompt."""
+    prompt, tokens = cut
+    warnings.warn(
+        f"{name} reads {context} tokens and this prompt has {tokens}: the rest is cut, the end "
+        f"token kept (shown once for this model): {prompt[:60]!r}...",
+        stacklevel=3,
+    )
+
+
 def clean_as_transformers(text: str) -> str:
     """The prompt as transformers' CLIP tokenizer reads it, with which PickScore was trained.
 
@@ -276,19 +296,28 @@ def encode_pixels(visual: VisionTransformer, inputs: Tensor) -> Tensor:
         features: Tensor = visual(inputs.to(dtype))
         return features
     # What `VisionTransformer.forward` of open_clip 3.3 does.
-    bias = None if conv.bias is None else conv.bias.float()
-    x = functional.conv2d(inputs.float(), conv.weight.float(), bias, conv.stride)
-    x = x.flatten(2).transpose(1, 2)
-    first = visual.class_embedding.float().expand(len(x), 1, -1)
-    x = torch.cat([first, x], dim=1) + visual.positional_embedding.float()
-    x = _norm(visual.ln_pre, visual.patch_dropout(x))
-    x = _run(visual.transformer, x, dtype)
+    x = image_tokens(visual, inputs)
     average = visual.pool_type == "avg"
     if average and not visual.final_ln_after_pool:
-        pooled = _norm(visual.ln_post, x[:, 1:]).mean(dim=1)
+        pooled = norm_wide(visual.ln_post, x[:, 1:]).mean(dim=1)
     else:
-        pooled = _norm(visual.ln_post, x[:, 1:].mean(dim=1) if average else x[:, 0])
+        pooled = norm_wide(visual.ln_post, x[:, 1:].mean(dim=1) if average else x[:, 0])
     return pooled if visual.proj is None else pooled @ visual.proj.float()
+
+
+def image_tokens(visual: VisionTransformer, inputs: Tensor) -> Tensor:
+    """What leaves the last block, `(batch, 1 + patches, width)`, the class token first.
+
+    In float32 or wider, whatever the weights are in; before the last norm and the projection.
+    """
+    conv = visual.conv1
+    weight, bias = widen(conv.weight), None if conv.bias is None else widen(conv.bias)
+    x = functional.conv2d(inputs.to(weight.dtype), weight, bias, conv.stride)
+    x = x.flatten(2).transpose(1, 2)
+    first = widen(visual.class_embedding).expand(len(x), 1, -1)
+    x = torch.cat([first, x], dim=1) + widen(visual.positional_embedding)
+    x = norm_wide(visual.ln_pre, visual.patch_dropout(x))
+    return run_blocks(visual.transformer, x, conv.weight.dtype)
 
 
 def encode_tokens(model: CLIP, tokens: Tensor) -> Tensor:
@@ -322,9 +351,9 @@ def _encode(model: CLIP, tokens: Tensor, length: int) -> Tensor:
     tokens = tokens[:, :length]
     dtype = model.transformer.get_cast_dtype()
     x = widen(model.token_embedding(tokens)) + widen(model.positional_embedding[:length])
-    x = _run(model.transformer, x, dtype, model.attn_mask[:length, :length])
+    x = run_blocks(model.transformer, x, dtype, model.attn_mask[:length, :length])
     ends = x[torch.arange(len(x), device=x.device), tokens.argmax(dim=1)]
-    pooled = _norm(model.ln_final, ends)
+    pooled = norm_wide(model.ln_final, ends)
     projection = model.text_projection
     if isinstance(projection, nn.Linear):
         bias = None if projection.bias is None else widen(projection.bias)
@@ -332,7 +361,7 @@ def _encode(model: CLIP, tokens: Tensor, length: int) -> Tensor:
     return pooled if projection is None else pooled @ widen(projection)
 
 
-def _run(
+def run_blocks(
     transformer: Transformer, x: Tensor, dtype: torch.dtype, attn_mask: Tensor | None = None
 ) -> Tensor:
     """`transformer(x, attn_mask)`; if `dtype`, that of its weights, is reduced, then in float32.
@@ -350,14 +379,15 @@ def _block(
     block: ResidualAttentionBlock, x: Tensor, dtype: torch.dtype, attn_mask: Tensor | None
 ) -> Tensor:
     """`ResidualAttentionBlock.forward` of open_clip 3.3; `x` is float32, the weights `dtype`."""
-    attended = block.attention(_norm(block.ln_1, x).to(dtype), attn_mask=attn_mask)
+    attended = block.attention(norm_wide(block.ln_1, x).to(dtype), attn_mask=attn_mask)
     x = x + block.ls_1(attended)
-    return x + block.ls_2(block.mlp(_norm(block.ln_2, x).to(dtype)))
+    return x + block.ls_2(block.mlp(norm_wide(block.ln_2, x).to(dtype)))
 
 
-def _norm(norm: nn.Module, x: Tensor) -> Tensor:
+def norm_wide(norm: nn.Module, x: Tensor) -> Tensor:
     """A layer norm, or nothing where a tower has none, of float32 or wider values."""
     if not isinstance(norm, nn.LayerNorm):
         return x
-    weight, bias = widen(norm.weight), widen(norm.bias)
+    weight = widen(norm.weight)
+    bias = None if norm.bias is None else widen(norm.bias)
     return functional.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)

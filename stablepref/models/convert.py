@@ -82,11 +82,54 @@ VIT = ("cls_token", "pos_embed")
 VIT_MODULES = ("patch_embed.proj", "norm")
 VIT_BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 MLP_LAYERS = (0, 2, 4, 6, 7)
+GELU_LAYERS = (0, 2, 4, 6, 8)
+
+# The image tower of transformers' SiglipModel -> timm's vision transformer.
+SIGLIP = {
+    "vision_model.embeddings.position_embedding.weight": "pos_embed",
+    "vision_model.head.probe": "attn_pool.latent",
+    "vision_model.head.attention.in_proj_weight": "attn_pool.in_proj_weight",
+    "vision_model.head.attention.in_proj_bias": "attn_pool.in_proj_bias",
+}
+SIGLIP_MODULES = {
+    "vision_model.embeddings.patch_embedding": "patch_embed.proj",
+    "vision_model.post_layernorm": "norm",
+    "vision_model.head.attention.out_proj": "attn_pool.proj",
+    "vision_model.head.layernorm": "attn_pool.norm",
+    "vision_model.head.mlp.fc1": "attn_pool.mlp.fc1",
+    "vision_model.head.mlp.fc2": "attn_pool.mlp.fc2",
+}
+SIGLIP_BLOCK = {
+    "self_attn.q_proj": "q",
+    "self_attn.k_proj": "k",
+    "self_attn.v_proj": "v",
+    "self_attn.out_proj": "attn.proj",
+    "layer_norm1": "norm1",
+    "layer_norm2": "norm2",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+}
+SIGLIP_UNUSED = (r".*\.position_ids", r"text_model\..*", r"logit_(scale|bias)")
+
+# MPS's cross-attention: attention to the text beside an MLP, then attention to itself beside one.
+MPS_LAYER = {
+    "0.fn.norm": "attend.norm",
+    "0.fn.to_q": "attend.query",
+    "0.fn.to_kv": "attend.key_value",
+    "0.fn.to_out": "attend.out",
+    "0.fn.ff.0": "attend.up",
+    "0.fn.ff.2": "attend.down",
+    "1.fn.norm": "reflect.norm",
+    "1.fn.fused_attn_ff_proj": "reflect.fused",
+    "1.fn.attn_out": "reflect.out",
+    "1.fn.ff_out.1": "reflect.down",
+}
 
 # What the official files hold beside the model that scores.
 OPENAI_UNUSED = ("input_resolution", "context_length", "vocab_size")  # sizes, as buffers
 POSITION_IDS = r".*\.position_ids"
 IMAGEREWARD_UNUSED = (POSITION_IDS, r"blip\.(vision|text)_proj\..*")
+MPS_UNUSED = (r".*\.rotary_emb\.inv_freq", r".*\.norm\.bias", r".*\.pos_emb")
 BLIP_UNUSED = (
     POSITION_IDS,
     r"text_encoder\..*\.crossattention\..*",
@@ -126,7 +169,10 @@ def pickscore_to_open_clip(
 
 
 def imagereward_to_ours(
-    state: Mapping[str, Tensor], *, source: object = "the state dict"
+    state: Mapping[str, Tensor],
+    *,
+    source: object = "the state dict",
+    layers: Iterable[int] = MLP_LAYERS,
 ) -> dict[str, Tensor]:
     """ImageReward's weights under the names of `stablepref.models.blip.ImageRewardScorer`.
 
@@ -134,13 +180,14 @@ def imagereward_to_ours(
         state: The flat dict of ImageReward.pt; its unused projections and `position_ids` are
             dropped.
         source: What error messages call it.
+        layers: Numbers of the linear layers in the head; CycleReward has `GELU_LAYERS`.
 
     Raises:
         WeightsError: Names the missing and the unexpected keys.
     """
     names = _vit_names(state, "blip.visual_encoder")
     names |= _bert_names(state, "blip.text_encoder", BERT_LAYER | BERT_CROSS_ATTENTION)
-    names |= _with_parameters({f"mlp.layers.{i}": f"head.layers.{i}" for i in MLP_LAYERS})
+    names |= _with_parameters({f"mlp.layers.{i}": f"head.layers.{i}" for i in layers})
     return _renamed(state, names, unused=IMAGEREWARD_UNUSED, source=source)
 
 
@@ -161,6 +208,71 @@ def blip_to_ours(
     names |= _bert_names(state, "text_encoder", BERT_LAYER)
     names |= _with_parameters({"vision_proj": "vision_projection", "text_proj": "text_projection"})
     return _renamed(state, names, unused=BLIP_UNUSED, source=source)
+
+
+def mps_to_ours(
+    state: Mapping[str, Tensor], *, source: object = "the state dict"
+) -> dict[str, Tensor]:
+    """MPS's weights under the names of `stablepref.models.mps.MPSScorer`.
+
+    Args:
+        state: Weights of its CLIP under "model." in transformers' names and of its cross-attention
+            under "cross_model."; all of it may lie under "mps.". The frequencies of the rotary
+            embedding and the norms' biases, which are no weights, are dropped.
+        source: What error messages call it.
+
+    Raises:
+        WeightsError: Names the missing and the unexpected keys, or a norm's bias that is not zero.
+    """
+    state = {key.removeprefix("mps."): value for key, value in state.items()}
+    clip = {k.removeprefix("model."): v for k, v in state.items() if not k.startswith("cross_")}
+    cross = {k: v for k, v in state.items() if k.startswith("cross_")}
+    depth = _depth(cross, "cross_model.layers")
+    biased = [k for k, v in cross.items() if k.endswith("norm.bias") and bool(v.any())]
+    if biased:
+        msg = f"{source} has {biased[0]} that is not zero; expected norms without bias"
+        raise WeightsError(msg)
+    names = {
+        f"cross_model.layers.{i}.{theirs}.weight": f"cross.{i}.{ours}.weight"
+        for i in range(depth)
+        for theirs, ours in MPS_LAYER.items()
+    }
+    ours = pickscore_to_open_clip(clip, source=source)
+    return {f"clip.{key}": value for key, value in ours.items()} | _renamed(
+        cross, names, unused=MPS_UNUSED, source=source
+    )
+
+
+def siglip_vision_to_timm(
+    state: Mapping[str, Tensor], *, source: object = "the state dict"
+) -> dict[str, Tensor]:
+    """The image tower of transformers' `SiglipModel` under the names of timm's vision transformer.
+
+    Args:
+        state: State dict of a `SiglipModel` or `SiglipVisionModel`; the text tower is dropped.
+        source: What error messages call it.
+
+    Returns:
+        State dict of a `VisionTransformer` that pools by attention, of equal sizes.
+
+    Raises:
+        WeightsError: Names the missing and the unexpected keys.
+    """
+    layers = "vision_model.encoder.layers"
+    depth = _depth(state, layers)
+    names = dict(SIGLIP) | _with_parameters(SIGLIP_MODULES)
+    names |= _blocks(SIGLIP_BLOCK, layers, "blocks", depth)
+    ours = _renamed(state, names, unused=SIGLIP_UNUSED, source=source)
+    for block in range(depth):
+        for parameter in PARAMETERS:
+            parts = [ours.pop(f"blocks.{block}.{x}.{parameter}") for x in "qkv"]
+            ours[f"blocks.{block}.attn.qkv.{parameter}"] = torch.cat(parts)
+    for parameter in PARAMETERS:
+        fused = ours.pop(f"attn_pool.in_proj_{parameter}")
+        width = len(fused) // 3
+        ours[f"attn_pool.q.{parameter}"] = fused[:width].contiguous()
+        ours[f"attn_pool.kv.{parameter}"] = fused[width:].contiguous()
+    return ours | {"pos_embed": ours["pos_embed"][None]}
 
 
 def _vit_names(state: Mapping[str, Tensor], prefix: str) -> dict[str, str]:

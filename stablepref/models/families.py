@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from stablepref.models.catalog import Entry
+from stablepref.models.entry import Entry
 
 FAMILIES: Final = (
     Entry(

@@ -11,7 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from stablepref.models.catalog import BY_NAME, ENTRIES, Builder, Entry
+from stablepref.models.catalog import BY_NAME, ENTRIES
+from stablepref.models.entry import Builder, Entry
 from stablepref.models.families import FAMILIES, family_member
 from stablepref.runtime.registry import Registry
 
@@ -81,7 +82,7 @@ def as_entry(name: str, scorer: Entry | Builder) -> Entry:
     if not callable(given):
         msg = (
             f"the scorer {name!r} is given as {type(given).__name__}; expected a function "
-            "build(entry, files) or a stablepref.models.catalog.Entry"
+            "build(entry, files) or a stablepref.models.entry.Entry"
         )
         raise TypeError(msg)
     return Entry(name, scorer)

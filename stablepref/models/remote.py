@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from stablepref.models.catalog import Entry
+    from stablepref.models.entry import Entry
 
 TOKEN_VARIABLE: Final = "STABLEPREF_TOKEN"
 BUSY: Final = (429, 503)

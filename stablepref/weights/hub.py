@@ -104,6 +104,12 @@ def verify(path: Path, *, size: int | None, sha256: str | None) -> None:
     staging.replace(record)
 
 
+def accepted(licence: str) -> bool:
+    """Whether `$STABLEPREF_ACCEPT`, names of licences with commas between, has this one."""
+    names = os.environ.get("STABLEPREF_ACCEPT", "").split(",")
+    return licence.lower() in (name.strip().lower() for name in names)
+
+
 def _hub_checksum(path: Path) -> str | None:
     """The hub's cache stores a large file under its SHA-256, which is thus known."""
     name = path.resolve().name
@@ -115,6 +121,14 @@ def _download(file: RemoteFile, model: str, page: str) -> Path:
         msg = (
             f"{model} is not on the hub: get {file.filename} from {page} and pass its path, "
             f"stablepref.load({file.filename!r}, like={model!r})"
+        )
+        raise UnavailableError(msg)
+    if file.accept is not None and not accepted(file.accept):
+        msg = (
+            f"{file.filename} of {model} is under {file.accept}, a licence that also binds who "
+            f"passes the model on or offers a service with it: read it at {page}, then set "
+            f"STABLEPREF_ACCEPT={file.accept} to accept it and download the file; or get the file "
+            f"yourself and pass its path, stablepref.load({file.filename!r}, like={model!r})"
         )
         raise UnavailableError(msg)
     try:

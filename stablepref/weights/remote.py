@@ -17,6 +17,8 @@ class RemoteFile:
         url: Its address, if it is not.
         size: Bytes, where known.
         sha256: Checksum, where known beforehand; for hub files the hub's own is used.
+        accept: The licence that has to be accepted before it is downloaded, where it asks for more
+            than to be named; see `stablepref.weights.hub.accepted`.
         also: Names of files with the same weights in another format, which are read when they are
             there but never downloaded.
     """
@@ -26,6 +28,7 @@ class RemoteFile:
     url: str | None = None
     size: int | None = None
     sha256: str | None = None
+    accept: str | None = None
     also: tuple[str, ...] = ()
 
     @property

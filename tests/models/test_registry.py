@@ -14,8 +14,8 @@ from PIL import Image
 
 import stablepref
 from stablepref.benchmarks.bench.judges import load_judges
-from stablepref.models.catalog import Entry
 from stablepref.models.clip import CLIPScorer
+from stablepref.models.entry import Entry
 from stablepref.models.registry import SCORERS, check_dtype, check_model, model_name
 from stablepref.scorer import Scorer
 from stablepref.weights.remote import RemoteFile
@@ -82,7 +82,7 @@ import torch
 from PIL import Image
 
 import stablepref
-from stablepref.models.catalog import Entry
+from stablepref.models.entry import Entry
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.scorer import Scorer
 

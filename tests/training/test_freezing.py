@@ -8,8 +8,8 @@ from accelerate import init_empty_weights
 from helpers.tiny import tiny_clip
 from torch import Tensor, nn
 
-from stablepref.models.catalog import VIT_H_14, VIT_L_14
 from stablepref.models.clip import CLIPScorer
+from stablepref.models.sizes import VIT_H_14, VIT_L_14
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.recipes import recipe
 from stablepref.training.freezing import freeze, summary

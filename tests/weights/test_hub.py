@@ -163,3 +163,18 @@ def test_hosts_that_need_no_proxy(looked_up: list[str], monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="Name or service"):
         require_network(URL)
     assert looked_up == ["huggingface.co"]
+
+
+def test_a_licence_is_accepted_before_the_download(
+    file: RemoteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = dataclasses.replace(file, accept="AGPL-3.0")
+    for accepted in (None, "MIT", "AGPL-3.0-or-later"):
+        if accepted is not None:
+            monkeypatch.setenv("STABLEPREF_ACCEPT", accepted)
+        with pytest.raises(UnavailableError, match=r"under AGPL-3\.0.*STABLEPREF_ACCEPT=AGPL-3\.0"):
+            fetch(asking)
+    monkeypatch.setenv("STABLEPREF_ACCEPT", "MIT, agpl-3.0")
+    path = fetch(asking)
+    monkeypatch.delenv("STABLEPREF_ACCEPT")
+    assert fetch(asking) == path, "what is here was accepted"

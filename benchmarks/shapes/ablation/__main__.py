@@ -14,7 +14,7 @@ import torch
 import typer
 
 from stablepref.cli.options import read_setting, with_settings
-from stablepref.models.catalog import MAX_LOGIT_SCALE
+from stablepref.models.entry import MAX_LOGIT_SCALE
 
 from ..world.commands import DeviceOption
 from .cells import Store

@@ -21,7 +21,7 @@ from stablepref.weights.hub import UnavailableError, first_line, require_network
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stablepref.models.catalog import Entry
+    from stablepref.models.entry import Entry
     from stablepref.models.vqa.forms import Form
 
 TESTED: Final = ("qwen2_5_vl", "qwen3_vl", "idefics3")

@@ -9,7 +9,7 @@ from helpers.places import ROOT
 from open_clip import get_model_config
 
 from stablepref.benchmarks.speed.flops import tower_flops, training_flops
-from stablepref.models.catalog import VIT_H_14
+from stablepref.models.sizes import VIT_H_14
 
 RESULTS = ROOT / "benchmarks" / "results"
 SMALL = {
