@@ -27,6 +27,8 @@ stablepref.runtime
 stablepref.output
 stablepref.assets
 stablepref.weights
+stablepref.models.entry stablepref.models.sizes
+stablepref.models.recent
 stablepref.models.catalog stablepref.models.families stablepref.models.registry
 stablepref.images
 stablepref.preprocess
@@ -69,7 +71,12 @@ RANKS = {
 }
 
 # Where modules may be named in strings: the table of commands, and the catalogue of models.
-TABLES = {"stablepref.cli.main", "stablepref.models.catalog", "stablepref.models.recent", "stablepref.models.families"}
+TABLES = {
+    "stablepref.cli.main",
+    "stablepref.models.catalog",
+    "stablepref.models.families",
+    "stablepref.models.recent",
+}
 NAMED = re.compile(r"(stablepref(?:\.\w+)+)(?::\w+)?")
 
 

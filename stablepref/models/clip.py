@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from open_clip.model import CLIP
+    from open_clip.tokenizer import SimpleTokenizer
     from open_clip.transformer import ResidualAttentionBlock, Transformer, VisionTransformer
 
     from stablepref.models.entry import Entry
