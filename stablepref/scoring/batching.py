@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from typing import TYPE_CHECKING, Any, final
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from stablepref.augment.perturbations import Perturbation
     from stablepref.scoring.contract import BatchScorer, Preprocessing
-
-T = TypeVar("T")
 
 CPU_BATCH = 16
 ACCELERATOR_BATCH = 64
@@ -126,8 +124,8 @@ class BatchLimit:
 
     def apply(
         self,
-        function: Callable[[list[T]], Tensor],
-        items: list[T],
+        function: Callable[[list[Prepared]], Tensor],
+        items: list[Prepared],
         encodes: int,
         device: torch.device,
     ) -> tuple[Tensor | None, dict[int, ImageError]]:

@@ -18,7 +18,10 @@ PORT = 18963
 
 
 @pytest.fixture
-def cluster() -> Iterator[str]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    # A machine that does other things starts processes slowly.
+    for name in ("PROXY_READY_CHECK", "PROXY_HEALTH_CHECK"):
+        monkeypatch.setenv(f"RAY_SERVE_{name}_TIMEOUT_S", "120")
     environment = {"env_vars": {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1"}}
     ray.init(num_cpus=3, include_dashboard=False, runtime_env=environment)
     serve.start(http_options={"host": "127.0.0.1", "port": PORT})

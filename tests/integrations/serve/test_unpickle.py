@@ -131,6 +131,21 @@ def test_crafted_and_damaged_pickles_are_refused(data: bytes) -> None:
         plain_data(data)
 
 
+@pytest.mark.parametrize(
+    ("data", "operation"),
+    [
+        (b"\x80\x02cnumpy\ndtype\n)\x81.", "NEWOBJ"),
+        (b"(X\x02\0\0\0f4inumpy\ndtype\n.", "INST"),
+        (b"(cnumpy\ndtype\nX\x02\0\0\0f4o.", "OBJ"),
+        (b"P12\n.", "PERSID"),
+        (b"\x80\x05\x97.", "NEXT_BUFFER"),
+    ],
+)
+def test_operations_that_plain_data_never_need(data: bytes, operation: str) -> None:
+    with pytest.raises(RefusedPickleError, match=f"the operation {operation};"):
+        plain_data(data)
+
+
 def test_one_list_many_times_is_looked_at_once() -> None:
     """Nested references would otherwise take 2^60 steps."""
     bomb: list[object] = [1]
