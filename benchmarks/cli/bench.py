@@ -24,6 +24,7 @@ from stablepref.cli.options import (
 )
 
 from ..bench.contestants import parse_contestants
+from .alignment import dpg, geneval2, judge, tifa
 from .paper import paper
 
 if TYPE_CHECKING:
@@ -258,6 +259,8 @@ def report(
 
 
 app.command()(paper)
+for command in (geneval2, tifa, dpg, judge):
+    app.command()(command)
 
 
 def _show(summary: "Summary", style: str | None) -> None:

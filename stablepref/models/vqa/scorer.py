@@ -50,7 +50,7 @@ class VQAScorer(Scorer):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,  # noqa: ANN401 - of transformers, which has no types
         conversation: Conversation,
         preprocess: VisionPreprocess,
         form: Form,
@@ -63,7 +63,7 @@ class VQAScorer(Scorer):
             preprocess=preprocess,
             preference_scale=None,
         )
-        self.model = model
+        self.model: Any = model
         self.conversation = conversation
         self.form = form
         body = _body(model, name)
@@ -230,7 +230,7 @@ class VQAScorer(Scorer):
         places = ends[:, None] + torch.arange(1 + max(tails), device=device)
         places = places.clamp(max=ids.shape[1] - 1)
         kept = hidden[torch.arange(len(ids), device=device)[:, None], places]
-        logits = self.model.get_output_embeddings()(kept)  # type: ignore[operator] # a PreTrainedModel's
+        logits = self.model.get_output_embeddings()(kept)
         return logits if logits.dtype == torch.float64 else logits.float()
 
     def _padding(self) -> int:
@@ -278,7 +278,7 @@ class VQAScorer(Scorer):
         self.config()
 
 
-def _body(model: nn.Module, name: str) -> Any:  # noqa: ANN401 - a model of transformers without head
+def _body(model: Any, name: str) -> Any:  # noqa: ANN401 - a model of transformers without head
     """The model without its head, which knows how images and text are read together."""
     body = getattr(model, str(getattr(model, "base_model_prefix", "model")), None)
     if not callable(getattr(body, "get_image_features", None)):
