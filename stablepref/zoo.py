@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, Unpack, cast
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
+
+log = logging.getLogger(__name__)
 
 _loaded: dict[tuple[object, ...], Scorer] = {}
 _loading = threading.Lock()
@@ -115,6 +118,7 @@ def load(
     with _loading:
         if key not in _loaded:
             scorer = _read(name, like).to(device=place, dtype=chosen)
+            log.info("loaded %s on %s in %s", name, place, str(chosen).removeprefix("torch."))
             if compile:
                 scorer.compile_images()
             _loaded[key] = scorer

@@ -1,7 +1,6 @@
 """`stablepref finetune`: LoRA weights that raise a diffusers pipeline's reward."""
 
 import json
-import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -113,7 +112,6 @@ def finetune(
     from ..finetune.run import finetune as run
     from ..reward import DifferentiableReward
 
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     scorer = _scorer(scorers)
     judge = None if second is None else _on_own_device(second).load()
     pipe: Any = load_pipeline(pipeline, dtype=pipeline_dtype, device=scorer.device)

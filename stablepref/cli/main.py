@@ -7,6 +7,7 @@ in `COMMANDS`. Packages from outside add theirs through the entry points `stable
 from __future__ import annotations
 
 import io
+import logging
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -174,6 +175,22 @@ def _line(name: str) -> str:
     return "Added by this program." if package is None else f"From the package {package}."
 
 
+class _Said(logging.Handler):
+    """Messages on standard error, among what the command itself says."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
+
+
+def _listen(level: int) -> None:
+    """Show the package's messages on standard error: with 0 warnings, from 1 on what is done."""
+    handler = _Said()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s" if level > 1 else None))
+    logger = logging.getLogger("stablepref")
+    logger.handlers = [handler]
+    logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(level, 2)])
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"stablepref {version('stablepref')}")
@@ -188,5 +205,16 @@ def _root(
             "--version", callback=_version, is_eager=True, help="Print the version.", metavar=""
         ),
     ] = False,
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "--verbose",
+            "-v",
+            count=True,
+            metavar="",
+            help="Report what is loaded and downloaded; -vv also which module reports it.",
+        ),
+    ] = 0,
 ) -> None:
     del show_version  # its callback has done all
+    _listen(verbose)

@@ -1,6 +1,5 @@
 """`stablepref train`: a preference model from ranked or paired images."""
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +60,6 @@ def train(
 
     from stablepref.trainer import train as run
 
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     run(groups, config, out=out, validation=held_out, resume=resume)
     if PartialState().is_main_process:
         names = ["last", "best"] if held_out else ["last"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from stablepref.augment.perturbations import Perturbation
     from stablepref.scoring.contract import BatchScorer, Preprocessing
+
+log = logging.getLogger(__name__)
 
 CPU_BATCH = 16
 ACCELERATOR_BATCH = 64
@@ -156,6 +159,7 @@ class BatchLimit:
                     items = items[1:]
                     continue
                 self.size = self.fitted[device] = max(1, self.size // 2)
+                log.info("memory ran out on %s: %d images at once from now on", device, self.size)
             else:
                 items = items[count:]
                 continue

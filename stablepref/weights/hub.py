@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import socket
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from stablepref.weights.remote import RemoteFile
+
+log = logging.getLogger(__name__)
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 BLOCK = 2**24
@@ -69,7 +72,11 @@ def fetch(file: RemoteFile, *, model: str, page: str) -> Path:
         UnavailableError: It cannot be downloaded.
         WeightsError: It is not the official file.
     """
-    path = cached(file) or _download(file, model, page)
+    path = cached(file)
+    if path is None:
+        log.info("downloading %s of %s", file.filename, model)
+        path = _download(file, model, page)
+    log.info("%s: %s", file.filename, path)
     verify(path, size=file.size, sha256=file.sha256 or _hub_checksum(path))
     return path
 
