@@ -13,8 +13,7 @@ from stablepref import zoo
 def _nothing_is_loaded() -> Iterator[None]:
     zoo.load.cache_clear()
     yield
-    run("--verbose", "models", "--json")  # leaves the level of the last command
-    run("models", "--json")
+    run("models", "--json")  # sets the level back
 
 
 @pytest.mark.parametrize(
