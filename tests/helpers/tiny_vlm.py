@@ -154,6 +154,67 @@ def save_idefics(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def save_llava(folder: Path, *, seed: int = 0) -> Path:
+    """A LLaVA: CLIP and a Llama, whose positions are those of text."""
+    import transformers as tf  # noqa: PLC0415
+
+    core = Tokenizer(models.BPE())
+    core.decoder = decoders.ByteLevel()
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.train_from_iterator(
+        [WORDS] * 50,
+        trainers.BpeTrainer(
+            vocab_size=400,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer = tf.PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token="</s>",
+        pad_token="<pad>",
+        additional_special_tokens=["<image>"],
+    )
+    config = tf.LlavaConfig(
+        text_config={
+            "model_type": "llama",
+            "vocab_size": len(tokenizer) + 8,
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={
+            "model_type": "clip_vision_model",
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 56,
+            "patch_size": 14,
+            "projection_dim": 16,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        tie_word_embeddings=False,
+    )
+    images = tf.CLIPImageProcessor(
+        size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}
+    )
+    _save(tf.LlavaForConditionalGeneration(config), folder, seed)
+    processor = tf.LlavaProcessor(
+        images,
+        tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=_LLAVA_CHAT,
+    )
+    processor.save_pretrained(folder)
+    return folder
+
+
 _QWEN_CHAT = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}"
     "{% if c.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
@@ -164,6 +225,11 @@ _IDEFICS_CHAT = (
     "<|im_start|>{% for m in messages %}{{ m.role | capitalize }}:{% for c in m.content %}"
     "{% if c.type == 'image' %}<image>{% else %}{{ c.text }}{% endif %}{% endfor %}"
     "<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+_LLAVA_CHAT = (
+    "{% for m in messages %}{{ m.role | upper }}: {% for c in m.content %}"
+    "{% if c.type == 'image' %}<image>\n{% else %}{{ c.text }}{% endif %}{% endfor %} {% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
 
 
