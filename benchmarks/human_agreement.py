@@ -48,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the numbers to this file as well")
     options = parser.parse_args(arguments)
 
-    groups = list(read_groups(options.path, options.format))
+    try:
+        groups = list(read_groups(options.path, options.format))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     annotations = [group.annotations for group in groups if group.annotations]
     if not annotations:
         parser.error(f"{options.path}: no group has the ranks of single annotators")

@@ -73,7 +73,7 @@ class Ensemble(Scorer):
             preference_scale=1.0 if normalise == "log-odds" else None,
         )
         self.scorers = nn.ModuleList(scorers)
-        self.weights = torch.tensor(factors)
+        self.weights = torch.tensor(factors, dtype=torch.float32, device="cpu")
         self._pairs = pairs
         self._images, self._prompts = _Packing(), _Packing()
         if len({scorer.device for scorer in scorers}) > 1:

@@ -134,7 +134,7 @@ class DifferentiableReward:
             boxes, flips = weak_view_boxes(
                 [0] * len(pixels), self.views, seed=VIEW_SEED, step=step, hflip=True
             )
-            sided = torch.tensor([mentions_side(prompt) for prompt in prompts])
+            sided = torch.tensor([mentions_side(prompt) for prompt in prompts], device="cpu")
             of_views = preprocess(pixels, boxes, flips & ~sided[:, None])
             inputs = [[*own, *views] for own, views in zip(inputs, of_views, strict=True)]
         flat = [one for row in inputs for one in row]

@@ -195,12 +195,12 @@ class Scorer(
         weights = (weight for weight in self.parameters() if weight is not self.log_scale)
         return next((weight.dtype for weight in weights), torch.float32)
 
-    def forward(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+    def forward(self, pixels: Tensor, prompts: Sequence[str] | None = None) -> Tensor:
         """Score pixels against prompts; differentiable in `pixels`.
 
         Args:
             pixels: Float `(batch, 3, H, W)` RGB in [0, 1] of any size, on the model's device.
-            prompts: `batch` strings.
+            prompts: `batch` strings; None for scorers that use none.
 
         Returns:
             Scores `(batch,)` in the model's unit, float32 (float64 for a float64 model).
@@ -211,7 +211,10 @@ class Scorer(
                 GPU never waits afterwards), a value lies outside [0, 1].
         """
         require_tensor(pixels)
-        check_prompts(prompts, count=len(pixels))
+        if prompts is None and not self.needs_prompt:
+            prompts = [""] * len(pixels)
+        given: Any = prompts
+        prompts = check_prompts(given, count=len(pixels), needed=self.needs_prompt)
         image_features = self.encode_images(pixels)
         if not self._range_checked:
             low, high = torch.aminmax(pixels.detach())
@@ -260,13 +263,17 @@ class Scorer(
     # The user's edge.
 
     def score(
-        self, images: object, prompt: str | Iterable[str], **options: Unpack[ScoreOptions]
+        self,
+        images: object,
+        prompt: str | Iterable[str | None] | None = None,
+        **options: Unpack[ScoreOptions],
     ) -> Tensor:
         """Score one or many images against one prompt, or one prompt each.
 
         Args:
             images: Anything that holds images: see `stablepref.images`.
-            prompt: One string for all images, or one for each.
+            prompt: One string for all images, or one for each; None for scorers that use none
+                (`needs_prompt` is False).
             **options: `stablepref.scoring.contract.ScoreOptions`: batch_size, on_error, views,
                 progress.
 
@@ -282,7 +289,10 @@ class Scorer(
         return stream.score(self, images, prompt, **options)
 
     def stream(
-        self, images: object, prompt: str | Iterable[str], **options: Unpack[ScoreOptions]
+        self,
+        images: object,
+        prompt: str | Iterable[str | None] | None = None,
+        **options: Unpack[ScoreOptions],
     ) -> Iterator[Scored]:
         """Score like `score`, but yield one `Scored` after another, in bounded memory.
 
@@ -311,12 +321,14 @@ class Scorer(
         """
         return stream.score_matrix(self, images, prompts, **options)
 
-    def rank(self, images: object, prompt: str, **options: Unpack[ScoreOptions]) -> Ranking:
+    def rank(
+        self, images: object, prompt: str | None = None, **options: Unpack[ScoreOptions]
+    ) -> Ranking:
         """The images from best to worst, each with its index, name, score and spread over views.
 
         Args:
             images: Anything that holds images: see `stablepref.images.iter_sources`.
-            prompt: One string for all.
+            prompt: One string for all; None for scorers that use none.
             **options: `stablepref.scoring.contract.ScoreOptions`.
 
         Returns:
@@ -329,7 +341,9 @@ class Scorer(
         """
         return compare.rank(self, images, prompt, **options)
 
-    def compare(self, a: object, b: object, prompt: str, *, views: int = 0) -> Comparison:
+    def compare(
+        self, a: object, b: object, prompt: str | None = None, *, views: int = 0
+    ) -> Comparison:
         """Which of two images people would prefer, how probably, or that it is a tie.
 
         See `stablepref.scoring.compare.compare`.

@@ -14,6 +14,7 @@ from stablepref.output.durable import remove_leftovers
 from stablepref.output.locks import sole_writer
 from stablepref.recipes import TrainConfig, recipe
 from stablepref.runtime.stopping import leave, stop_signals
+from stablepref.runtime.threads import threads_for
 from stablepref.training.distributed import any_process, engine
 from stablepref.training.freezing import summary
 from stablepref.training.guards import LeftOut, Watch
@@ -154,7 +155,8 @@ def train(
                 accelerator, module, optimizer, model, config, objectives, groups, held_out, folder,
                 described, log, LeftOut(groups), LeftOut(held_out),
             )  # fmt: skip
-            training.loop(batches, found, signals)
+            with threads_for(model):
+                training.loop(batches, found, signals)
     return model
 
 

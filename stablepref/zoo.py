@@ -29,9 +29,9 @@ from stablepref.weights.hub import (
     UnavailableError,
     download_folder,
     fetch,
-    first_line,
     is_cached,
 )
+from stablepref.weights.network import first_line
 
 if TYPE_CHECKING:
     import os
@@ -110,6 +110,7 @@ def load(
         WeightsError: A file is truncated, foreign, or does not fit.
     """
     name = model_name(name_or_path)
+    like = None if like is None else model_name(like)
     check_model(name, like)
     place = _device(device)
     automatic = dtype in (None, "auto")
@@ -117,7 +118,10 @@ def load(
     key = (_identity(name), str(place), chosen, like, compile)
     with _loading:
         if key not in _loaded:
-            scorer = _read(name, like).to(device=place, dtype=chosen)
+            # Whatever torch's default device is, and under autocast too.
+            with torch.device("cpu"), torch.autocast("cpu", enabled=False):
+                scorer = _read(name, like)
+            scorer = scorer.to(device=place, dtype=chosen)
             log.info("loaded %s on %s in %s", name, place, str(chosen).removeprefix("torch."))
             if compile:
                 scorer.compile_images()
@@ -127,7 +131,7 @@ def load(
 
 def score(
     images: object,
-    prompt: str | Iterable[str],
+    prompt: str | Iterable[str | None] | None = None,
     *,
     model: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
@@ -140,7 +144,7 @@ def score(
 
 def rank(
     images: object,
-    prompt: str,
+    prompt: str | None = None,
     *,
     model: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
@@ -154,7 +158,7 @@ def rank(
 def compare(
     a: object,
     b: object,
-    prompt: str,
+    prompt: str | None = None,
     *,
     model: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from stablepref import zoo
 from stablepref.models.catalog import BY_NAME, ENTRIES
 from stablepref.scorer import Scorer
-from stablepref.weights import hub
+from stablepref.weights import hub, network
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.hub import UnavailableError
 from stablepref.zoo import load, score
@@ -34,8 +34,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fail(*_: object) -> None:
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(hub.socket, "getaddrinfo", fail)
-    monkeypatch.setattr(hub, "getproxies", dict)
+    monkeypatch.setattr(network.socket, "getaddrinfo", fail)
+    monkeypatch.setattr(network, "getproxies", dict)
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setenv("STABLEPREF_CACHE", str(tmp_path / "cache"))
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from stablepref.assets import PIPELINES
 from stablepref.data.manifest import is_manifest
+from stablepref.integrations.diffusion.named import INDEX, REPOSITORY, check_lora, check_pipeline
 from stablepref.integrations.diffusion.single_file import refuse_single_file
 from stablepref.output.names import stays_inside
 
@@ -27,7 +28,6 @@ SHORT_NAMES: Final = {
 }
 """Short names for arguments of a pipeline's call."""
 _NAME: Final = re.compile(r"\w[\w.\- ]*")
-_REPOSITORY: Final = re.compile(r"[\w.\-]+/[\w.\-]+")
 
 
 @final
@@ -67,7 +67,7 @@ class Contestant:
         """Whether its pictures exist already: a manifest, or a folder that is not a pipeline."""
         here = _local(self.source)
         return is_manifest(self.source) or (
-            here is not None and here.is_dir() and not (here / "model_index.json").is_file()
+            here is not None and here.is_dir() and not (here / INDEX).is_file()
         )
 
     def row(self) -> dict[str, object]:
@@ -104,6 +104,27 @@ def parse_contestants(models: Sequence[str | Contestant]) -> tuple[Contestant, .
     return contestants
 
 
+def check_sources(contestants: Sequence[Contestant]) -> None:
+    """Refuse pipelines and LoRAs that are not to be had, before anything is loaded.
+
+    Raises:
+        ValueError: One is nothing that could be a pipeline, or LoRA weights.
+        OSError: One is a hub repository that is not in the cache, and the hub cannot be reached.
+    """
+    for contestant in contestants:
+        if contestant.finished:
+            continue
+        for check, source in (
+            (check_pipeline, contestant.source),
+            *((check_lora, lora.path) for lora in contestant.loras),
+        ):
+            try:
+                check(source)
+            except (ValueError, OSError) as error:
+                msg = f"model {contestant.name}: {error}"
+                raise type(error)(msg) from error
+
+
 def check_name(name: str) -> str:
     """Refuse a model's name that cannot be a folder's.
 
@@ -137,7 +158,7 @@ def parse_contestant(text: str) -> Contestant:
     if "=" in source and not Path(source).expanduser().exists():
         name, source = source.split("=", 1)
     here = _local(str(Path(source).expanduser()))
-    known = here is not None or source in PIPELINES or _REPOSITORY.fullmatch(source)
+    known = here is not None or source in PIPELINES or REPOSITORY.fullmatch(source)
     if not source or not known:
         msg = (
             f"model {text!r}: there is no {source!r} here; expected the folder or hub repository "
@@ -199,7 +220,9 @@ def _pieces(text: str) -> list[str]:
 
 def _names_file(piece: str) -> bool:
     """Whether a piece is the path of something, behind `KEY=` or in front of `@WEIGHT` too."""
-    value = piece.partition("=")[2]
+    key, _, value = piece.partition("=")
+    if "," in key:  # as in shapes,lora=PATH, of which only the end is a path
+        value = ""
     path, _, weight = value.rpartition("@")
     return _exists(piece) or _exists(value) or ("," not in weight and _exists(path))
 

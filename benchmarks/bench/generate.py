@@ -11,7 +11,7 @@ from stablepref.images.sources import UnusableImageError
 from stablepref.integrations.best_of_n.candidates import generate
 from stablepref.output.durable import remove_leftovers, replacing
 from stablepref.output.progress import progress_bar
-from stablepref.weights.hub import first_line
+from stablepref.weights.network import first_line
 
 from .image_folders import IMAGES_FOLDER, Picture, picture_name
 from .pipelines import load_contestant, pipeline_digest

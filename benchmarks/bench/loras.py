@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from safetensors.torch import load_file
 from torch import nn
 
-from stablepref.weights.hub import first_line
+from stablepref.weights.network import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

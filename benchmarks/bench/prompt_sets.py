@@ -14,7 +14,8 @@ from huggingface_hub.constants import ENDPOINT
 
 from stablepref.data.hub import dataset_rows, hub_rows
 from stablepref.data.prompts import ListedPrompt, prompts_of_rows, read_prompt_file
-from stablepref.weights.hub import UnavailableError, first_line, require_network
+from stablepref.weights.hub import UnavailableError
+from stablepref.weights.network import first_line, require_network
 
 from ..shapes.world.prompts import lab_prompts
 

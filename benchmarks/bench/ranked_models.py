@@ -65,7 +65,9 @@ def write_models(models: Mapping[str, Sequence[Mapping[str, str]]], out: Path) -
 
 
 def main(
-    groups: Annotated[Path, typer.Argument(help="ranked groups with images in numbered files")],
+    groups: Annotated[
+        Path, typer.Argument(exists=True, help="ranked groups with images in numbered files")
+    ],
     out: Annotated[Path, typer.Option(help="folder for prompts and manifests")],
 ) -> None:
     """Write prompts and manifests, and print the command that compares the models."""

@@ -14,7 +14,7 @@ from stablepref.output.locks import sole_writer
 from stablepref.output.partial import ResumeError
 from stablepref.output.text import shorten
 
-from .contestants import parse_contestants
+from .contestants import check_sources, parse_contestants
 from .generate import Studio
 from .image_folders import finished_pictures
 from .judges import load_judges
@@ -87,6 +87,7 @@ def bench(
     for prompt in chosen.prompts:
         check_key(prompt.key)
     contestants = parse_contestants(models)
+    check_sources(contestants)
     folder = Path(out)
     state = joined_processes()
     judges = load_judges(scorers, device=device)
@@ -161,9 +162,9 @@ def _begin(folder: Path, config: Mapping[str, object], prompts: PromptSet) -> No
         try:
             before = json.loads(path.read_bytes())
         except ValueError as error:
-            raise ResumeError(f"{path} is damaged ({error}): choose another --out") from error
+            raise ResumeError(f"{path} is damaged ({error}): choose another output") from error
         if not isinstance(before, dict):
-            raise ResumeError(f"{path} is damaged: it is not an object; choose another --out")
+            raise ResumeError(f"{path} is damaged: it is not an object; choose another output")
         now = json.loads(json.dumps(config))
         if before != now:
             raise ResumeError(_difference(folder, before, now))
@@ -185,6 +186,6 @@ def _difference(folder: Path, before: Mapping[str, object], now: Mapping[str, ob
         if before.get(name) != now[name]
     ]
     return (
-        f"{folder} holds a run with other settings: {'; '.join(changes)}. Choose another --out; "
+        f"{folder} holds a run with other settings: {'; '.join(changes)}. Choose another output; "
         "images that exist can be used in it: --model NAME=FOLDER/images/NAME"
     )

@@ -17,13 +17,14 @@ from stablepref.cli.options import (
     PipelineCall,
     PipelineDtype,
     ScorerOptions,
+    Threads,
     check_folder,
-    check_pipeline_dtype,
     chosen,
     with_options,
 )
+from stablepref.integrations.diffusion.named import check_pipeline_dtype
 
-from ..bench.contestants import parse_contestants
+from ..bench.contestants import check_sources, parse_contestants
 from .alignment import dpg, geneval2, judge, tifa
 from .paper import paper
 
@@ -128,6 +129,7 @@ def run(
     pipeline_dtype: PipelineDtype = None,
     device: Device = None,
     dtype: Dtype = None,
+    threads: Threads = None,
     retry: Annotated[
         bool,
         typer.Option("--retry", help="Generate and score again what failed before."),
@@ -144,6 +146,7 @@ def run(
     check_folder("--out", out)
     check_pipeline_dtype(pipeline_dtype)
     contestants = parse_contestants(model)
+    check_sources(contestants)
     scorers: list[str | None] = list(scorer) if scorer else [None]
     for name in scorers:
         if name != ORACLE:
@@ -151,6 +154,7 @@ def run(
 
     from stablepref.data.read import read_groups
     from stablepref.output.locks import sole_writer
+    from stablepref.runtime.threads import use_threads
 
     from ..bench.judges import Judge, load_judges
     from ..bench.people import PeopleJudge
@@ -163,6 +167,7 @@ def run(
     if page:  # before hours of work, as it needs matplotlib
         from ..bench.report.page import write_report
 
+    use_threads(threads)
     chosen_set = read_prompt_set(prompts, file=prompt_file)
     state = joined_processes()
     with sole_writer(out, folder=True, active=state.is_main_process):

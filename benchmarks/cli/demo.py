@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stablepref.cli.options import ScorerOptions, check_folder, check_pipeline
+from stablepref.cli.options import ScorerOptions, Threads, check_folder
+from stablepref.integrations.diffusion.named import check_pipeline
 
 if TYPE_CHECKING:
     from ..demo.result import Demo
@@ -46,6 +47,7 @@ def demo(
             "--finetune", help="Also fine-tune briefly, and show the same seeds before and after."
         ),
     ] = False,
+    threads: Threads = None,
     scorer: Annotated[str, typer.Option(help="What --model is for `score`.")] = "shapes",
     out: Annotated[
         Path,
@@ -58,7 +60,7 @@ def demo(
     ] = Path("demo"),
 ) -> None:
     """Make many images of a prompt, pick the best, and show on a page how good the pick is."""
-    options = ScorerOptions(scorer)
+    options = ScorerOptions(scorer, threads=threads)
     check_pipeline(pipeline)
     check_folder("--out", out)
 

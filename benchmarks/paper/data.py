@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from stablepref.data.read import read_groups
-from stablepref.weights.hub import first_line
+from stablepref.weights.network import first_line
 
 from ..shapes.people.dataset import lab_groups
 from ..shapes.people.settings import SETTINGS

@@ -111,6 +111,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--full", action="store_true", help="all blocks instead of two")
     parser.add_argument("--records", type=Path, default=Path("tests/parity"))
     options = parser.parse_args(arguments)
+    if not options.images.is_dir():
+        parser.error(f"--images {options.images}: there is no such folder")
     print("| model | blocks | official scores | largest difference |")
     print("| --- | --- | --- | --- |")
     for name in options.models or CASES:

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stablepref.images.paths import expand_path
+from stablepref.images.paths import existing_files
 from stablepref.models.catalog import BY_NAME
 from stablepref.runtime.precision import has_bfloat16_units
 
@@ -68,7 +68,10 @@ def main(
         for name in given:
             if name not in known:
                 raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, known))}")
-    paths = expand_path(str(images))
+    try:
+        paths = existing_files(str(images))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"--images {error}") from error
     chosen = paths[:: max(1, len(paths) // n)][:n]
     console = Console(width=WIDTH)
     emulated = not has_bfloat16_units() if emulate is None else emulate

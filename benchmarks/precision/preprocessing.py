@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stablepref.images.paths import expand_path
+from stablepref.images.paths import existing_files
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.preprocess.protocols import PROTOCOLS
 
@@ -36,7 +36,7 @@ def load_shapes(folder: Path, limit: int | None) -> Iterator[Image.Image]:
     Raises:
         ValueError: There are no image files.
     """
-    paths = expand_path(str(folder))
+    paths = existing_files(str(folder))
     step = max(1, -(-len(paths) // limit)) if limit else 1
     for path in paths[::step]:
         with Image.open(path) as opened:
@@ -101,7 +101,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="side of the model's input")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    images = list(load_shapes(arguments.images, arguments.limit))
+    try:
+        images = list(load_shapes(arguments.images, arguments.limit))
+    except (OSError, ValueError) as error:
+        parser.error(f"--images {error}")
     whole = images[::3][:_TIMED]
     print(f"{len(images) // 3} pictures in three shapes, size {arguments.size}, one thread\n")
     print("| protocol | mean difference /255 | worst /255 |\n| --- | --- | --- |")

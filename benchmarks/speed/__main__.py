@@ -9,6 +9,7 @@ import datetime
 import gc
 import json
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from open_clip import get_model_config
 from rich.console import Console
 
 import stablepref
-from stablepref.images.paths import expand_path
+from stablepref.images.paths import existing_files
 from stablepref.models.sizes import VIT_H_14
 
 from .contender import CONTENDERS
@@ -41,7 +42,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 
 @app.callback()
 def speed() -> None:
-    """Measure speed: one command each for scoring, training and serving."""
+    """Measure speed: a command each for scoring, training, serving and the number of threads."""
 
 
 @app.command()
@@ -76,7 +77,10 @@ def score(
     if threads:
         torch.set_num_threads(threads)
     place = torch.device(device)
-    paths = expand_path(str(images))
+    try:
+        paths = existing_files(str(images))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"--images {error}") from error
     chosen = [str(path.resolve()) for path in paths[:: max(1, len(paths) // n)][:n]]
     weights = str(seeded_checkpoint(MODEL, workdir).resolve())
     gc.collect()
@@ -121,7 +125,7 @@ def score(
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Option(help="Ranked groups with their images.")],
+    data: Annotated[Path, typer.Option(exists=True, help="Ranked groups with their images.")],
     backbone: Annotated[str, typer.Option(help="Model, by its name in open_clip.")] = "ViT-B-32",
     blocks: Annotated[
         tuple[int, int] | None,
@@ -224,6 +228,27 @@ def serve(
         f"{found['wrong']} wrong; the server's memory after 100 and at the end: {found['memory']}"
     )
     if out is not None:
+        out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+@app.command()
+def threads(
+    counts: Annotated[
+        list[int] | None, typer.Option("--threads", min=1, help="Numbers of threads.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each number is measured.")] = 1,
+    out: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
+) -> None:
+    """Small models with 1 and 2 threads, alone and beside a busy process: two or three minutes."""
+    from .threads import measure as measure_threads  # noqa: PLC0415 (diffusers, an extra)
+    from .threads import threads_table  # noqa: PLC0415 (diffusers, an extra)
+
+    kind = machine_kind(torch.device("cpu"))
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure_threads(Path(folder), counts or [1, 2], rounds=rounds)
+    Console(width=WIDTH, soft_wrap=True).print(threads_table(rows))
+    if out is not None:
+        report = {"what": "speed threads", "machine": kind, "rounds": rounds, "rows": rows}
         out.write_text(json.dumps(report, indent=1) + "\n")
 
 

@@ -12,8 +12,11 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from PIL import Image
 from torch import Tensor
 
+from stablepref.runtime.threads import threads_for
+
 from ..diffusion.families import find_family
 from ..diffusion.pipelines import (
+    modules_of,
     require_pipeline,
     texts_encoded_once,
     texts_of_each,
@@ -171,7 +174,13 @@ def generate(
         return
     known = cast("Pipeline", pipe)
 
+    modules = modules_of(known)
+
     def made_by(batch: Sequence[int]) -> list[Generated]:
+        with threads_for(*modules):
+            return made_here(batch)
+
+    def made_here(batch: Sequence[int]) -> list[Generated]:
         generators = [torch.Generator().manual_seed(seed + index) for index in batch]
         if not prune or score is None:
             return _in_order(batch, _call(known, prompt, generators, arguments), None)

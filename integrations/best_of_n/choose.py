@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from contextlib import nullcontext
 from functools import partial
@@ -16,6 +17,8 @@ from stablepref.scoring.prompts import check_prompts
 from stablepref.weights.fingerprint import fingerprint, weights_digest
 
 from ..diffusion.described import described_pipeline
+from ..diffusion.load import load_pipeline
+from ..diffusion.named import check_pipeline
 from ..guidance import refuse_other_prompts
 from ..sampled_rewards import as_scorer
 from .candidates import check_generator, generate
@@ -25,7 +28,6 @@ from .pruning import check_prune
 from .selection import Selection, in_order
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator, Mapping, Sequence
 
     from stablepref.scorer import Scorer
@@ -39,7 +41,7 @@ RUNNER_UP = 2  # candidates that a margin takes
 
 @overload
 def best_of_n(
-    pipe: Pipeline | GeneratorFunction,
+    pipe: Pipeline | GeneratorFunction | str | os.PathLike[str],
     prompt: str,
     scorer: Scorer | str | os.PathLike[str],
     n: int = 100,
@@ -57,7 +59,7 @@ def best_of_n(
 
 @overload
 def best_of_n(
-    pipe: Pipeline | GeneratorFunction,
+    pipe: Pipeline | GeneratorFunction | str | os.PathLike[str],
     prompt: list[str] | tuple[str, ...],
     scorer: Scorer | str | os.PathLike[str],
     n: int = 100,
@@ -74,7 +76,7 @@ def best_of_n(
 
 
 def best_of_n(
-    pipe: Pipeline | GeneratorFunction,
+    pipe: Pipeline | GeneratorFunction | str | os.PathLike[str],
     prompt: str | list[str] | tuple[str, ...],
     scorer: Scorer | str | os.PathLike[str],
     n: int = 100,
@@ -96,7 +98,9 @@ def best_of_n(
 
     Args:
         pipe: A diffusers pipeline that makes images of a text prompt; image-to-image and ControlNet
-            pipelines too, with their images in `pipe_kwargs`. Or any other generator, as a function
+            pipelines too, with their images in `pipe_kwargs`. Or what `stablepref select` takes:
+            the name of a bundled pipeline ("shapes"), a folder or a hub repository, which is loaded
+            onto the scorer's device in float32. Or any other generator, as a function
             `(prompts, seeds) -> images`: lists of equal length, the images whatever
             `stablepref.score` takes. Candidate i is what it makes of the seed `seed + i`, and `out`
             knows it by its qualified name, or by what its method `described()` returns.
@@ -127,22 +131,22 @@ def best_of_n(
             has no such argument, `prune` is not for this pipeline or scheduler, a `RewardGuidance`
             among the arguments is for other prompts, a function does not return a usable image of
             each seed, or is a lambda where `out` has to know it, or no candidate of a prompt is
-            usable, as when a safety checker blanks all of them.
+            usable, as when a safety checker blanks all of them; or nothing is called as `pipe` is.
+        OSError: A named pipeline cannot be loaded.
+        ImportError: A pipeline is named, and diffusers is not installed.
         ResumeError: `out` holds candidates of other settings.
         InUseError: Another process is writing candidates to `out`.
     """
     _check_counts(n=n, keep=keep, batch_size=batch_size, views=views)
     prompts = check_prompts([prompt] if isinstance(prompt, str) else prompt)
+    if isinstance(pipe, str | os.PathLike):
+        check_pipeline(os.fspath(pipe))
+        scorer = as_scorer(scorer)
+        pipe = load_pipeline(os.fspath(pipe), dtype=None, device=scorer.device)
     check_generator(pipe, pipe_kwargs, named=out is not None)
     refuse_other_prompts(pipe_kwargs.get("callback_on_step_end"), prompts)
     if prune is not None:
-        if is_function(pipe):
-            msg = "prune looks into the steps of a diffusers pipeline; a function has none: drop it"
-            raise ValueError(msg)
-        check_prune(cast("Pipeline", pipe), prune, pipe_kwargs)
-        if batch_size == 1:
-            msg = "prune compares the candidates of a batch, and batch_size is 1: make it larger"
-            raise ValueError(msg)
+        _check_pruning(pipe, prune, pipe_kwargs, batch_size)
     judge = as_scorer(scorer)
     with nullcontext() if out is None else sole_writer(Path(out), folder=True):
         folders: list[CandidateFolder | None] = [None] * len(prompts)
@@ -285,6 +289,21 @@ def _settings(
         "views": views,
         "prune": fingerprint(None if prune is None else dict(prune)),
     }
+
+
+def _check_pruning(
+    pipe: Pipeline | GeneratorFunction,
+    prune: Mapping[float, float],
+    arguments: Mapping[str, object],
+    batch_size: int | None,
+) -> None:
+    if is_function(pipe):
+        msg = "prune looks into the steps of a diffusers pipeline; a function has none: drop it"
+        raise ValueError(msg)
+    check_prune(cast("Pipeline", pipe), prune, arguments)
+    if batch_size == 1:
+        msg = "prune compares the candidates of a batch, and batch_size is 1: make it larger"
+        raise ValueError(msg)
 
 
 def _check_counts(*, n: int, keep: int, batch_size: int | None, views: int) -> None:

@@ -15,13 +15,14 @@ from stablepref.cli.options import (
     PipelineDtype,
     PipelineName,
     ScorerOptions,
+    Threads,
     check_folder,
-    check_pipeline,
     read_setting,
     with_settings,
 )
 from stablepref.data.prompts import read_prompt_file
 
+from ..diffusion.named import check_pipeline
 from ..finetune.config import FinetuneConfig
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def finetune(
     device: Device = None,
     dtype: Dtype = None,
     pipeline_dtype: PipelineDtype = None,
+    threads: Threads = None,
     as_json: AsJson = False,
     **settings: str | None,
 ) -> None:
@@ -108,10 +110,13 @@ def finetune(
 
     from accelerate import PartialState
 
+    from stablepref.runtime.threads import use_threads
+
     from ..diffusion.load import load_pipeline
     from ..finetune.run import finetune as run
     from ..reward import DifferentiableReward
 
+    use_threads(threads)
     scorer = _scorer(scorers)
     judge = None if second is None else _on_own_device(second).load()
     pipe: Any = load_pipeline(pipeline, dtype=pipeline_dtype, device=scorer.device)

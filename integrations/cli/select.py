@@ -13,9 +13,10 @@ from stablepref.cli.options import (
     PipelineName,
     ScorerOptions,
     check_folder,
-    check_pipeline,
     with_options,
 )
+
+from ..diffusion.named import check_pipeline
 
 if TYPE_CHECKING:
     from ..best_of_n.selection import Selection

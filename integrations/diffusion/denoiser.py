@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .families import SIZES, family_of, find_family, stepwise
+from .load import dtype_argument
 from .pipelines import refuse_offloading, require_pipeline, unwrapped
 
 if TYPE_CHECKING:
@@ -178,8 +179,8 @@ def check_denoisable(pipe: object) -> None:
     if half := [n for n, part in parts.items() if getattr(part, "dtype", None) == torch.float16]:
         msg = (
             f"{', '.join(half)} of the pipeline is in float16, in which gradients vanish and "
-            "which a CPU hardly computes; load it with torch_dtype=torch.bfloat16, or float32 on "
-            "a CPU"
+            f"which a CPU hardly computes; load it with {dtype_argument()}=torch.bfloat16, or "
+            "float32 on a CPU"
         )
         raise ValueError(msg)
     if embeds_guidance(known):

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import torch
 
 from stablepref.assets import PIPELINES
+from stablepref.weights.network import first_line
 
-from .single_file import refuse_single_file
+from .named import check_pipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .pipelines import Pipeline
+
+RENAMED: Final = (0, 40)
+"""The version of diffusers from which on its `torch_dtype` is called `dtype`."""
+
+
+def dtype_argument(installed: str | None = None) -> str:
+    """What `from_pretrained` calls the number type: "dtype" from diffusers 0.40 on.
+
+    Earlier versions call it "torch_dtype", and ignore "dtype".
+
+    Args:
+        installed: A version of diffusers; None for the one that is installed.
+    """
+    major, minor, *_ = (installed or version("diffusers")).split(".")
+    return "dtype" if (int(major), int(minor)) >= RENAMED else "torch_dtype"
 
 
 def load_pipeline(name: str, *, dtype: str | None, device: torch.device) -> Pipeline:
@@ -25,8 +47,10 @@ def load_pipeline(name: str, *, dtype: str | None, device: torch.device) -> Pipe
     Raises:
         ImportError: diffusers is not installed.
         OSError: There is no such pipeline, or it cannot be downloaded.
-        ValueError: `dtype` is not the name of a floating-point type, or `name` is a single file.
+        ValueError: `dtype` is not the name of a floating-point type, or `name` is a single file or
+            nothing that could be a pipeline.
     """
+    check_pipeline(name)
     try:
         from diffusers import DiffusionPipeline  # noqa: PLC0415 (an extra)
     except ImportError as error:
@@ -36,8 +60,32 @@ def load_pipeline(name: str, *, dtype: str | None, device: torch.device) -> Pipe
     if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
         msg = f"the pipeline's number type is {dtype!r}; expected float32, bfloat16 or float16"
         raise ValueError(msg)
-    where = PIPELINES.get(name, name)
-    refuse_single_file(str(where))
-    pipe = DiffusionPipeline.from_pretrained(where, torch_dtype=chosen, use_safetensors=True)
+    where = PIPELINES.get(name, Path(name).expanduser() if name.startswith("~") else name)
+    named = {dtype_argument(): chosen}
+    try:
+        with _bars_on_terminals_only():
+            pipe = DiffusionPipeline.from_pretrained(where, **named, use_safetensors=True)
+    except OSError as error:  # no such repository, a folder that lacks a part
+        msg = f"the pipeline {name} cannot be loaded: {first_line(error)}"
+        raise OSError(msg) from error
     loaded: Pipeline = pipe.to(device)
     return loaded
+
+
+@contextmanager
+def _bars_on_terminals_only() -> Iterator[None]:
+    """Hide the bars of loading where no terminal could redraw them; afterwards all is as before."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        yield
+        return
+    import diffusers.utils.logging as of_diffusers  # noqa: PLC0415 (an extra)
+    import transformers.utils.logging as of_transformers  # noqa: PLC0415 (an extra)
+
+    shown = [one for one in (of_diffusers, of_transformers) if one.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()

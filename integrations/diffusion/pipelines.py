@@ -56,6 +56,11 @@ def require_pipeline(pipe: object) -> None:
         raise TypeError(msg)
 
 
+def modules_of(pipe: Pipeline) -> list[nn.Module]:
+    """Its models: denoiser, VAE, text encoders and whatever else has weights."""
+    return [part for part in pipe.components.values() if isinstance(part, nn.Module)]
+
+
 def require_vae(pipe: Pipeline) -> None:
     """Refuse a pipeline whose latents cannot be decoded.
 

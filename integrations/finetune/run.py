@@ -13,13 +13,14 @@ import torch
 from stablepref.output.durable import remove_leftovers, replacing
 from stablepref.output.locks import sole_writer
 from stablepref.runtime.stopping import leave, stop_signals
+from stablepref.runtime.threads import threads_for
 from stablepref.scoring.prompts import check_prompts
 from stablepref.training.distributed import any_process, engine
 from stablepref.training.log import METRICS_FILE, train_log
 from stablepref.training.optimizer import build_optimizer
 from stablepref.training.resume import CHECKPOINTS, checkpoint_of, save_checkpoint
 
-from ..diffusion.pipelines import refuse_safety_checker
+from ..diffusion.pipelines import modules_of, refuse_safety_checker
 from ..diffusion.sampling import SamplingLoop
 from ..monitor import Report, RewardMonitor
 from ..sampled_rewards import as_scorer
@@ -183,7 +184,8 @@ def finetune(
                 accelerator.prepare_optimizer(optimizer, device_placement=False),
                 config, prompts, folder, described,
             )  # fmt: skip
-            return _train(run, watch, found, progress=progress)
+            with threads_for(*modules_of(pipe), judge.scorer):
+                return _train(run, watch, found, progress=progress)
         except BaseException:
             remove_lora(pipe)
             raise

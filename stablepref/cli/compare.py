@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stablepref.cli.options import AsJson, ScorerOptions, with_options
+from stablepref.data.manifest import check_image
 
 
 @with_options
@@ -14,11 +15,18 @@ def compare(
     *,
     a: Annotated[str, typer.Argument(help="One image.")],
     b: Annotated[str, typer.Argument(help="The other image.")],
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The prompt of both images.")],
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help="The prompt of both images.")
+    ] = None,
     scorer: ScorerOptions,
     as_json: AsJson = False,
 ) -> None:
     """Say which of two images people would prefer, or that it is a tie."""
+    if prompt is None and scorer.needs_prompt:
+        msg = "--prompt is missing: the prompt of both images"
+        raise ValueError(msg)
+    for image in (a, b):
+        check_image(image)
     loaded = scorer.load()
     result = loaded.compare(a, b, prompt, views=scorer.views)
     if as_json:

@@ -22,6 +22,7 @@ from stablepref.cli.options import (
     ImageFolder,
     Like,
     ScorerOptions,
+    Threads,
     check_folder,
 )
 
@@ -91,6 +92,7 @@ def evaluate(
     device: Device = None,
     dtype: Dtype = None,
     batch_size: BatchSize = None,
+    threads: Threads = None,
     data_format: Format = "auto",
     images: ImageFolder = None,
     split: Annotated[
@@ -130,7 +132,7 @@ def evaluate(
 ) -> None:
     """Measure how well models agree with people, and how stable their choices are."""
     models: list[str | None] = [*model] if model else [None]
-    scorers = [ScorerOptions(name, like, device, dtype) for name in models]
+    scorers = [ScorerOptions(name, like, device, dtype, threads=threads) for name in models]
 
     from stablepref.evaluation.agreement import pairwise_accuracy
 

@@ -163,7 +163,12 @@ def _finish(command: Any) -> None:  # noqa: ANN401 (as above)
     for each in getattr(command, "commands", {}).values():
         _finish(each)
     if command.callback is not None:
-        command.callback = report_ends(command.callback)
+        options = {
+            parameter.name: max(parameter.opts, key=len)
+            for parameter in command.params
+            if parameter.param_type_name == "option" and parameter.name
+        }
+        command.callback = report_ends(command.callback, options)
 
 
 def _line(name: str) -> str:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
 from typing import (
@@ -22,14 +23,17 @@ from typing import (
 
 import typer
 
-from stablepref.assets import PIPELINES
-from stablepref.models.registry import DTYPES, check_dtype, check_model, model_name
+from stablepref.models.registry import check_dtype, check_model, model_name, needs_prompt
 
 if TYPE_CHECKING:
     from stablepref.scorer import Scorer
     from stablepref.scoring.items import Item
 
-_REPOSITORY: Final = re.compile(r"[\w.\-]+/[\w.\-]+")
+DEVICES: Final = (
+    *("cpu", "cuda", "mps", "xpu", "hpu", "mtia", "npu", "mlu", "musa", "xla", "ipu", "meta"),
+    "privateuseone",
+)
+"""Kinds of devices that torch and its extensions have."""
 GROUPS: Final = (
     "Ranked groups: a .jsonl, .json, .parquet or .tar file, a folder of such files or of "
     "PROMPT/RANK.png, or hf:user/repository."
@@ -87,6 +91,14 @@ PipelineDtype = Annotated[
     str | None,
     typer.Option(help="Number type of the pipeline: float32 (the default), bfloat16 or float16."),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Threads that torch computes with on the CPU; by default one for small models and "
+        "torch's own number for others.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
@@ -98,7 +110,7 @@ class ScorerOptions:
     """Which scorer, and how it runs, as typed.
 
     Raises:
-        ValueError: The model or the number type is unknown; found without torch.
+        ValueError: The model, the device or the number type is unknown; found without torch.
     """
 
     model: Annotated[
@@ -120,12 +132,19 @@ class ScorerOptions:
             min=0, help="Average each score over this many weak views too, and report their spread."
         ),
     ] = 0
+    threads: Threads = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without torch."""
-        check_model(model_name(self.model), self.like)
+        check_model(model_name(self.model), None if self.like is None else model_name(self.like))
+        check_device(self.device)
         if self.dtype not in (None, "auto"):
             check_dtype(self.dtype)
+
+    @property
+    def needs_prompt(self) -> bool | None:
+        """Whether the scores depend on prompts; None where only loading the model can tell."""
+        return needs_prompt(model_name(self.model), self.like)
 
     def load(self) -> "Scorer":
         """The scorer, on the device that was asked for.
@@ -134,8 +153,10 @@ class ScorerOptions:
             ValueError: There is no such device, or as `stablepref.load`.
             UnavailableError: As `stablepref.load`.
         """
+        from stablepref.runtime.threads import use_threads
         from stablepref.zoo import load
 
+        use_threads(self.threads)
         try:
             return load(self.model, device=self.device, dtype=self.dtype, like=self.like)
         except (RuntimeError, AssertionError) as error:  # what torch raises for a device
@@ -164,11 +185,28 @@ class ManifestColumns:
         ),
     ] = None
 
-    def read(self, images: Sequence[str], prompt: str | None) -> "Iterator[Item]":
-        """The images that a command was given, with their prompts; see `read_items`."""
-        from stablepref.data.manifest import Columns, read_items
+    prompt_from: Annotated[
+        Literal["caption", "metadata"] | None,
+        typer.Option(
+            help="Take each image's prompt from a .txt file of its name beside it (caption), or "
+            "from what AUTOMATIC1111's web interface or ComfyUI wrote into it (metadata)."
+        ),
+    ] = None
 
-        return read_items(images, prompt, Columns(self.image_column, self.prompt_column))
+    def read(
+        self, images: Sequence[str], prompt: str | None, *, needed: bool | None = True
+    ) -> "Iterator[Item]":
+        """The images that a command was given, with their prompts; see `read_items`.
+
+        Raises:
+            ValueError: As `read_items`; or one path is given, and is not there.
+        """
+        from stablepref.data.manifest import Columns, check_image, is_manifest, read_items
+
+        if len(images) == 1 and not is_manifest(images[0]):  # of several, rows say what is wrong
+            check_image(images[0])
+        columns, own = Columns(self.image_column, self.prompt_column), self.prompt_from
+        return read_items(images, prompt, columns, prompt_from=own, needed=needed is True)
 
 
 @final
@@ -195,6 +233,23 @@ class PipelineCall:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
+def check_device(device: str | None) -> None:
+    """Refuse what torch has no device for; whether it is here is found out by using it.
+
+    Raises:
+        ValueError: It is no such name.
+    """
+    if device is None or re.fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", device):
+        return
+    close = get_close_matches(device.partition(":")[0].lower(), DEVICES, n=1)
+    similar = f"; did you mean {close[0]}?" if close else ""
+    msg = (
+        f"--device {device} cannot be used: expected cpu, cuda, cuda:1, mps, xpu or another device "
+        f"of torch{similar}"
+    )
+    raise ValueError(msg)
+
+
 def check_folder(option: str, path: Path) -> None:
     """Refuse a folder for results that cannot be one.
 
@@ -208,34 +263,6 @@ def check_folder(option: str, path: Path) -> None:
                 msg = f"{option} {path}: {named} is a file; expected a folder"
                 raise ValueError(msg)
             return
-
-
-def check_pipeline_dtype(dtype: str | None) -> None:
-    """Refuse a number type that no pipeline has.
-
-    Raises:
-        ValueError: It is unknown.
-    """
-    if dtype not in (None, *DTYPES):
-        msg = f"--pipeline-dtype {dtype}: expected float32, bfloat16 or float16"
-        raise ValueError(msg)
-
-
-def check_pipeline(name: str, dtype: str | None = None) -> None:
-    """Refuse what cannot be a pipeline or its number type, before diffusers is imported.
-
-    Raises:
-        ValueError: The name is neither a bundled pipeline's, nor a folder's, nor that of a
-            repository; or the number type is unknown.
-    """
-    check_pipeline_dtype(dtype)
-    if name in PIPELINES or Path(name).is_dir() or _REPOSITORY.fullmatch(name):
-        return
-    msg = (
-        f"there is no pipeline {name!r}: expected {', '.join(PIPELINES)}, a folder, or a hub "
-        "repository such as user/name"
-    )
-    raise ValueError(msg)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

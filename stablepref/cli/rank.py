@@ -47,7 +47,7 @@ def rank(
 
     from stablepref.output.results import check_input, check_place
 
-    items = columns.read(images, prompt)
+    items = columns.read(images, prompt, needed=scorer.needs_prompt)
     if html is not None:
         check_place("--html", html)
         check_input("--html", html, images)
@@ -60,10 +60,10 @@ def rank(
         loaded, items, images, tally, batch_size=batch_size, views=scorer.views
     ):
         kept = outcome if html is not None else outcome.without_image()
-        if kept.score is None or kept.item.prompt is None:
+        if kept.score is None:
             failed.append(kept)
         else:
-            ranked.setdefault(kept.item.prompt, []).append(kept)
+            ranked.setdefault(kept.item.prompt or "", []).append(kept)
     for text, group in ranked.items():
         ranked[text] = sorted(group, key=lambda o: -(o.score or 0.0))[:top]
     placed: list[tuple[int | None, Outcome]] = [

@@ -58,10 +58,10 @@ def score(
         file = ResultsFile(out)
         check_input("--out", out, images)
         with sole_writer(out):  # before the input is begun, which may be a pipe
-            items = columns.read(images, prompt)
+            items = columns.read(images, prompt, needed=scorer.needs_prompt)
             _score_to_file(file, items, images, scorer, tally, batch_size)
     else:
-        items = columns.read(images, prompt)
+        items = columns.read(images, prompt, needed=scorer.needs_prompt)
         loaded = scorer.load()
         scored = outcomes(loaded, items, images, tally, batch_size=batch_size, views=scorer.views)
         with closing(scored):
@@ -95,7 +95,7 @@ def outcomes(
     from stablepref.output.progress import progress_bar
     from stablepref.scoring.items import score_items
 
-    total = count_items(images) if sys.stderr.isatty() else None
+    total = count_items(images)
     with progress_bar("scoring", total=total and total - done) as advance:
         for outcome in score_items(scorer, items, start=done, batch_size=batch_size, views=views):
             if outcome.error is None:

@@ -10,6 +10,7 @@ from stablepref.cli.options import (
     GROUPS,
     Format,
     ImageFolder,
+    Threads,
     check_folder,
     read_setting,
     with_settings,
@@ -42,6 +43,7 @@ def train(
     ] = None,
     data_format: Format = "auto",
     images: ImageFolder = None,
+    threads: Threads = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the training in --out.")] = False,
     **settings: str | None,
 ) -> None:
@@ -58,8 +60,10 @@ def train(
 
     from accelerate import PartialState
 
+    from stablepref.runtime.threads import use_threads
     from stablepref.trainer import train as run
 
+    use_threads(threads)
     run(groups, config, out=out, validation=held_out, resume=resume)
     if PartialState().is_main_process:
         names = ["last", "best"] if held_out else ["last"]

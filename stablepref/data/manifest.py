@@ -6,14 +6,17 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from glob import has_magic
 from pathlib import Path
 from typing import Any, Final, final
 
 from stablepref.data.groups import DataError, shown
+from stablepref.data.image_prompts import PromptSource, prompt_of
 from stablepref.data.prompts import PROMPT_COLUMNS
 from stablepref.data.rows import find_column, open_parquet, parquet_rows, read_values
 from stablepref.images.sources import (
+    Source,
     UnusableImageError,
     count_sources,
     has_scheme,
@@ -44,20 +47,29 @@ class Columns:
     image: str | None = None
     prompt: str | None = None
 
-    def of(self, names: Sequence[str]) -> tuple[str, str]:
+    def given(self, names: Sequence[str], *, prompt: bool) -> tuple[str, ...]:
         """The columns of image and prompt among those that are there.
+
+        Args:
+            names: Those that are there.
+            prompt: Whether there has to be one of prompts.
 
         Raises:
             ValueError: One is missing; the message lists those that are there.
         """
-        return self.image_of(names), self.prompt_of(names)
+        image = self.image_of(names)
+        return (image, self.prompt_of(names)) if prompt or self.holds_prompt(names) else (image,)
+
+    def holds_prompt(self, names: Sequence[str]) -> bool:
+        """Whether there is a column of prompts, or one was named, which has to be there."""
+        return self.prompt is not None or find_column(names, PROMPT_COLUMNS) is not None
 
     def image_of(self, names: Sequence[str]) -> str:
-        """The column of the images, as `of`."""
+        """The column of the images; raises as `given`."""
         return _column(names, "image", self.image, IMAGE_COLUMNS)
 
     def prompt_of(self, names: Sequence[str]) -> str:
-        """The column of the prompts, as `of`."""
+        """The column of the prompts; raises as `given`."""
         return _column(names, "prompt", self.prompt, PROMPT_COLUMNS)
 
 
@@ -72,7 +84,7 @@ def _column(names: Sequence[str], role: str, name: str | None, known: Sequence[s
         expected = f"one of {', '.join(known)}" if name is None else repr(name)
         msg = (
             f"there is no column for the {role}, only {there}; expected {expected}, or name it "
-            f"with {role}_column= (--{role}-column)"
+            f"with {role}_column="
         )
         raise ValueError(msg)
     return found
@@ -83,7 +95,7 @@ def is_manifest(path: str) -> bool:
     return not is_url(path) and Path(path).suffix.lower() in SUFFIXES
 
 
-def read_manifest(path: Path, columns: Columns = KNOWN) -> Iterator[Item]:
+def read_manifest(path: Path, columns: Columns = KNOWN, *, needed: bool = True) -> Iterator[Item]:
     """Image and prompt of each row, lazily; a bad row gives the reason in the image's place.
 
     An image is a path, relative to the manifest's folder or from `~/`, or a URL; in Parquet also
@@ -93,6 +105,7 @@ def read_manifest(path: Path, columns: Columns = KNOWN) -> Iterator[Item]:
     Args:
         path: The file; `SUFFIXES` are read.
         columns: Which columns hold images and prompts.
+        needed: Whether each row must have a prompt.
 
     Raises:
         ValueError: The file has another suffix, or no such columns.
@@ -100,8 +113,9 @@ def read_manifest(path: Path, columns: Columns = KNOWN) -> Iterator[Item]:
         OSError: It cannot be read.
         ImportError: It is a Parquet file, and pyarrow is not installed.
     """
-    for place, row in _values(path, columns):
-        yield _item(row, columns, place=f"{path}:{place.rpartition(' ')[2]}", folder=path.parent)
+    for place, row in _values(path, columns, needed=needed):
+        where = f"{path}:{place.rpartition(' ')[2]}"
+        yield _item(row, columns, place=where, folder=path.parent, needed=needed)
 
 
 def count_rows(path: Path) -> int:
@@ -119,11 +133,34 @@ def count_rows(path: Path) -> int:
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         with path.open("rb") as lines:
             return sum(bool(line.strip()) for line in lines)
-    return sum(1 for _ in _values(path, None))
+    return sum(1 for _ in _values(path, None, needed=False))
+
+
+def check_image(text: str) -> None:
+    """Refuse a file, folder or pattern of images that is not there, before a model is loaded.
+
+    Args:
+        text: As typed; a URL passes.
+
+    Raises:
+        ValueError: The message has the word that was typed, and what is wrong with it.
+    """
+    path = next(iter(iter_sources(text))).value
+    if isinstance(path, UnusableImageError):
+        msg = f"{text}: {path}"
+        raise ValueError(msg)
+    if isinstance(path, Path) and not _is(path, Path.exists):
+        msg = f"{text}: there is no such file or folder"
+        raise ValueError(msg)
 
 
 def read_items(
-    images: Sequence[str], prompt: str | None, columns: Columns = KNOWN
+    images: Sequence[str],
+    prompt: str | None,
+    columns: Columns = KNOWN,
+    *,
+    prompt_from: PromptSource | None = None,
+    needed: bool = True,
 ) -> Iterator[Item]:
     """Items of a manifest, or of files, folders, globs and URLs with one prompt, lazily.
 
@@ -133,6 +170,8 @@ def read_items(
         images: Files, folders, globs and URLs, or one manifest.
         prompt: Of all images; None with a manifest.
         columns: Which columns of the manifest hold images and prompts.
+        prompt_from: Where each image's own prompt is; see `stablepref.data.image_prompts`.
+        needed: Whether each image must have a prompt.
 
     Raises:
         ValueError: At once: no prompt or an empty one, anything beside a manifest, columns without
@@ -143,20 +182,28 @@ def read_items(
         if columns != KNOWN:
             msg = "--image-column and --prompt-column are for a manifest; there is none"
             raise ValueError(msg)
-        if prompt is None or not prompt.strip():
+        if prompt_from is not None:
+            if prompt is not None:
+                msg = "--prompt is for all images and --prompt-from for each its own: leave one out"
+                raise ValueError(msg)
+            return map(partial(_with_own_prompt, prompt_from), iter_sources(list(images)))
+        if (prompt is None and needed) or (prompt is not None and not prompt.strip()):
             wrong = "missing" if prompt is None else "empty"
-            msg = f"--prompt is {wrong} (only a manifest brings prompts of its own)"
+            msg = (
+                f"--prompt is {wrong} (a manifest brings prompts of its own, and --prompt-from "
+                "takes those that images bring)"
+            )
             raise ValueError(msg)
         return (Item(source.name, source.value, prompt) for source in iter_sources(list(images)))
-    if len(images) > 1 or prompt is not None:
-        msg = "a manifest stands alone: no other images beside it, no --prompt"
+    if len(images) > 1 or prompt is not None or prompt_from is not None:
+        msg = "a manifest stands alone: no other images beside it, no --prompt, no --prompt-from"
         raise ValueError(msg)
     path = Path(images[0])
-    items = read_manifest(path, columns)
+    items = read_manifest(path, columns, needed=needed)
     first: list[Item] = []
     for item in items:
         first.append(item)
-        if item.prompt is not None:
+        if item.prompt is not None or not isinstance(item.image, UnusableImageError):
             break
     if not first:
         msg = f"{path} has no rows"
@@ -168,12 +215,25 @@ def read_items(
     )
 
 
+def _with_own_prompt(prompt_from: PromptSource, source: Source) -> Item:
+    """An image with the prompt that it brings, or why there is none in the image's place."""
+    if isinstance(source.value, UnusableImageError):
+        return Item(source.name, source.value, None)
+    try:
+        return Item(source.name, source.value, prompt_of(source.value, prompt_from))
+    except UnusableImageError as error:
+        return Item(source.name, error, None)
+
+
 def count_items(images: Sequence[str]) -> int | None:
     """How many items `read_items` yields; None if that cannot be known beforehand."""
-    return count_rows(Path(images[0])) if is_manifest(images[0]) else count_sources(list(images))
+    if not is_manifest(images[0]):
+        return count_sources(list(images))
+    path = Path(images[0])
+    return count_rows(path) if path.is_file() else None  # a pipe can be read once
 
 
-def _values(path: Path, columns: Columns | None) -> Iterator[tuple[str, object]]:
+def _values(path: Path, columns: Columns | None, *, needed: bool) -> Iterator[tuple[str, object]]:
     """The rows of a manifest; None for the columns reads them all and checks none."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -183,14 +243,14 @@ def _values(path: Path, columns: Columns | None) -> Iterator[tuple[str, object]]
         if suffix == ".parquet" and columns is not None:
             with open_parquet(path) as file:
                 schema = file.schema_arrow
-            needed = columns.of(schema.names)
-            read = [one.name for one in schema if one.name in needed or not _holds_more(one.type)]
+            given = columns.given(schema.names, prompt=needed)
+            read = [one.name for one in schema if one.name in given or not _holds_more(one.type)]
             yield from parquet_rows(path, read)
             return
         checked = columns is None or suffix not in _TABLES
         for place, row in read_values(path):
             if columns is not None and not checked and isinstance(row, Mapping):
-                columns.of(list(row))
+                columns.given(list(row), prompt=needed)
                 checked = True
             yield place, row
     except DataError:
@@ -205,14 +265,16 @@ def _holds_more(kind: Any) -> bool:  # noqa: ANN401 (pyarrow has no types)
     return kind.num_fields > 0 or "binary" in str(kind)
 
 
-def _item(row: object, columns: Columns, *, place: str, folder: Path) -> Item:
+def _item(row: object, columns: Columns, *, place: str, folder: Path, needed: bool) -> Item:
     """One row's item; one without a usable image bears the row's place as its name."""
     prompt: str | None = None
     others: dict[str, object] = {}
     try:
         row = _checked_row(row)
-        prompt_column = columns.prompt_of(list(row))
-        prompt = _prompt(row[prompt_column])
+        prompt_column = None
+        if needed or columns.holds_prompt(list(row)):
+            prompt_column = columns.prompt_of(list(row))
+            prompt = _prompt(row[prompt_column], needed=needed)
         image_column = columns.image_of(list(row))
         others = _plain_values(row, {image_column, prompt_column})
         name, image = _image(row[image_column], folder)
@@ -230,14 +292,17 @@ def _checked_row(row: object) -> Mapping[str, object]:
     return row
 
 
-def _prompt(value: object) -> str:
+def _prompt(value: object, *, needed: bool) -> str | None:
+    nothing = value is None or (isinstance(value, str) and not value.strip())
+    if nothing and not needed:
+        return None
     if not isinstance(value, str) or not value.strip():
         msg = f"the row's prompt is {'missing' if value is None else shown(value)}"
         raise ValueError(msg)
     return value
 
 
-def _plain_values(row: Mapping[str, object], without: set[str]) -> dict[str, object]:
+def _plain_values(row: Mapping[str, object], without: set[str | None]) -> dict[str, object]:
     """What JSON can hold of a row's other columns; a number that is not finite is None."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value

@@ -188,7 +188,7 @@ def _scored(
         except ValueError as error:
             raise ResumeError(
                 f"{partial.path} is damaged: group {group.label}: {error}; delete it or choose "
-                "another --out"
+                "another output"
             ) from error
         scores.remember(group, done)
         yield done

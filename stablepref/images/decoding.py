@@ -10,13 +10,14 @@ import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from stablepref.images.arrays import from_array, from_tensor
 from stablepref.images.paths import decoded_formats, package_for
+from stablepref.images.png import is_text_too_long, without_texts
 from stablepref.images.rgb import to_rgb
 from stablepref.images.sources import ImageError, Source, UnusableImageError, is_tensor, is_url
 from stablepref.images.web import fetch
@@ -24,6 +25,8 @@ from stablepref.output.text import shorten
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 # One PIL image or file object may be in a list twice and reach two threads at once, and both have
 # a position in a file. Locks chosen by identity let different objects pass side by side.
@@ -218,11 +221,18 @@ def _open(file: BinaryIO) -> Image.Image:
 
     try:
         return _guarded(read, "the image is truncated or damaged")
+    except _TextTooLongError:
+        file.seek(0)
+        return _open(io.BytesIO(without_texts(file.read())))
     except UnidentifiedImageError as error:
         raise UnusableImageError(_not_an_image(file)) from error
 
 
-def _guarded(read: Callable[[], Image.Image], fault: str) -> Image.Image:
+class _TextTooLongError(UnusableImageError):
+    """A PNG file has a text or a colour profile that Pillow does not read."""
+
+
+def _guarded(read: Callable[[], T], fault: str) -> T:
     """Run Pillow, and say what its errors mean; `fault` is what an unknown one means."""
     try:
         return read()
@@ -235,6 +245,8 @@ def _guarded(read: Callable[[], Image.Image], fault: str) -> Image.Image:
         )
         raise UnusableImageError(message) from error
     except Exception as error:
+        if is_text_too_long(error):
+            raise _TextTooLongError(str(error)) from error
         # Pillow's decoders raise nearly anything on damaged data (OSError, SyntaxError, EOFError,
         # struct.error, IndexError, zlib.error, ...), and all of it means the same.
         message = f"{fault}: {error or type(error).__name__}"

@@ -143,6 +143,20 @@ def expand_path(text: str) -> list[Path]:
     return [path]
 
 
+def existing_files(text: str) -> list[Path]:
+    """Files that a path stands for, as `expand_path`, which are there.
+
+    Raises:
+        ValueError: There is no such file, or as `expand_path`; the message has what was given.
+        OSError: As `expand_path`.
+    """
+    paths = expand_path(text)
+    if not paths[0].exists():
+        msg = f"{text}: there is no such file or folder"
+        raise ValueError(msg)
+    return paths
+
+
 def natural_key(path: Path) -> tuple[list[list[str | int]], str]:
     """Sort key under which numbers in names count as numbers, and upper and lower case mix."""
     parts: list[list[str | int]] = [

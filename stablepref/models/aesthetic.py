@@ -135,7 +135,7 @@ class AestheticScorer(Scorer):
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Empty features `(batch, 0)`: the score does not depend on the prompt."""
-        return torch.empty(len(prompts), 0, device=self.device)
+        return torch.empty(len(prompts), 0, dtype=torch.float32, device=self.device)
 
     def match(self, image_features: Tensor, prompt_features: Tensor) -> Tensor:
         """Ratings `(batch,)`, computed in float32."""

@@ -187,7 +187,8 @@ class WordPieceTokenizer:
                 f"{prompts[cut][:60]!r}... (shown once)",
                 stacklevel=2,
             )
-        return torch.tensor([[encoding.ids, encoding.attention_mask] for encoding in encoded])
+        rows = [[encoding.ids, encoding.attention_mask] for encoding in encoded]
+        return torch.tensor(rows, device="cpu")
 
 
 def read_vocabulary(path: str | Path) -> list[str]:

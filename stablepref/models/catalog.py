@@ -43,6 +43,7 @@ ENTRIES: Final = (
         size_mb=1711,
         page="https://github.com/openai/CLIP",
         published={IMAGEREWARD_TEST: 54.8},
+        aliases=("CLIP-L", "ViT-L-14", "ViT-L/14", "openai/clip-vit-large-patch14"),
     ),
     Entry(
         name="clip-vit-h-14",
@@ -62,6 +63,7 @@ ENTRIES: Final = (
         size_mb=3944,
         page="https://huggingface.co/laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
         published={IMAGEREWARD_TEST: 57.1},
+        aliases=("CLIP-H", "ViT-H-14", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"),
     ),
     Entry(
         name="hps-v1",
@@ -96,6 +98,7 @@ ENTRIES: Final = (
         size_mb=1972,
         page="https://github.com/tgxs002/HPSv2",
         published={IMAGEREWARD_TEST: 65.7, HPDV2_TEST: 83.3},
+        aliases=("HPSv2.0",),
     ),
     Entry(
         name="hps-v2.1",
@@ -130,6 +133,7 @@ ENTRIES: Final = (
         size_mb=3945,
         page="https://huggingface.co/yuvalkirstain/PickScore_v1",
         published={IMAGEREWARD_TEST: 62.9, HPDV2_TEST: 79.8},
+        aliases=("PickScore", "yuvalkirstain/PickScore_v1"),
     ),
     Entry(
         name="imagereward-v1",
@@ -150,6 +154,7 @@ ENTRIES: Final = (
         size_mb=1787,
         page="https://github.com/THUDM/ImageReward",
         published={IMAGEREWARD_TEST: 65.1, HPDV2_TEST: 74.0},
+        aliases=("ImageReward", "ImageReward-v1.0", "THUDM/ImageReward", "zai-org/ImageReward"),
     ),
     Entry(
         name="blip-large",
@@ -176,6 +181,7 @@ ENTRIES: Final = (
         name="laion-aesthetic-v1",
         builder=AESTHETIC,
         kind="aesthetic",
+        needs_prompt=False,
         backbone="CLIP ViT-L/14 + linear",
         sizes=VIT_L_14,
         protocol="clip",
@@ -200,6 +206,7 @@ ENTRIES: Final = (
         name="laion-aesthetic-v2",
         builder=AESTHETIC,
         kind="aesthetic",
+        needs_prompt=False,
         backbone="CLIP ViT-L/14 + MLP",
         sizes=VIT_L_14,
         protocol="clip",
@@ -220,6 +227,7 @@ ENTRIES: Final = (
         size_mb=1715,
         page="https://github.com/christophschuhmann/improved-aesthetic-predictor",
         published={IMAGEREWARD_TEST: 57.4, HPDV2_TEST: 76.8},
+        aliases=("aesthetic", "aesthetic-v2", "laion-aesthetic", "improved-aesthetic-predictor"),
     ),
     *RECENT,
     Entry(

@@ -253,7 +253,7 @@ def token_ids(
         The ids, and the first prompt that was cut with its number of tokens, or None.
     """
     start, end = tokenizer.sot_token_id, tokenizer.eot_token_id
-    ids = torch.full((len(prompts), context), padding, dtype=torch.long)
+    ids = torch.full((len(prompts), context), padding, dtype=torch.long, device="cpu")
     cut: tuple[str, str] | None = None
     for row, prompt in zip(ids, prompts, strict=True):
         tokens = [start, *tokenizer.encode(cut_prompt(prompt, context)), end]
@@ -261,7 +261,7 @@ def token_ids(
             more = "more than " if len(prompt) > LONGEST_PROMPT else ""
             cut = cut or (prompt, f"{more}{len(tokens)}")
             tokens = [*tokens[: context - 1], end]
-        row[: len(tokens)] = torch.tensor(tokens)
+        row[: len(tokens)] = torch.tensor(tokens, device="cpu")
     return ids, cut
 
 

@@ -49,6 +49,8 @@ class Entry:
             (HPS v2, ImageReward and Stable Preference papers).
         size_mb: Download in megabytes (10^6 bytes), about.
         page: Where the model is described.
+        aliases: Other names by which people know it; see `stablepref.models.registry.model_name`.
+        needs_prompt: Whether its scores depend on the prompt.
         laboratory: Whether it knows only the drawn shapes of the laboratory, and nothing of taste.
     """
 
@@ -67,6 +69,8 @@ class Entry:
     size_mb: int = 0
     page: str = ""
     published: dict[str, float] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    needs_prompt: bool = True
     laboratory: bool = False
 
     def build(self, files: Sequence[Path]) -> Any:  # noqa: ANN401 - a `Scorer`, which needs torch

@@ -88,6 +88,7 @@ RECENT: Final = (
         name="aesthetic-v2.5",
         builder="stablepref.models.aesthetic_siglip:build_siglip_aesthetic",
         kind="aesthetic-siglip",
+        needs_prompt=False,
         backbone="SigLIP SO400M/14 + MLP",
         sizes=SIGLIP_SO400M,
         protocol="squash",

@@ -6,7 +6,10 @@ A package adds scorers by entry points of the group `stablepref.scorers`, a prog
 
 from __future__ import annotations
 
+import json
 import os
+from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_MODEL: Final = "hps-v2.1"
+CONFIG: Final = "config.json"
+"""The file of a saved scorer that says of which kind it is."""
 HUB_PREFIX: Final = "hf-hub:"
 DTYPES: Final = ("float32", "bfloat16", "float16", "float64")
 
@@ -131,10 +136,37 @@ def _declaring(cls: type[T]) -> Iterator[type[T]]:
 def model_name(name_or_path: str | os.PathLike[str] | None) -> str:
     """The name, path or hub repository that is meant; None is `$STABLEPREF_MODEL` or the default.
 
-    A leading `~` is the home folder.
+    A leading `~` is the home folder. A name that people know a model of the catalogue by stands for
+    it, in whatever case, with hyphens, underscores and spaces or without: "HPSv2.1",
+    "ImageReward-v1.0", "yuvalkirstain/PickScore_v1".
     """
     name = os.fspath(name_or_path or os.environ.get("STABLEPREF_MODEL") or DEFAULT_MODEL)
-    return str(Path(name).expanduser()) if name.startswith("~") else name
+    if name.startswith("~"):
+        return str(Path(name).expanduser())
+    if name in SCORERS or Path(name).exists():
+        return name
+    return _known_as().get(_plain(name), name)
+
+
+@cache
+def _known_as() -> dict[str, str]:
+    """The name of each model by its own names and aliases, in plain form."""
+    return {
+        _plain(other): entry.name for entry in ENTRIES for other in (entry.name, *entry.aliases)
+    }
+
+
+def _plain(name: str) -> str:
+    """A name without what people write differently."""
+    return name.casefold().translate(str.maketrans("", "", "-_ "))
+
+
+def _similar(name: str) -> str:
+    """What a mistyped name may have meant, as the end of a message."""
+    known = {**{_plain(one): one for one in SCORERS}, **_known_as()}
+    close = get_close_matches(_plain(name), known, n=2, cutoff=0.6)
+    found = list(dict.fromkeys(known[one] for one in close))
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def check_model(name: str, like: str | None) -> None:
@@ -166,9 +198,27 @@ def check_model(name: str, like: str | None) -> None:
     msg = (
         f"unknown model {name!r}: neither a path nor one of "
         f"{', '.join([*SCORERS, *(family.name for family in FAMILIES)])}; "
-        f"a hub repository is written {HUB_PREFIX}user/repo"
+        f"a hub repository is written {HUB_PREFIX}user/repo{_similar(name)}"
     )
     raise ValueError(msg)
+
+
+def needs_prompt(name: str, like: str | None = None) -> bool | None:
+    """Whether a model's scores depend on the prompt; None where only loading it can tell.
+
+    Args:
+        name: Of `model_name`.
+        like: As for `check_model`.
+    """
+    known = name if like is None else model_name(like)
+    if known in SCORERS:
+        value = SCORERS[known]
+        return value.needs_prompt if isinstance(value, Entry) else None
+    try:
+        kind = json.loads((Path(name) / CONFIG).read_bytes())["scorer"]
+    except (OSError, ValueError, TypeError, KeyError):  # loading it says what is wrong
+        return None
+    return next((entry.needs_prompt for entry in ENTRIES if entry.kind == kind), None)
 
 
 def check_dtype(dtype: object) -> str:

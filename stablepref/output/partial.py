@@ -131,7 +131,7 @@ class PartialFile:
             file.truncate(whole)
 
     def _refusal(self, reason: str) -> ResumeError:
-        return ResumeError(f"{self.path} {reason}: delete it or choose another --out")
+        return ResumeError(f"{self.path} {reason}: delete it or choose another output")
 
 
 def _in_words(columns: Mapping[str, object]) -> str:

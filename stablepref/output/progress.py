@@ -1,11 +1,11 @@
-"""A progress bar that appears only when work takes long enough to wait for."""
+"""Progress that appears only when work takes long: a bar on a terminal, elsewhere lines."""
 
 from __future__ import annotations
 
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, final
 
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PATIENCE_SECONDS = 1.5
+LINE_SECONDS: Final = 10.0
+"""Least time between two lines."""
+QUIET_SECONDS: Final = 60.0
+"""Time after which a line comes even if less than `LINE_SHARE` was done since the last."""
+LINE_SHARE: Final = 0.1
+
+_commands: list[str] = []
+"""Not empty while a command runs: only commands print lines, a library does not."""
 
 
 @contextmanager
@@ -31,10 +39,12 @@ def progress_bar(
     Args:
         description: What is being done.
         total: How many items there will be, if known.
-        show: False hides the bar, True shows it anywhere, None only on a terminal.
+        show: False hides the bar, True shows it anywhere, None only on a terminal; where there is
+            none, a command prints a line every ten seconds or more, see `ProgressLines`.
     """
     if show is False or (show is None and not sys.stderr.isatty()):
-        yield lambda _: None
+        lines = ProgressLines(description, total, hidden=show is False)
+        yield lines.advance
         return
     bar = Progress(
         TextColumn("{task.description}"),
@@ -60,3 +70,69 @@ def progress_bar(
         yield advance
     finally:
         bar.stop()
+
+
+@contextmanager
+def lines_without_terminal() -> Iterator[None]:
+    """While the block runs, work that has no terminal to show a bar on prints lines instead."""
+    _commands.append("")
+    try:
+        yield
+    finally:
+        _commands.pop()
+
+
+@final
+class ProgressLines:
+    """Lines on standard error about work that takes long, for logs.
+
+    One comes after each tenth of the work, but at most every ten seconds, and after a minute in any
+    case.
+
+    Args:
+        description: What is being done.
+        total: How many items there will be, if known.
+        done: How many were done before.
+        hidden: Print nothing, as outside of commands.
+    """
+
+    def __init__(
+        self, description: str, total: int | None, *, done: int = 0, hidden: bool = False
+    ) -> None:
+        self._description = description
+        self._total = total
+        self._hidden = hidden or not _commands
+        self._before = self._done = self._shown = done
+        self._begun = self._last = time.monotonic()
+
+    def advance(self, count: int, *, more: str = "") -> None:
+        """Count items, and print a line if it is time.
+
+        Args:
+            count: Items that are done now.
+            more: What else the line says.
+        """
+        self._done += count
+        if self._hidden:
+            return
+        now = time.monotonic()
+        waited = now - self._last
+        enough = self._total is not None and self._done - self._shown >= LINE_SHARE * self._total
+        if waited < LINE_SECONDS or (not enough and waited < QUIET_SECONDS):
+            return
+        self._last, self._shown = now, self._done
+        rate = (self._done - self._before) / (now - self._begun)
+        parts = [str(self._done) if self._total is None else f"{self._done} of {self._total}"]
+        parts.append(f"{rate:.2g}/s" if rate < 10 else f"{rate:.0f}/s")
+        if self._total is not None and rate:
+            parts.append(f"about {_duration((self._total - self._done) / rate)} left")
+        if more:
+            parts.append(more)
+        print(f"{self._description}: {', '.join(parts)}", file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    """Hours, minutes and seconds as on a clock: 1:02:03 or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

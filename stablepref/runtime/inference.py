@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+
+from stablepref.runtime.threads import threads_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import nn
 
+_KINDS = ("cpu", "cuda", "xpu", "mps")
+"""Kinds of devices that compute under autocast."""
 _lock = threading.Lock()
 _entries: dict[nn.Module, int] = {}
 """How many times each part that was in training mode is held in evaluation mode now."""
@@ -24,13 +28,18 @@ class HasModules(Protocol):
     def modules(self) -> Iterator[nn.Module]:
         """All its parts, as of any `torch.nn.Module`."""
 
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All its weights, as of any `torch.nn.Module`."""
+
 
 @contextmanager
 def inference(module: HasModules) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards each submodule's own mode from before.
 
     Threads may enter with one module, or with modules that share parts, at the same time: a part
-    gets its mode back when the last of them leaves.
+    gets its mode back when the last of them leaves. Autocast is off: the module computes in the
+    type of its weights, wherever it is called. Small models compute with one thread: see
+    `stablepref.runtime.threads`.
     """
     with _lock:
         held = [part for part in module.modules() if part.training or part in _entries]
@@ -38,7 +47,12 @@ def inference(module: HasModules) -> Iterator[None]:
             part.training = False
             _entries[part] = _entries.get(part, 0) + 1
     try:
-        with torch.inference_mode():
+        with ExitStack() as stack:
+            for kind in _KINDS:
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+            stack.enter_context(torch.inference_mode())
+            stack.enter_context(threads_for(module))
             yield
     finally:
         with _lock:

@@ -24,6 +24,7 @@ from stablepref.images.decoding import decode
 from stablepref.images.sources import ImageError, Source
 from stablepref.runtime.ahead import ahead
 from stablepref.runtime.inference import inference
+from stablepref.runtime.threads import threads_for
 from stablepref.scoring.contract import FailedInputsError
 
 if TYPE_CHECKING:
@@ -242,13 +243,14 @@ def _prepare(
     in_views: Sequence[Any] | None = None
     try:
         image = decode(source)
-        disturbed = _disturbed(scorer, image, perturbations) if perturbations else ()
-        if isinstance(image, Tensor):
-            return Prepared(source, prompt, pixels=image, disturbed=disturbed)
-        inputs = scorer.preprocess.exact(image)
-        large = views is not None and image.width * image.height > LARGE
-        if large and views is not None:
-            in_views = views_of(scorer.preprocess, image, *views.of(prompt))
+        with threads_for(scorer):
+            disturbed = _disturbed(scorer, image, perturbations) if perturbations else ()
+            if isinstance(image, Tensor):
+                return Prepared(source, prompt, pixels=image, disturbed=disturbed)
+            inputs = scorer.preprocess.exact(image)
+            large = views is not None and image.width * image.height > LARGE
+            if large and views is not None:
+                in_views = views_of(scorer.preprocess, image, *views.of(prompt))
     except ImageError as error:
         return Prepared(source, prompt, error=error)
     except (MemoryError, RuntimeError) as error:

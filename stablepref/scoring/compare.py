@@ -49,10 +49,13 @@ class Comparison:
 
 
 def rank(
-    scorer: BatchScorer, images: object, prompt: str, **options: Unpack[ScoreOptions]
+    scorer: BatchScorer,
+    images: object,
+    prompt: str | None = None,
+    **options: Unpack[ScoreOptions],
 ) -> Ranking:
     """The images from best to worst; see `Scorer.rank`."""
-    _require_one(prompt)
+    _require_one(scorer, prompt)
     scored = list(stream(scorer, images, prompt, **options))
     warn_of_nan([item.error for item in scored if item.error is not None], len(scored))
     ordered = sorted(scored, key=lambda item: (math.isnan(item.score), -item.score))
@@ -60,7 +63,7 @@ def rank(
 
 
 def compare(
-    scorer: BatchScorer, a: object, b: object, prompt: str, *, views: int = 0
+    scorer: BatchScorer, a: object, b: object, prompt: str | None = None, *, views: int = 0
 ) -> Comparison:
     """Compare two images under one prompt.
 
@@ -68,7 +71,7 @@ def compare(
         scorer: The model that judges.
         a: One image, in any form that `stablepref.images` knows.
         b: The other.
-        prompt: The prompt of both.
+        prompt: The prompt of both; None for scorers that use none.
         views: With k > 0, margin and spread are those of the mean over the image and k weak views.
             With 0 the margin is that of the images themselves, and the spread is measured on 8
             views. Views are the same on every call and are not mirrored when the prompt names a
@@ -79,7 +82,7 @@ def compare(
         TypeError: `prompt` is not a string.
         ValueError: `a` or `b` is not exactly one image.
     """
-    _require_one(prompt)
+    _require_one(scorer, prompt)
     results = list(stream(scorer, [a, b], prompt, views=views or TIE_VIEWS, on_error="raise"))
     if len(results) != 2:
         msg = f"compare takes one image for a and one for b, got {len(results)} images in all"
@@ -105,8 +108,10 @@ def compare(
     )
 
 
-def _require_one(prompt: object) -> None:
+def _require_one(scorer: BatchScorer, prompt: object) -> None:
     """Refuse several prompts: scores under different ones say nothing about an order."""
+    if prompt is None and not scorer.needs_prompt:
+        return
     if not isinstance(prompt, str):
         msg = (
             "images are ordered under one prompt, a string; got "

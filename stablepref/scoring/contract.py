@@ -106,12 +106,14 @@ class BatchScorer(Protocol):
         name: What `stablepref.load` calls it.
         preference_scale: The factor that turns a difference of scores into log-odds, or None.
         preprocess: Its own preprocessing.
+        needs_prompt: Whether the score depends on the prompt.
         joint: Whether it reads image and prompt together, and so has no features to keep.
     """
 
     name: str
     preference_scale: float | None
     preprocess: Preprocessing
+    needs_prompt: bool
     joint: bool
 
     @property

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from stablepref.scoring.contract import ScoreOptions
     from stablepref.scoring.stream import Scored
 
-NO_PROMPT = "-"  # goes to the scorer with an image that is an error already
-
 
 @final
 @dataclass(frozen=True)
@@ -24,7 +22,8 @@ class Item:
         name: Its whole path or URL; its place in the file for an image that has neither.
         image: What `stablepref.images.decode` takes; an `UnusableImageError` in its place says why
             there is none.
-        prompt: Its prompt; None where the row has none, and then the image is an error too.
+        prompt: Its prompt; None where there is none, which is an error of the image unless the
+            scorer uses no prompt.
         others: What else its row holds, plain JSON values by column.
     """
 
@@ -76,7 +75,10 @@ class StreamScorer(Protocol):
     """What `score_items` asks of a scorer."""
 
     def stream(
-        self, images: object, prompt: str | Iterable[str], **options: Unpack[ScoreOptions]
+        self,
+        images: object,
+        prompt: str | Iterable[str | None] | None = None,
+        **options: Unpack[ScoreOptions],
     ) -> Iterator[Scored]:
         """One result for each image, in order; see `stablepref.Scorer.stream`."""
 
@@ -102,7 +104,7 @@ def score_items(
     given, images, prompts = itertools.tee(itertools.chain([first], items), 3)
     scored = scorer.stream(
         (item.image for item in images),
-        (NO_PROMPT if item.prompt is None else item.prompt for item in prompts),
+        (item.prompt for item in prompts),
         batch_size=batch_size,
         views=views,
         on_error="nan",

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import repeat
+from typing import cast
 
 from stablepref.images.sources import Source, UnusableImageError
 from stablepref.output.text import shorten
@@ -13,12 +14,16 @@ LONGEST_PROMPT = 4096
 _UNORDERED = (bytes, bytearray, Mapping, set, frozenset)
 
 
-def check_prompts(prompts: Iterable[str], *, count: int | None = None) -> list[str]:
+def check_prompts(
+    prompts: Iterable[str], *, count: int | None = None, needed: bool = True
+) -> list[str]:
     """Check the prompts of a batch, one for each of its images.
 
     Args:
         prompts: a sequence of strings; not one string, whose letters would be taken for prompts.
         count: how many there have to be; None takes any number above 0.
+        needed: whether the scores depend on prompts; if not, an empty text stands for one that is
+            None or empty.
 
     Returns:
         The prompts as a list.
@@ -35,12 +40,12 @@ def check_prompts(prompts: Iterable[str], *, count: int | None = None) -> list[s
         )
         raise TypeError(message)
     _check_container(prompts)
-    listed = list(prompts)
+    listed = list(prompts) if needed else ["" if _is_nothing(one) else one for one in prompts]
     if not listed:
         message = "the list of prompts is empty; pass one prompt for each image"
         raise ValueError(message)
     for index, prompt in enumerate(listed):
-        reason = _fault(prompt)
+        reason = _fault(prompt) if needed or prompt else None
         if reason is not None:
             message = f"prompt {index} {reason}"
             raise ValueError(message) if isinstance(prompt, str) else TypeError(message)
@@ -53,13 +58,16 @@ def check_prompts(prompts: Iterable[str], *, count: int | None = None) -> list[s
     return listed
 
 
-def match_prompts(prompts: str | Iterable[str], count: int | None = None) -> Iterable[object]:
+def match_prompts(
+    prompts: str | Iterable[str | None] | None, count: int | None = None, *, needed: bool = True
+) -> Iterable[object]:
     """Check all that can be checked before the first image, and give one prompt for each image.
 
     Args:
         prompts: one string for all images, a collection with one for each, or a lazy iterable
             (a generator, say), which is not touched.
         count: number of images, None if that is not known yet.
+        needed: whether the scores depend on prompts; if not, they may be None or empty.
 
     Returns:
         An iterable of prompts: endless for a single string; checked for a collection; the lazy
@@ -69,18 +77,26 @@ def match_prompts(prompts: str | Iterable[str], count: int | None = None) -> Ite
         TypeError: as in `check_prompts`, or neither a string nor an iterable.
         ValueError: as in `check_prompts`.
     """
+    if prompts is None and not needed:
+        return repeat("")
     if isinstance(prompts, str):
-        reason = _fault(prompts)
+        reason = _fault(prompts) if needed else None
         if reason is not None:
             message = f"the prompt {reason}"
             raise ValueError(message)
         return repeat(prompts)
     _check_container(prompts)
-    return check_prompts(prompts, count=count) if isinstance(prompts, Collection) else prompts
+    if not isinstance(prompts, Collection):
+        return prompts
+    return check_prompts(cast("Collection[str]", prompts), count=count, needed=needed)
 
 
 def pair_prompts(
-    sources: Iterable[Source], prompts: str | Iterable[str], *, count: int | None = None
+    sources: Iterable[Source],
+    prompts: str | Iterable[str | None] | None,
+    *,
+    count: int | None = None,
+    needed: bool = True,
 ) -> Iterator[tuple[Source, str]]:
     """Pair each image with its prompt, reading neither ahead.
 
@@ -92,6 +108,8 @@ def pair_prompts(
         sources: images, as from `iter_sources`.
         prompts: one string for all, or one for each image.
         count: number of images, None if that is not known yet (`count_sources`).
+        needed: whether the scores depend on prompts; if not, they may be None or empty, and an
+            empty text stands for them.
 
     Returns:
         An iterator over (source, prompt).
@@ -101,7 +119,10 @@ def pair_prompts(
         ValueError: as in `match_prompts`, at once; or from the iterator, when images and prompts
             turn out to differ in number, after the pairs that there are.
     """
-    return _pairs(sources, match_prompts(prompts, count), exact=not isinstance(prompts, str))
+    matched = match_prompts(prompts, count, needed=needed)
+    if not needed:
+        matched = ("" if _is_nothing(one) else one for one in matched)
+    return _pairs(sources, matched, exact=not isinstance(prompts, str | None), needed=needed)
 
 
 def cut_prompt(prompt: str, tokens: int) -> str:
@@ -123,7 +144,7 @@ def cut_prompt(prompt: str, tokens: int) -> str:
 
 
 def _pairs(
-    sources: Iterable[Source], prompts: Iterable[object], *, exact: bool
+    sources: Iterable[Source], prompts: Iterable[object], *, exact: bool, needed: bool
 ) -> Iterator[tuple[Source, str]]:
     waiting = iter(prompts)
     paired = 0
@@ -137,8 +158,10 @@ def _pairs(
             )
             raise ValueError(message) from None
         paired += 1
-        reason = _fault(prompt)
-        if reason is not None:
+        reason = None if prompt == "" and not needed else _fault(prompt)
+        if isinstance(source.value, UnusableImageError):
+            yield source, prompt if isinstance(prompt, str) else ""
+        elif reason is not None:
             fault = UnusableImageError(f"its prompt {reason}")
             yield replace(source, value=fault), prompt if isinstance(prompt, str) else repr(prompt)
         else:
@@ -151,6 +174,11 @@ def _pairs(
             "each image (a prompt that serves all of them as a string)"
         )
         raise ValueError(message)
+
+
+def _is_nothing(prompt: object) -> bool:
+    """Whether a prompt is missing or empty."""
+    return prompt is None or (isinstance(prompt, str) and not prompt.strip())
 
 
 def _check_container(prompts: object) -> None:

@@ -44,7 +44,7 @@ class Scored:
     Attributes:
         index: Position in the flat sequence of images.
         name: The whole path or URL, or a short description of an image in memory.
-        prompt: What it was scored against.
+        prompt: What it was scored against; empty where a scorer that needs none got none.
         score: In the model's unit; NaN if the image could not be scored. With views, the mean over
             the image and its views.
         view_scores: Scores of the image itself and then of each view.
@@ -73,7 +73,7 @@ class Scored:
 def score(
     scorer: BatchScorer,
     images: object,
-    prompt: str | Iterable[str],
+    prompt: str | Iterable[str | None] | None = None,
     **options: Unpack[ScoreOptions],
 ) -> Tensor:
     """Scores `(n,)` of images, float32, on the CPU; see `Scorer.score`."""
@@ -84,13 +84,13 @@ def score(
         if item.error is not None:
             bad.append(item.error)
     warn_of_nan(bad, len(scores))
-    return torch.tensor(scores)
+    return _on_cpu(scores)
 
 
 def stream(
     scorer: BatchScorer,
     images: object,
-    prompt: str | Iterable[str],
+    prompt: str | Iterable[str | None] | None = None,
     *,
     batch_size: int | None = None,
     on_error: str | None = None,
@@ -108,7 +108,7 @@ def stream(
         raise ValueError(msg)
     limit = BatchLimit.of(scorer, batch_size)
     weak_views = WeakViews.first(views)
-    pairs = pair_prompts(iter_sources(images), prompt, count=total)
+    pairs = pair_prompts(iter_sources(images), prompt, count=total, needed=scorer.needs_prompt)
 
     def results() -> Iterator[Scored]:
         before: list[float] = []  # for the error that ends a list
@@ -123,7 +123,7 @@ def stream(
             ):
                 error = item.error or _not_finite(item, row)
                 if error is not None and on_error == "raise":
-                    error.scores = torch.tensor(before)
+                    error.scores = _on_cpu(before)
                     raise error
                 scored = _scored(item, row, error)
                 if on_error == "raise":
@@ -157,7 +157,7 @@ def score_matrix(
         columns = [scorer.score_inputs(inputs, [prompt] * len(inputs)) for prompt in prompts]
         return torch.stack(columns, dim=1)
 
-    nothing = torch.full((len(prompts),), math.nan)
+    nothing = _on_cpu([math.nan] * len(prompts))
     rows: list[Tensor] = []
     bad: list[str] = []
     with progress_bar("scoring", total=total, show=progress) as advance:
@@ -169,7 +169,7 @@ def score_matrix(
         ):
             error = item.error or _not_finite(item, row, prompts)
             if error is not None and on_error == "raise":
-                error.scores = torch.stack(rows) if rows else torch.empty(0, len(prompts))
+                error.scores = torch.stack([nothing, *rows])[1:]
                 raise error
             if error is not None:
                 bad.append(str(error))
@@ -225,6 +225,11 @@ def _view_scores(scorer: BatchScorer, items: list[Prepared], views: WeakViews | 
         raise FailedInputsError(reasons) from error
     of_views = rearrange(of_views, "(images views) -> images views", views=len(views.boxes))
     return torch.cat([scores, of_views], dim=1)
+
+
+def _on_cpu(values: Sequence[float]) -> Tensor:
+    """Float32 on the CPU, whatever torch's default type and device are."""
+    return torch.tensor(values, dtype=torch.float32, device="cpu")
 
 
 def _match_all(scorer: BatchScorer, features: Tensor, prompts: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from stablepref.output.durable import replacing
+from stablepref.output.progress import ProgressLines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,22 +70,34 @@ class TrainLog:
         folder: Holds metrics.jsonl.
         bar: A started or hidden progress bar.
         task: The bar's task.
+        lines: What shows the steps where there is no terminal.
     """
 
-    def __init__(self, accelerator: Accelerator, folder: Path, bar: Progress, task: Any) -> None:  # noqa: ANN401 (rich's TaskID is an int in disguise)
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        folder: Path,
+        bar: Progress,
+        task: Any,  # noqa: ANN401 (rich's TaskID is an int in disguise)
+        lines: ProgressLines,
+    ) -> None:
         self._accelerator = accelerator
         self._path = folder / METRICS_FILE
         self._bar = bar
         self._task = task
+        self._lines = lines
+        self._latest = ""
 
     def advance(self, step: int) -> None:
         """Move the bar to a step."""
+        self._lines.advance(step - self._bar.tasks[self._task].completed, more=self._latest)
         self._bar.update(self._task, completed=step)
 
     def show(self, metrics: Mapping[str, float]) -> None:
         """Show metrics beside the bar."""
         shown = "  ".join(text.format(metrics[k]) for k, text in _COLUMNS.items() if k in metrics)
         self._bar.update(self._task, shown=shown)
+        self._latest = shown
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a row and hand it to the disk at once; numbers that are not finite become null."""
@@ -116,11 +129,15 @@ def train_log(
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         _forget_after(folder / METRICS_FILE, start)
+    main = accelerator.is_main_process
     hidden = show is False or (show is None and not sys.stderr.isatty())
-    bar = training_bar(hidden=hidden or not accelerator.is_main_process)
+    lines = ProgressLines(
+        "training", steps, done=start, hidden=not main or not hidden or show is False
+    )
+    bar = training_bar(hidden=hidden or not main)
     task = bar.add_task("training", total=steps, completed=start, shown="")
     with bar:
-        yield TrainLog(accelerator, folder, bar, task)
+        yield TrainLog(accelerator, folder, bar, task, lines)
 
 
 @final

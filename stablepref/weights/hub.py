@@ -7,11 +7,8 @@ import json
 import logging
 import os
 import re
-import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
@@ -20,6 +17,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.folder import CONFIG_FILE, read_config
+from stablepref.weights.network import first_line, require_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,8 +30,6 @@ log = logging.getLogger(__name__)
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 BLOCK = 2**24
-ANSWER_SECONDS: Final = 5.0
-PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 
 class UnavailableError(OSError):
@@ -151,11 +147,6 @@ def _download(file: RemoteFile, model: str, page: str) -> Path:
     return path
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its kind where it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def fetch_folder(
     name: str | os.PathLike[str],
     class_of: Callable[[object], type[nn.Module]],
@@ -213,30 +204,3 @@ def download_folder(
         raise WeightsError(msg) from error
     patterns = ["*.json", "*.safetensors", "*.txt", "*.gz"]
     return Path(snapshot_download(repository, allow_patterns=patterns, **options))
-
-
-def require_network(url: str) -> None:
-    """Check whether the first step towards `url` succeeds.
-
-    Clients of the hub try for half a minute before they give up. Here a name is looked up, or the
-    proxy of the environment connected to, once.
-
-    Args:
-        url: An http(s) address.
-
-    Raises:
-        OSError: Its host cannot be resolved, or its proxy does not answer within 5 seconds.
-    """
-    parts = urlsplit(url)
-    proxies = getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if proxy is None or proxy_bypass(parts.hostname or ""):
-        socket.getaddrinfo(parts.hostname, None)
-        return
-    address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    port = address.port or PORTS.get(address.scheme, PORTS["http"])
-    try:
-        socket.create_connection((address.hostname or "", port), timeout=ANSWER_SECONDS).close()
-    except OSError as error:
-        msg = f"the proxy {address.hostname}:{port} does not answer: {error}"
-        raise OSError(msg) from error

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from stablepref.benchmarks.shapes.ablation.suite import Suite
 from stablepref.cli.options import (
+    check_device,
     check_folder,
-    check_pipeline,
     chosen,
     read_setting,
     with_options,
@@ -152,11 +152,21 @@ def test_a_folder_for_results_is_no_file(tmp_path: Path) -> None:
         check_folder("--out", file / "new")
 
 
-def test_pipelines_that_can_be_found_pass(tmp_path: Path) -> None:
-    for name in ("shapes", str(tmp_path), "user/name-1.5"):
-        check_pipeline(name, "bfloat16")
-    for name in ("shape", str(tmp_path / "none"), "a/b/c"):
-        with pytest.raises(ValueError, match=r"there is no pipeline .*: expected shapes, a folder"):
-            check_pipeline(name)
-    with pytest.raises(ValueError, match="--pipeline-dtype int8: expected float32, bfloat16"):
-        check_pipeline("shapes", "int8")
+@pytest.mark.parametrize("device", [None, "cpu", "cuda", "cuda:1", "mps", "xpu:0"])
+def test_devices_of_torch_pass(device: str | None) -> None:
+    check_device(device)
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        ("cdua", r"--device cdua cannot be used: expected cpu, cuda.*did you mean cuda\?"),
+        ("gpu", "--device gpu cannot be used: expected cpu, cuda"),
+        ("CUDA:0", r"did you mean cuda\?"),
+        ("cuda:x", "--device cuda:x cannot be used"),
+        ("", "--device  cannot be used"),
+    ],
+)
+def test_what_is_no_device_is_refused(device: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        check_device(device)

@@ -184,7 +184,7 @@ def test_a_partial_file_of_other_work_is_refused(
     done = run(*arguments())
     assert done.returncode == 2
     assert "out.csv.partial" in done.stderr
-    assert "delete it or choose another --out" in done.stderr
+    assert "delete it or choose another output" in done.stderr
     assert out.with_name("out.csv.partial").read_bytes() == before
 
 
@@ -213,7 +213,7 @@ def test_results_of_two_models_of_one_name_are_not_mixed(
         assert "has 6 results already" in done.stderr
     else:
         assert done.returncode == 2
-        assert "delete it or choose another --out" in done.stderr
+        assert "delete it or choose another output" in done.stderr
 
 
 def test_a_finished_file_given_again_leaves_nothing_to_do(

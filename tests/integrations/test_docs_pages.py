@@ -8,7 +8,6 @@ import pytest
 import torch
 from helpers.docs import python_blocks
 from helpers.places import DOCS
-from helpers.tiny_pipelines import build
 
 TRAINERS = ("ddpo_pytorch.rewards", "flow_grpo.rewards", "verifiers", "alignprop_trainer")
 
@@ -35,8 +34,7 @@ def trainers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("page", ["reward.md", "best_of_n.md", "guidance.md"])
 def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    pipe, _ = build("sd")
-    names: dict[str, object] = {"__name__": "__main__", "pipe": pipe}
+    names: dict[str, object] = {"__name__": "__main__"}
     blocks = list(python_blocks((DOCS / page).read_text()))
     assert blocks
     for block in blocks:

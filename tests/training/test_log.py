@@ -11,6 +11,7 @@ import torch
 from rich.progress import Progress
 
 from stablepref.losses import Objective, batch_objective
+from stablepref.output.progress import ProgressLines
 from stablepref.training.log import TrainLog, batch_metrics, train_log, training_bar
 from stablepref.training.step import StepResult
 
@@ -99,7 +100,7 @@ def bar_and_log(folder: Path) -> tuple[Progress, TrainLog, SimpleNamespace]:
     bar.get_time = lambda: clock.now
     task = bar.add_task("training", total=10, completed=4, shown="")
     engine: Any = Engine()
-    return bar, TrainLog(engine, folder, bar, task), clock
+    return bar, TrainLog(engine, folder, bar, task, ProgressLines("training", None)), clock
 
 
 @pytest.mark.parametrize("seconds", [0.5, 45.0, 600.0])

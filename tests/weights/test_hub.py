@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from stablepref.weights import hub
+from stablepref.weights import hub, network
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.hub import (
     UnavailableError,
     cache_folder,
     cached,
     is_cached,
-    require_network,
     verify,
 )
+from stablepref.weights.network import require_network
 from stablepref.weights.remote import RemoteFile
 
 URL = "https://huggingface.co"
@@ -122,7 +122,7 @@ def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr(hub.socket, "getaddrinfo", fail)
+    monkeypatch.setattr(network.socket, "getaddrinfo", fail)
     return names
 
 

@@ -109,7 +109,7 @@ def test_an_interrupted_one_goes_on_and_a_finished_one_makes_nothing(tmp_path: P
     more = demo(pipe, PROMPT, scorer, out=tmp_path, n=7)
     assert pipe.drawn == 3
     assert more.selection.scores[:6] == first.selection.scores
-    with pytest.raises(ResumeError, match="choose another --out"):
+    with pytest.raises(ResumeError, match="choose another"):
         demo(pipe, "a red circle", scorer, out=tmp_path, n=6)
 
 

@@ -181,7 +181,7 @@ def test_scores_of_a_killed_run_are_not_made_again(
     assert again.stdout == whole.stdout
     other = paper(*command[:2], imagereward(tmp_path / "other"), *command[3:])
     assert other.returncode == 2
-    assert "delete it or choose another --out" in other.stderr
+    assert "delete it or choose another output" in other.stderr
 
 
 def test_images_that_are_not_there(tmp_path: Path, model: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from helpers.docs import python_blocks
 from helpers.places import DOCS
-from helpers.tiny_finetune import pipeline
 
 from stablepref.integrations.finetune.config import FinetuneConfig
 
@@ -14,10 +13,9 @@ PAGE = (DOCS / "finetuning.md").read_text(encoding="utf-8")
 
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    pipe = pipeline()
-    names: dict[str, object] = {"__name__": "__main__", "pipe": pipe}
+    names: dict[str, object] = {"__name__": "__main__"}
     blocks = list(python_blocks(PAGE))
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(compile(block, "finetuning.md", "exec"), names)
     for step in (1, 2, 3):

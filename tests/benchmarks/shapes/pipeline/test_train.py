@@ -26,11 +26,11 @@ from stablepref.benchmarks.shapes.pipeline.grade import attribute_shares, correc
 from stablepref.benchmarks.shapes.pipeline.sampling import Sample, sample_prompts
 from stablepref.benchmarks.shapes.pipeline.train import train_pipeline
 from stablepref.benchmarks.shapes.world.prompts import lab_prompts
+from stablepref.integrations.diffusion.load import dtype_argument
 
 FIRST = AutoencoderConfig(sizes=TINY, steps=4, warmup=1, batch_size=2)
 SECOND = DenoiserConfig(sizes=TINY, pictures=10, steps=6, warmup=1, batch_size=4)
-# As diffusers called it before version 1.
-HALF: dict = {"torch_dtype": torch.float16}
+HALF: dict = {dtype_argument(): torch.float16}
 WEIGHTS = [
     "vae/diffusion_pytorch_model.safetensors",
     "unet/diffusion_pytorch_model.safetensors",

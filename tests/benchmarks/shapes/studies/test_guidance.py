@@ -109,7 +109,7 @@ def test_a_killed_run_goes_on(
     more = rows_of(tmp_path, settings=[*SETTINGS, Setting(0, 0.1)])
     assert more[:12] == rows
     assert len(more) == 16
-    with pytest.raises(ResumeError, match="delete it or choose another --out"):
+    with pytest.raises(ResumeError, match="delete it or choose another output"):
         rows_of(tmp_path, seed=1)
 
 
