@@ -35,6 +35,8 @@ OFFICIAL = {"clip", "hpsv2", "hpsv3", "ImageReward"}
 """Code that parity and speed compare with, in environments of its own."""
 TRAINERS = {"flow_grpo", "flow_factory", "unirl"}
 """Trainers that call us, and that we ask for what is theirs, where they are installed."""
+HOSTS = {"comfy", "nodes"}
+"""ComfyUI's own modules, which are there where it loads our nodes."""
 BY_OTHERS = {
     "tensorboard": "accelerate's tracker of this name",
     "ipywidgets": "rich's progress bars in notebooks",
