@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stablepref.images.eight_bit import eight_bit_views
 from stablepref.preprocess.patches import PatchPreprocess, PatchProtocol
+from stablepref.preprocess.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,12 +24,14 @@ _UTILS_TOKENS = (4, 16384)
 
 @final
 class VisionPreprocess(nn.Module):
-    """The image processor of a model, and for those of Qwen-VL its differentiable form.
+    """The image processor of a model, and for those of Qwen-VL and CLIP its differentiable form.
+
+    Where both forms below are None, float pixels are rounded to 8 bits and no gradient passes.
 
     Attributes:
         protocol: The processor's class, such as "Qwen2VLImageProcessor".
-        patches: The differentiable form; None where the processor is of another kind. Then float
-            pixels are rounded to 8 bits, and no gradient passes.
+        patches: The differentiable form of processors of Qwen-VL.
+        square: That of CLIP's, which LLaVA has: the shortest side is resized, the centre cropped.
 
     Args:
         conversation: With the processor.
@@ -45,6 +48,7 @@ class VisionPreprocess(nn.Module):
         self.protocol = type(processor).__name__
         self.conversation = conversation
         self.patches = _patches_of(processor, self.protocol)
+        self.square = _square_of(processor, self.protocol)
         if resize_first and self.patches is None:
             msg = (
                 f"the image processor is a {self.protocol}; expected that of a Qwen-VL model, for "
@@ -81,7 +85,7 @@ class VisionPreprocess(nn.Module):
             For each picture its inputs; with boxes or flips for each picture those of each view.
 
         Raises:
-            TypeError: A gradient is asked for, and the processor is not one of Qwen-VL.
+            TypeError: A gradient is asked for, and the processor has no differentiable form here.
             ValueError: A shape is wrong, or a picture is too long and narrow.
         """
         device = pixels[0].device
@@ -89,14 +93,24 @@ class VisionPreprocess(nn.Module):
         if self.patches is not None:
             found = self.patches(pixels, boxes, hflip)
             return _each(found, lambda one: self._of_patches(one, device))
+        if self.square is not None:
+            squares = self.square(pixels, boxes, hflip)
+            found = list(squares) if squares.ndim == 4 else [list(one) for one in squares]
+            return _each(found, lambda one: self._of_square(one, device))
         if torch.is_grad_enabled() and any(picture.requires_grad for picture in pixels):
             msg = (
                 f"{self.protocol} works on 8-bit pictures, so there is no gradient to the pixels; "
-                "those of Qwen2-VL, Qwen2.5-VL and Qwen3-VL have a differentiable form here"
+                "those of Qwen2-VL, Qwen2.5-VL, Qwen3-VL and LLaVA have a differentiable form here"
             )
             raise TypeError(msg)
         found = eight_bit_views(pixels, boxes, hflip)
         return _each(found, lambda one: _moved(self.conversation.image(one), device))
+
+    def _of_square(self, square: Tensor, device: torch.device) -> dict[str, Tensor]:
+        """The inputs of a prepared square: their tokens are those of any picture."""
+        blank = self.conversation.image(Image.new("RGB", square.shape[-2:]))
+        inputs = {name: blank[name] for name in ("ids", "types")}
+        return {"pixel_values": square[None], **_moved(inputs, device)}
 
     def _of_patches(self, patches: Patches, device: torch.device) -> dict[str, Tensor]:
         assert self.patches is not None
@@ -132,6 +146,21 @@ def _patches_of(processor: Any, name: str) -> PatchPreprocess | None:  # noqa: A
             std=tuple(processor.image_std),
         ),
     )
+
+
+def _square_of(processor: Any, name: str) -> Preprocess | None:  # noqa: ANN401 - transformers'
+    """The differentiable form of CLIP's processor, where it makes squares of all pictures."""
+    if not name.startswith("CLIPImageProcessor"):
+        return None
+    size, crop = dict(processor.size), dict(processor.crop_size)
+    side = size.get("shortest_edge")
+    steps = (processor.do_resize, processor.do_center_crop, processor.do_normalize)
+    if not all(steps) or {crop.get("height"), crop.get("width")} != {side}:
+        return None
+    if int(processor.resample) != Image.Resampling.BICUBIC:
+        return None
+    mean, std = tuple(processor.image_mean), tuple(processor.image_std)
+    return Preprocess("pickscore", side, mean=mean, std=std)
 
 
 def _utils_protocol(own: PatchProtocol) -> PatchProtocol:

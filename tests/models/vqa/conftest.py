@@ -20,6 +20,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "qwen2.5": tiny_vlm.save_qwen,
     "qwen3": lambda folder: tiny_vlm.save_qwen(folder, third=True),
     "idefics3": tiny_vlm.save_idefics,
+    "llava": tiny_vlm.save_llava,
 }
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny_vlm import save_llava
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -33,9 +32,9 @@ def load(folder: Path, form: str = "clean") -> VQAScorer:
 
 
 def test_another_kind_is_compared_with_its_own_forward_when_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: list[Image.Image]
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, pictures: list[Image.Image]
 ) -> None:
-    folder = save_llava(tmp_path / "llava")
+    folder = folders["llava"]
     seen: list[str] = []
     real = check_parts
 

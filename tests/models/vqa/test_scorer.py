@@ -58,11 +58,11 @@ def resized(image: Image.Image, factor: int) -> Image.Image:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", ["qwen2.5", "qwen3", "idefics3"])
+@pytest.mark.parametrize("kind", ["qwen2.5", "qwen3", "idefics3", "llava"])
 def test_scores_are_those_of_generate(
     loaded: Load, pictures: list[Image.Image], kind: str, form: str
 ) -> None:
-    if kind == "idefics3" and form.startswith("t2v"):
+    if kind not in QWEN and form.startswith("t2v"):
         pytest.skip("t2v_metrics has forms for Qwen-VL")
     scorer = loaded(kind, form)
     chosen = FORMS[form]
@@ -134,7 +134,7 @@ def test_the_penalty_and_the_positions_matter(loaded: Load, pictures: list[Image
     assert (one / other - 1).abs().item() > 0.01
 
 
-@pytest.mark.parametrize("kind", QWEN)
+@pytest.mark.parametrize("kind", [*QWEN, "llava"])
 def test_gradients_to_the_pixels(loaded: Load, kind: str) -> None:
     scorer = loaded(kind)
     random = torch.Generator().manual_seed(0)
@@ -162,6 +162,24 @@ def test_float_pixels_score_as_their_picture(
     tolerance = 1e-4 if kind == "qwen2.5" else 0.1  # only the first is not resized
     torch.testing.assert_close(
         found, scorer.score(pictures[:1], PROMPTS[0]), rtol=tolerance, atol=0.0
+    )
+
+
+def test_squares_of_clip_score_as_their_picture(loaded: Load) -> None:
+    from torchvision.transforms.functional import to_tensor  # noqa: PLC0415
+
+    scorer = loaded("llava")
+    levels = torch.randint(0, 256, (56, 56, 3), generator=torch.Generator().manual_seed(3))
+    picture = Image.fromarray(levels.byte().numpy())
+    pixels = to_tensor(picture)[None]
+    with torch.no_grad():
+        found = scorer(pixels, PROMPTS[:1])
+    expected = scorer.score(picture, PROMPTS[0])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0.0)
+    # Views are cut from the pixels in the same way, here each of them the whole picture.
+    views = scorer.preprocess(pixels, torch.tensor([[[0.0, 0.0, 1.0, 1.0]] * 2]))[0]
+    torch.testing.assert_close(
+        scorer.score_inputs(views, [PROMPTS[0]] * 2), expected.expand(2), rtol=1e-4, atol=0.0
     )
 
 
