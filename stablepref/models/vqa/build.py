@@ -16,7 +16,8 @@ from stablepref.models.vqa.preprocess import VisionPreprocess
 from stablepref.models.vqa.scorer import VQAScorer
 from stablepref.runtime.inference import inference
 from stablepref.weights.errors import WeightsError
-from stablepref.weights.hub import UnavailableError, first_line, require_network
+from stablepref.weights.hub import UnavailableError
+from stablepref.weights.network import first_line, require_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
