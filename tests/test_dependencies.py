@@ -123,7 +123,7 @@ DECLARED = {*CORE, *(name for names in OPTIONAL.values() for name in names)}
 
 def undeclared(found: Iterable[Import], declared: Collection[str]) -> set[str]:
     """Packages that are imported and are not a dependency."""
-    packages = {one.package for one in found} - OFFICIAL - TRAINERS
+    packages = {one.package for one in found} - OFFICIAL - TRAINERS - HOSTS
     return {package for package in packages if distribution(package) not in declared}
 
 
