@@ -96,7 +96,7 @@ def run(
         typer.Option(
             "--scorer",
             "-s",
-            help="What --model is for `score`; may be given several times. Also oracle, which "
+            help="A scorer, as for `score`; may be given several times. Also oracle, which "
             "grades the prompts of lab.",
             show_default="$STABLEPREF_MODEL, else hps-v2.1",
         ),

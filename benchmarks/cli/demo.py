@@ -7,6 +7,7 @@ import typer
 
 from stablepref.cli.options import ScorerOptions, Threads, check_folder
 from stablepref.integrations.diffusion.named import check_pipeline
+from stablepref.output.text import printable
 
 if TYPE_CHECKING:
     from ..demo.result import Demo
@@ -48,7 +49,9 @@ def demo(
         ),
     ] = False,
     threads: Threads = None,
-    scorer: Annotated[str, typer.Option(help="What --model is for `score`.")] = "shapes",
+    scorer: Annotated[
+        str, typer.Option("--scorer", "-s", help="The scorer, as for `score`.")
+    ] = "shapes",
     out: Annotated[
         Path,
         typer.Option(
@@ -88,7 +91,7 @@ def _print(shown: "Demo") -> None:
     from ..demo.words import number, signed
 
     chosen, order = shown.selection, shown.order
-    print(f"{chosen.prompt}: the best of {len(chosen.candidates)} is seed {chosen.seed}")
+    print(f"{printable(chosen.prompt)}: the best of {len(chosen.candidates)} is seed {chosen.seed}")
     print(
         f"  reward     {number(shown.best)} against an average of {number(shown.average)}: "
         f"{signed(shown.gain)}, {shown.deviations:.1f} standard deviations ({chosen.model})"

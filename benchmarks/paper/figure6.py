@@ -12,7 +12,7 @@ from PIL import Image
 from stablepref.images.decoding import decode
 from stablepref.images.rgb import to_rgb
 from stablepref.images.sources import Source
-from stablepref.output.figures import save_figure
+from stablepref.output.figures import literal, save_figure
 
 from ..bench.report.pictures import run_pictures
 from .drawn import in_place_of_the_papers
@@ -154,7 +154,7 @@ def _draw(
     figure = Figure(figsize=(width, (_SIDE + 0.25) * len(rows) + 0.7), layout="constrained")
     grid = figure.subplots(len(rows), len(scorers), squeeze=False)
     for axes, scorer in zip(grid[0], scorers, strict=True):
-        axes.set_title(scorer, fontsize="small")
+        axes.set_title(literal(scorer), fontsize="small")
     for line, (prompt, cells) in zip(grid, rows, strict=True):
         for place, (axes, (choice, pixels)) in enumerate(zip(line, cells, strict=True)):
             axes.set_xticks([])

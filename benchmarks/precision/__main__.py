@@ -49,7 +49,8 @@ def main(
         "speed-work"
     ),
     models: Annotated[
-        list[str], typer.Option("--model", help=f"Some of: {SHAPES}, {', '.join(SEEDED)}.")
+        list[str],
+        typer.Option("--scorer", "-s", "--model", help=f"Some of: {SHAPES}, {', '.join(SEEDED)}."),
     ] = [  # noqa: B006 - typer copies it
         SHAPES,
         *SEEDED,

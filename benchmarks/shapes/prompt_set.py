@@ -17,7 +17,7 @@ from .world.prompts import CATEGORIES, LabPrompt, lab_prompts
 def prompts_csv(prompts: Sequence[LabPrompt]) -> str:
     """The prompts as a table with the columns Prompts and Category, like DrawBench's."""
     rows = [(prompt.prompt, prompt.category) for prompt in prompts]
-    return Table(columns=("Prompts", "Category"), rows=rows).csv()
+    return Table(columns=("Prompts", "Category"), rows=rows).csv(spreadsheet=False)
 
 
 def main(out: Annotated[Path, typer.Argument(help="file to write, .csv")]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import typer
 from matplotlib.figure import Figure
 
-from stablepref.output.figures import save_figure
+from stablepref.output.figures import literal, save_figure
 
 from .people.alignment import MISTAKE_COSTS
 from .people.collect import Collected, collect
@@ -37,7 +37,7 @@ def draw_sheet(path: Path, groups: Sequence[Collected], *, columns: int = 9) -> 
     for group, row in zip(
         groups, figure.subfigures(len(groups), 1, squeeze=False)[:, 0], strict=True
     ):
-        row.suptitle(group.prompt, fontsize=10)
+        row.suptitle(literal(group.prompt), fontsize=10)
         utilities, ranks = true_utility(group.terms()), group.annotations.mean(axis=0)
         for axes in (places := row.subplots(1, columns)):
             axes.axis("off")
@@ -45,7 +45,7 @@ def draw_sheet(path: Path, groups: Sequence[Collected], *, columns: int = 9) -> 
             picture = group.pictures[index]
             axes.imshow(picture.draw())
             caption = f"u = {utilities[index] + 0.0:.2f}, rank {ranks[index]:.1f}"
-            axes.set_title(f"{caption}\n{picture.generator}", fontsize=7)
+            axes.set_title(f"{caption}\n{literal(picture.generator)}", fontsize=7)
             axes.text(
                 0.5,
                 -0.04,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stablepref.cli.options import (
+    FORMER_SCORER,
     AsJson,
     Device,
     Dtype,
@@ -18,6 +19,7 @@ from stablepref.cli.options import (
     Threads,
     check_folder,
     read_setting,
+    renamed_scorer,
     with_settings,
 )
 from stablepref.data.prompts import read_prompt_file
@@ -59,11 +61,11 @@ def finetune(
             help="File or folder of prompts to draw samples of; by default the first trained on."
         ),
     ] = None,
-    model: Annotated[
+    scorer: Annotated[
         list[str] | None,
         typer.Option(
-            "--model",
-            "-m",
+            "--scorer",
+            "-s",
             help="The scorer, as for `score`; several are averaged by their log-odds.",
             show_default="$STABLEPREF_MODEL, else hps-v2.1",
         ),
@@ -85,6 +87,7 @@ def finetune(
     pipeline_dtype: PipelineDtype = None,
     threads: Threads = None,
     as_json: AsJson = False,
+    model: Annotated[list[str] | None, FORMER_SCORER] = None,
     **settings: str | None,
 ) -> None:
     """Fine-tune a diffusers pipeline on a reward, on one process or under torchrun."""
@@ -104,7 +107,7 @@ def finetune(
         )
         raise ValueError(msg)
     sampled = read_prompts(sample_prompts) if sample_prompts else None
-    models: list[str | None] = [*model] if model else [None]
+    models: list[str | None] = [*(renamed_scorer(scorer, model) or [None])]
     scorers = [ScorerOptions(name, None, device, dtype) for name in models]
     second = None if held_out is None else ScorerOptions(held_out, None, device, dtype)
 
@@ -117,11 +120,11 @@ def finetune(
     from ..reward import DifferentiableReward
 
     use_threads(threads)
-    scorer = _scorer(scorers)
+    loaded = _scorer(scorers)
     judge = None if second is None else _on_own_device(second).load()
-    pipe: Any = load_pipeline(pipeline, dtype=pipeline_dtype, device=scorer.device)
+    pipe: Any = load_pipeline(pipeline, dtype=pipeline_dtype, device=loaded.device)
     reward = DifferentiableReward(
-        scorer,
+        loaded,
         views=views,
         reduce="min" if worst else "mean",
         checkpointing=config.gradient_checkpointing,
@@ -157,7 +160,7 @@ def _on_own_device(options: ScorerOptions) -> ScorerOptions:
     rank, found = os.environ.get("LOCAL_RANK"), torch.accelerator.current_accelerator()
     if options.device is not None or rank is None or found is None:
         return options
-    return ScorerOptions(options.model, None, f"{found.type}:{rank}", options.dtype)
+    return ScorerOptions(options.name, None, f"{found.type}:{rank}", options.dtype)
 
 
 def _print(result: "Finetuned", *, as_json: bool) -> None:

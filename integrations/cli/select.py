@@ -15,6 +15,7 @@ from stablepref.cli.options import (
     check_folder,
     with_options,
 )
+from stablepref.output.text import printable
 
 from ..diffusion.named import check_pipeline
 
@@ -116,7 +117,7 @@ def _shares(given: list[str] | None) -> dict[float, float] | None:
 
 
 def _print(selection: "Selection", folder: Path) -> None:
-    print(f"{selection.prompt}: best of {len(selection.candidates)}")
+    print(f"{printable(selection.prompt)}: best of {len(selection.candidates)}")
     for place, index in enumerate(selection.kept, start=1):
         candidate = selection.candidates[index]
         print(f"{place:4d}  {candidate.score:.4f}  seed {candidate.seed}")

@@ -8,6 +8,7 @@ import typer
 
 from stablepref.cli.options import AsJson, ScorerOptions, with_options
 from stablepref.data.manifest import check_image
+from stablepref.output.text import printable
 
 
 @with_options
@@ -33,6 +34,7 @@ def compare(
         given = {"a": a, "b": b, "prompt": prompt, "model": loaded.name, "unit": loaded.unit}
         print(json.dumps(given | asdict(result), indent=1))
         return
+    a, b = printable(a), printable(b)
     winner = {"a": a, "b": b}.get(result.preferred)
     print("tie: neither is preferred" if winner is None else f"preferred: {winner}")
     width = max(len(a), len(b))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ParamSpec, final
 import typer
 
 from stablepref.output.progress import lines_without_terminal
+from stablepref.output.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -127,7 +128,7 @@ def finish(tally: Tally) -> None:
 
 def say(text: str) -> None:
     """Print one line on standard error."""
-    print(" ".join(text.splitlines()), file=sys.stderr)
+    print(printable(" ".join(text.splitlines())), file=sys.stderr)
 
 
 def _show_warning(

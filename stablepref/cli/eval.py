@@ -13,6 +13,7 @@ import typer
 
 from stablepref.cli.ends import Tally, finish, say
 from stablepref.cli.options import (
+    FORMER_SCORER,
     GROUPS,
     AsJson,
     BatchSize,
@@ -24,6 +25,7 @@ from stablepref.cli.options import (
     ScorerOptions,
     Threads,
     check_folder,
+    renamed_scorer,
 )
 
 if TYPE_CHECKING:
@@ -78,11 +80,11 @@ class Data:
 
 def evaluate(
     data: Annotated[str, typer.Argument(help=GROUPS)],
-    model: Annotated[
+    scorer: Annotated[
         list[str] | None,
         typer.Option(
-            "--model",
-            "-m",
+            "--scorer",
+            "-s",
             help="The scorer, as for `score`; if given several times, each is compared with the "
             "first.",
             show_default="$STABLEPREF_MODEL, else hps-v2.1",
@@ -129,9 +131,10 @@ def evaluate(
         ),
     ] = None,
     plots: Annotated[Path | None, typer.Option(help="Also draw plots into this folder.")] = None,
+    model: Annotated[list[str] | None, FORMER_SCORER] = None,
 ) -> None:
     """Measure how well models agree with people, and how stable their choices are."""
-    models: list[str | None] = [*model] if model else [None]
+    models: list[str | None] = [*(renamed_scorer(scorer, model) or [None])]
     scorers = [ScorerOptions(name, like, device, dtype, threads=threads) for name in models]
 
     from stablepref.evaluation.agreement import pairwise_accuracy
@@ -177,7 +180,7 @@ def evaluate(
                 )
             _count(report, tally)
             reports.append(report)
-        reports = told_apart(reports, [options.model for options in scorers])
+        reports = told_apart(reports, [options.name for options in scorers])
         for reason, count in left_out.counts.items():
             say(f"{data}: left out {count} times: {reason}")
         if out is not None:

@@ -15,6 +15,7 @@ from typing import (
     Any,
     Final,
     Literal,
+    TypeVar,
     final,
     get_args,
     get_origin,
@@ -23,12 +24,14 @@ from typing import (
 
 import typer
 
+from stablepref.cli.ends import say
 from stablepref.models.registry import check_dtype, check_model, model_name, needs_prompt
 
 if TYPE_CHECKING:
     from stablepref.scorer import Scorer
     from stablepref.scoring.items import Item
 
+T = TypeVar("T")
 DEVICES: Final = (
     *("cpu", "cuda", "mps", "xpu", "hpu", "mtia", "npu", "mlu", "musa", "xla", "ipu", "meta"),
     "privateuseone",
@@ -104,6 +107,25 @@ AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
 
 
+FORMER_SCORER: Final = typer.Option("--model", "-m", hidden=True)
+"""What `--scorer` was called where a scorer is meant; for one release more."""
+
+
+def renamed_scorer(given: T | None, former: T | None) -> T | None:
+    """The scorer that was typed, with a note where it was by its former name.
+
+    Raises:
+        ValueError: It was typed by both names.
+    """
+    if not former:
+        return given
+    if given:
+        msg = "--model is the former name of --scorer: leave it out"
+        raise ValueError(msg)
+    say("note: the scorer is chosen by --scorer (-s) now; --model (-m) ends with the next release")
+    return former
+
+
 @final
 @dataclass(frozen=True)
 class ScorerOptions:
@@ -113,13 +135,13 @@ class ScorerOptions:
         ValueError: The model, the device or the number type is unknown; found without torch.
     """
 
-    model: Annotated[
+    name: Annotated[
         str | None,
         typer.Option(
-            "--model",
-            "-m",
-            help="The scorer: a name from `stablepref models`, a folder, an official file, or "
-            "hf-hub:user/repo, a server's http://host:port/model, or judge:MODEL@URL.",
+            "--scorer",
+            "-s",
+            help="A name from `stablepref models`, a folder, an official file, hf-hub:user/repo, "
+            "a server's http://host:port/model, or judge:MODEL@URL.",
             show_default="$STABLEPREF_MODEL, else hps-v2.1",
         ),
     ] = None
@@ -133,10 +155,14 @@ class ScorerOptions:
         ),
     ] = 0
     threads: Threads = None
+    model: Annotated[str | None, FORMER_SCORER] = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without torch."""
-        check_model(model_name(self.model), None if self.like is None else model_name(self.like))
+        if self.model is not None:
+            object.__setattr__(self, "name", renamed_scorer(self.name, self.model))
+            object.__setattr__(self, "model", None)
+        check_model(model_name(self.name), None if self.like is None else model_name(self.like))
         check_device(self.device)
         if self.dtype not in (None, "auto"):
             check_dtype(self.dtype)
@@ -144,7 +170,7 @@ class ScorerOptions:
     @property
     def needs_prompt(self) -> bool | None:
         """Whether the scores depend on prompts; None where only loading the model can tell."""
-        return needs_prompt(model_name(self.model), self.like)
+        return needs_prompt(model_name(self.name), self.like)
 
     def load(self) -> "Scorer":
         """The scorer, on the device that was asked for.
@@ -158,7 +184,7 @@ class ScorerOptions:
 
         use_threads(self.threads)
         try:
-            return load(self.model, device=self.device, dtype=self.dtype, like=self.like)
+            return load(self.name, device=self.device, dtype=self.dtype, like=self.like)
         except (RuntimeError, AssertionError) as error:  # what torch raises for a device
             if self.device is None:
                 raise

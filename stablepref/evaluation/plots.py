@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stablepref.evaluation.annotators import majority
-from stablepref.output.figures import Figure, save_figure
+from stablepref.output.figures import Figure, literal, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ def _reliability(reports: Sequence[Measures]) -> Figure:
         ):
             if found is not None:
                 points = 100 * np.array([point[:2] for point in found.bins])
-                label = f"{report.model}, {kind}: error {100 * found.error:.1f} %"
+                label = f"{literal(report.model)}, {kind}: error {100 * found.error:.1f} %"
                 axes.plot(*points.T, style, markersize=4, label=label)
     axes.set_xlabel("stated probability of the preferred image, per cent")
     axes.set_ylabel("pairs on which people prefer it, per cent")
@@ -74,12 +74,12 @@ def _perturbations(reports: Sequence[Measures]) -> Figure:
         at = np.array([names.index(name) for name in report.perturbations])
         at = at + (place - (len(reports) - 1) / 2) * thick
         value, error = _with_error([row.change for row in report.disturbed])
-        label = f"{report.model}: {100 * report.accuracy:.1f} % as it is"
+        label = f"{literal(report.model)}: {100 * report.accuracy:.1f} % as it is"
         changes.errorbar(value, at, xerr=error, fmt="o", markersize=4, capsize=2, label=label)
         shares = [100 * row.flips.value for row in report.disturbed]
         flips.barh(at, shares, height=0.8 * thick)
     changes.axvline(0, color=_GREY, linewidth=0.8, zorder=0)
-    changes.set_yticks(range(len(names)), names)
+    changes.set_yticks(range(len(names)), [literal(name) for name in names])
     changes.invert_yaxis()
     changes.set_xlabel("change of accuracy, points,\nwith 95 % interval over prompts")
     flips.set_xlabel("pairs whose order\nflips, per cent")
@@ -97,7 +97,7 @@ def _agreement(reports: Sequence[Measures]) -> Figure:
         shift = (place - (len(reports) - 1) / 2) * 0.1
         value, error = _with_error([b.accuracy.interval() for b in report.by_agreement])
         axes.errorbar(
-            at + shift, value, error, fmt="o-", markersize=4, capsize=2, label=report.model
+            at + shift, value, error, fmt="o-", markersize=4, capsize=2, label=literal(report.model)
         )
     axes.axhline(50, color=_GREY, linewidth=0.8, zorder=0)
     ticks = [f"up to {100 * b.up_to:g} %\n{b.accuracy.count} pairs" for b in bins]

@@ -11,11 +11,22 @@ except ImportError as error:
     raise ImportError("plots need matplotlib: pip install 'stablepref[bench]'") from error
 
 from stablepref.output.durable import replacing
+from stablepref.output.text import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Figure", "save_figure"]
+__all__ = ["Figure", "literal", "save_figure"]
+
+
+def literal(text: str) -> str:
+    """A name as matplotlib draws it literally: no mathematics, no escapes, no hidden label.
+
+    Between dollars matplotlib reads mathematics, and a label that begins with an underscore is left
+    out of legends.
+    """
+    shown = printable(text).replace("$", r"\$")
+    return f"\u200b{shown}" if shown.startswith("_") else shown
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast, final
 from stablepref.output.durable import replacing
 from stablepref.output.partial import PartialFile, ResumeError, Row
 from stablepref.output.tables import Cell, Table, csv_line
-from stablepref.output.text import ANY_TEXT
+from stablepref.output.text import ANY_TEXT, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -192,11 +192,19 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_rows(rows: Iterable[Row], file: TextIO, suffix: str) -> None:
+def write_rows(
+    rows: Iterable[Row], file: TextIO, suffix: str, *, spreadsheet: bool = False
+) -> None:
     """Write rows as they come: a JSON object a line (.jsonl), a JSON list (.json), or .csv.
 
     Each row is flushed, so that a pipe passes it on at once. The columns of CSV are those of the
     first row; None is an empty cell.
+
+    Args:
+        rows: What to write.
+        file: Where to.
+        suffix: The format.
+        spreadsheet: For CSV, see `stablepref.output.tables.csv_line`.
 
     Raises:
         ValueError: A row of CSV has other columns than the first.
@@ -212,10 +220,11 @@ def write_rows(rows: Iterable[Row], file: TextIO, suffix: str) -> None:
         else:
             if columns is None:
                 columns = list(row)
-                file.write(csv_line(columns))
+                file.write(csv_line(columns, spreadsheet=spreadsheet))
             if row.keys() != set(columns):
                 raise ValueError(f"a row has the columns {list(row)}; expected {columns}")
-            file.write(csv_line(row[name] for name in columns))
+            cells = (row[name] for name in columns)
+            file.write(csv_line(cells, spreadsheet=spreadsheet))
         file.flush()
     if suffix == ".json":
         file.write("[]\n" if between.startswith("[") else "\n]\n")
@@ -240,11 +249,16 @@ def results_table(rows: Sequence[Row], *, title: str) -> Table:
     return Table(
         title=title,
         columns=columns,
-        rows=[[cast("Cell", row[name]) for name in columns] for row in rows],
+        rows=[[_shown(row[name]) for name in columns] for row in rows],
         right=_NUMBERS,
         unbroken=_NUMBERS,
         number_format=".4f",
     )
+
+
+def _shown(value: object) -> Cell:
+    """A cell of one line, whatever a name or a prompt holds."""
+    return printable(value) if isinstance(value, str) else cast("Cell", value)
 
 
 def check_place(option: str, path: Path) -> None:

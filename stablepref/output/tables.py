@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
+import re
 import sys
 from dataclasses import dataclass
 from html import escape
@@ -15,11 +15,19 @@ from rich import box
 from rich.console import Console
 from rich.text import Text
 
+from stablepref.output.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
 Cell = str | int | float | bool | None
 
+_QUOTED: Final = frozenset(',"\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029')
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+# Backslash, code, links and images, tables, and emphasis, which begins or ends at a word's edge.
+_MARKS: Final = re.compile(
+    r"[\\`|]|\](?=[(\[:])|(?<!\w)_+(?=\S)|(?<=\S)_+(?!\w)|\*+(?=\S)|(?<=\S)\*+|~~+"
+)
 _WIDEST: Final = 10_000
 """Characters in a line where there is no terminal."""
 
@@ -75,7 +83,8 @@ class Table:
     def markdown(self) -> str:
         """The table in Markdown, under its title as a heading if it has one."""
         body = "\n".join(markdown_lines(self._shown_names(), self._shown_cells()))
-        return (f"## {self.title}\n\n" if self.title else "") + f"{body}\n"
+        heading = f"## {markdown_text(self.title)}\n\n" if self.title else ""
+        return f"{heading}{body}\n"
 
     def html(self) -> str:
         """The table in HTML, under its title and above its note; text is escaped."""
@@ -89,9 +98,14 @@ class Table:
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return f"<div>{title}{table}{note}</div>"
 
-    def csv(self) -> str:
-        """All columns under their names, numbers in full."""
-        return "".join(map(csv_line, (self.columns, *self.rows)))
+    def csv(self, *, spreadsheet: bool = True) -> str:
+        """All columns under their names, numbers in full.
+
+        Args:
+            spreadsheet: Whether a person will open it in a spreadsheet; see `csv_line`.
+        """
+        lines = (csv_line(cells, spreadsheet=spreadsheet) for cells in (self.columns, *self.rows))
+        return "".join(lines)
 
     def _places(self) -> list[int]:
         if self.shown is None:
@@ -99,7 +113,7 @@ class Table:
         return [list(self.columns).index(name) for name in self.shown]
 
     def _shown_names(self) -> list[str]:
-        return [self.columns[place] for place in self._places()]
+        return [printable(self.columns[place], keep="\n") for place in self._places()]
 
     def _shown_cells(self) -> list[list[str]]:
         places = self._places()
@@ -110,7 +124,9 @@ class Table:
             return "-"
         if isinstance(cell, bool):
             return "yes" if cell else "no"
-        return f"{cell:{self.number_format}}" if isinstance(cell, float) else str(cell)
+        if isinstance(cell, float):
+            return f"{cell:{self.number_format}}"
+        return printable(str(cell), keep="\n")
 
     def _rich(self) -> rich.table.Table:
         drawn = rich.table.Table(
@@ -125,12 +141,13 @@ class Table:
         )
         for place in self._places():
             name = self.columns[place]
+            shown = printable(name, keep="\n")
             if self.right is None:
                 right = any(isinstance(row[place], int | float) for row in self.rows)
             else:
                 right = name in self.right
             drawn.add_column(
-                name,
+                shown,
                 justify="right" if right else "left",
                 no_wrap=name in self.unbroken,
                 overflow="fold",
@@ -152,7 +169,7 @@ def markdown_lines(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Ite
 
     Args:
         columns: Names of the columns.
-        rows: Cells as text; bars and line breaks are escaped.
+        rows: Cells as text; what Markdown or HTML would take for a mark is escaped.
 
     Yields:
         Lines without their ends.
@@ -163,17 +180,42 @@ def markdown_lines(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Ite
     yield from map(_markdown_line, rows)
 
 
-def csv_line(cells: Iterable[object]) -> str:
-    """A line of CSV with its end; None and NaN are empty cells."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["" if _missing(cell) else cell for cell in cells])
-    return text.getvalue()
+def csv_line(cells: Iterable[object], *, spreadsheet: bool = False) -> str:
+    """A line of CSV with its end; None and NaN are empty cells.
+
+    A cell with any kind of line break is quoted, since readers differ in which of them end a line.
+
+    Args:
+        cells: Values; numbers are written in full.
+        spreadsheet: Whether texts that a spreadsheet would run as a formula, those that begin with
+            ``=``, ``+``, ``-``, ``@``, a tab or a return, get an apostrophe in front. A program
+            that reads the file back finds it there, so that data for programs leave it off.
+    """
+    return ",".join(_csv_cell(cell, spreadsheet=spreadsheet) for cell in cells) + "\n"
+
+
+def _csv_cell(cell: object, *, spreadsheet: bool) -> str:
+    text = "" if _missing(cell) else str(cell)
+    if spreadsheet and isinstance(cell, str) and text.startswith(_FORMULA):
+        text = f"'{text}"
+    if _QUOTED.isdisjoint(text):
+        return text
+    return '"' + text.replace('"', '""') + '"'
+
+
+def markdown_text(text: str) -> str:
+    """A text that others wrote as Markdown shows it literally, in one line.
+
+    What begins a mark of Markdown or HTML is escaped; an underscore and an asterisk only where they
+    would not stand for themselves, so that names stay readable.
+    """
+    one_line = printable(" ".join(text.splitlines()))
+    without_html = one_line.replace("&", "&amp;").replace("<", "&lt;")
+    return _MARKS.sub(lambda found: "".join(f"\\{mark}" for mark in found[0]), without_html)
 
 
 def _markdown_line(cells: Iterable[str]) -> str:
-    escaped = (" ".join(cell.replace("|", "\\|").splitlines()) for cell in cells)
-    return f"| {' | '.join(escaped)} |"
+    return f"| {' | '.join(map(markdown_text, cells))} |"
 
 
 def _missing(cell: object) -> bool:

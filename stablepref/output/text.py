@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
 from typing import Final
 
 LONGEST: Final = 200
 """Characters of a name or a value that a message shows."""
+
+_HIDDEN: Final = frozenset({"Cc", "Cf", "Zl", "Zp"})
+"""Unicode's categories of control, format, line and paragraph characters."""
 
 ANY_TEXT: Final = "stablepref.output.text"
 """An error handler for codecs, registered when this module is imported.
@@ -21,6 +25,28 @@ def shorten(text: str) -> str:
     """Cut the middle out of a text that is too long for a message."""
     half = LONGEST // 2
     return text if len(text) <= LONGEST else f"{text[:half]}...{text[-half:]}"
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""A text that others wrote, as a terminal or a page may show it.
+
+    Control characters, among them those that move a cursor or end a line, and marks that turn the
+    direction of writing, are shown as escapes, such as ``\x1b`` or ``\u202e``.
+
+    Args:
+        text: Any text.
+        keep: Characters that stay as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter in keep or unicodedata.category(letter) not in _HIDDEN else _escape(letter)
+        for letter in text
+    )
+
+
+def _escape(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
 
 
 def _handle(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -197,7 +197,7 @@ def test_an_installed_perturbation_on_the_command_line(
     pictures = draw_pictures(tmp_path)
     row = {"prompt": "x", "images": [path.name for path in pictures[:2]], "ranks": [1, 2]}
     (tmp_path / "data.jsonl").write_text(json.dumps(row) + "\n")
-    arguments = ("eval", tmp_path / "data.jsonl", "-m", model, "--json", "--perturbations")
+    arguments = ("eval", tmp_path / "data.jsonl", "-s", model, "--json", "--perturbations")
     done = run(*arguments, "half-dark,hflip")
     assert done.returncode == 0, done.stderr
     (report,) = json.loads(done.stdout)["models"]

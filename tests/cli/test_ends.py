@@ -19,32 +19,32 @@ from stablepref.models.clip import CLIPScorer
     [
         (["score", "{0}"], "--prompt is missing"),
         (["score", "{0}", "-p", " "], "--prompt is empty"),
-        (["score", "{0}", "-p", "x", "-m", "hsp"], "unknown model 'hsp'"),
-        (["score", "{0}", "-p", "x", "-m", "{m}", "--dtype", "int3"], "dtype"),
-        (["score", "{0}", "-p", "x", "-m", "{m}", "--device", "gpu"], "--device gpu cannot be"),
-        (["score", "{0}", "-p", "x", "-m", "{m}", "--batch-size", "0"], "--batch-size"),
-        (["score", "{0}", "-p", "x", "-m", "{m}", "--views", "-1"], "--views"),
-        (["score", "{0}", "-p", "x", "-m", "{m}", "--out", "a.txt"], ".jsonl"),
-        (["score", "{0}", "-p", "x", "-m", "{m}", "--out", "no/a.csv"], "no folder no"),
-        (["score", "{0}", "-p", "x", "-m", "{m}", "--out", "a.csv", "--json"], "leave --json"),
-        (["score", "{0}", "-p", "x", "-m", "{m}", "--csv", "--json"], "one of --json, --csv, not"),
-        (["score", "rows.csv", "-p", "x", "-m", "{m}"], "stands alone"),
-        (["score", "rows.csv", "{0}", "-m", "{m}"], "stands alone"),
-        (["score", "none.csv", "-m", "{m}"], "none.csv"),
-        (["score", "empty.csv", "-m", "{m}"], "empty.csv has no rows"),
-        (["score", "columns.csv", "-m", "{m}"], "there is no column for the image"),
-        (["rank", "{0}", "-m", "{m}"], "--prompt is missing"),
-        (["rank", "{0}", "-p", "x", "-m", "{m}", "--html", "no/a.html"], "no folder no"),
-        (["rank", "{0}", "-p", "x", "-m", "{m}", "--html", "."], "--html .: this is a folder"),
-        (["rank", "{0}", "-p", "x", "-m", "{m}", "--html", "{0}"], "would write over"),
-        (["rank", ".", "-p", "x", "-m", "{m}", "--html", "{0}"], "would write over"),
-        (["rank", "own.jsonl", "-m", "{m}", "--html", "{0}"], "would write over"),
-        (["score", "own.jsonl", "-m", "{m}", "--out", "own.jsonl"], "would write over"),
-        (["score", "{0}", "-p", "x", "-m", "{m}", "--out", "folder.csv"], "this is a folder"),
-        (["score", "{0}", "-p", "x", "-m", "{m}", "--device", "meta"], "holds no numbers"),
-        (["rank", "{0}", "-p", "x", "-m", "{m}", "--top", "0"], "--top"),
-        (["compare", "{0}", "none.png", "-p", "x", "-m", "{m}"], "none.png"),
-        (["compare", "{0}", ".", "-p", "x", "-m", "{m}"], "one image for a and one for b"),
+        (["score", "{0}", "-p", "x", "-s", "hsp"], "unknown model 'hsp'"),
+        (["score", "{0}", "-p", "x", "-s", "{m}", "--dtype", "int3"], "dtype"),
+        (["score", "{0}", "-p", "x", "-s", "{m}", "--device", "gpu"], "--device gpu cannot be"),
+        (["score", "{0}", "-p", "x", "-s", "{m}", "--batch-size", "0"], "--batch-size"),
+        (["score", "{0}", "-p", "x", "-s", "{m}", "--views", "-1"], "--views"),
+        (["score", "{0}", "-p", "x", "-s", "{m}", "--out", "a.txt"], ".jsonl"),
+        (["score", "{0}", "-p", "x", "-s", "{m}", "--out", "no/a.csv"], "no folder no"),
+        (["score", "{0}", "-p", "x", "-s", "{m}", "--out", "a.csv", "--json"], "leave --json"),
+        (["score", "{0}", "-p", "x", "-s", "{m}", "--csv", "--json"], "one of --json, --csv, not"),
+        (["score", "rows.csv", "-p", "x", "-s", "{m}"], "stands alone"),
+        (["score", "rows.csv", "{0}", "-s", "{m}"], "stands alone"),
+        (["score", "none.csv", "-s", "{m}"], "none.csv"),
+        (["score", "empty.csv", "-s", "{m}"], "empty.csv has no rows"),
+        (["score", "columns.csv", "-s", "{m}"], "there is no column for the image"),
+        (["rank", "{0}", "-s", "{m}"], "--prompt is missing"),
+        (["rank", "{0}", "-p", "x", "-s", "{m}", "--html", "no/a.html"], "no folder no"),
+        (["rank", "{0}", "-p", "x", "-s", "{m}", "--html", "."], "--html .: this is a folder"),
+        (["rank", "{0}", "-p", "x", "-s", "{m}", "--html", "{0}"], "would write over"),
+        (["rank", ".", "-p", "x", "-s", "{m}", "--html", "{0}"], "would write over"),
+        (["rank", "own.jsonl", "-s", "{m}", "--html", "{0}"], "would write over"),
+        (["score", "own.jsonl", "-s", "{m}", "--out", "own.jsonl"], "would write over"),
+        (["score", "{0}", "-p", "x", "-s", "{m}", "--out", "folder.csv"], "this is a folder"),
+        (["score", "{0}", "-p", "x", "-s", "{m}", "--device", "meta"], "holds no numbers"),
+        (["rank", "{0}", "-p", "x", "-s", "{m}", "--top", "0"], "--top"),
+        (["compare", "{0}", "none.png", "-p", "x", "-s", "{m}"], "none.png"),
+        (["compare", "{0}", ".", "-p", "x", "-s", "{m}"], "one image for a and one for b"),
         (["compare", "{0}", "-p", "x"], "b"),
         (["scroe"], "scroe"),
     ],
@@ -72,14 +72,14 @@ def test_weights_that_are_not_here_are_one_line(pictures: list[Path], tmp_path: 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("HF_HUB_CACHE", "STABLEPREF_CACHE"):
             patch.setenv(name, str(tmp_path))
-        done = run("score", pictures[0], "-p", "x", "-m", "hps-v1")
+        done = run("score", pictures[0], "-p", "x", "-s", "hps-v1")
     assert done.returncode == 2
     assert done.stderr.startswith("error: hps-v1 is not on the hub")
     assert done.stderr.count("\n") == 1
 
 
 def test_nothing_scored_is_exit_code_2_and_the_rows_say_why(model: Path) -> None:
-    done = run("score", "no.png", "no*.png", "-p", "x", "-m", model, "--json")
+    done = run("score", "no.png", "no*.png", "-p", "x", "-s", model, "--json")
     assert done.returncode == 2
     rows = json.loads(done.stdout)
     assert [row["image"] for row in rows] == ["no.png", "no*.png"]
@@ -88,7 +88,7 @@ def test_nothing_scored_is_exit_code_2_and_the_rows_say_why(model: Path) -> None
 
 
 def test_a_cut_prompt_is_one_line_of_warning(model: Path, pictures: list[Path]) -> None:
-    done = run("score", pictures[0], "-p", "word " * 100, "-m", model, "--json")
+    done = run("score", pictures[0], "-p", "word " * 100, "-s", model, "--json")
     assert done.returncode == 0
     assert done.stderr.startswith("warning: tiny reads 77 tokens")
     assert done.stderr.count("\n") == 1
@@ -96,23 +96,23 @@ def test_a_cut_prompt_is_one_line_of_warning(model: Path, pictures: list[Path]) 
 
 def test_a_model_that_gives_nan(tmp_path: Path, pictures: list[Path]) -> None:
     scorer = tiny_clip()
-    torch.nn.init.constant_(scorer.model.logit_scale, float("nan"))
+    torch.nn.init.constant_(scorer.model.visual.proj, 1e38)  # finite, and its sums are not
     scorer.save_pretrained(tmp_path / "nan")
-    done = run("score", pictures[0], "-p", "a cat", "-m", tmp_path / "nan", "--json")
+    done = run("score", pictures[0], "-p", "a cat", "-s", tmp_path / "nan", "--json")
     assert done.returncode == 2
     (row,) = json.loads(done.stdout, parse_constant=pytest.fail)
     assert row["score"] is None
-    assert row["error"] == "the model's score is nan"
-    pair = run("compare", *pictures[:2], "-p", "a cat", "-m", tmp_path / "nan", "--json")
+    assert row["error"].startswith("the model's score is nan")
+    pair = run("compare", *pictures[:2], "-p", "a cat", "-s", tmp_path / "nan", "--json")
     assert pair.returncode == 2
-    assert "no choice between" in pair.stderr
+    assert "the model's score is nan" in pair.stderr
 
 
 @pytest.mark.parametrize("style", ["", "--csv"])
 def test_a_closed_pipe_is_no_traceback(model: Path, pictures: list[Path], style: str) -> None:
     read, write = os.pipe()
     os.close(read)
-    arguments = ["score", *map(str, pictures), "-p", "a cat", "-m", str(model), *style.split()]
+    arguments = ["score", *map(str, pictures), "-p", "a cat", "-s", str(model), *style.split()]
     with os.fdopen(write, "wb") as closed:
         done = subprocess.run(
             [*COMMAND, *arguments], stdout=closed, stderr=subprocess.PIPE, check=False
@@ -140,7 +140,7 @@ def test_work_that_cannot_go_on_is_one_line_and_exit_code_2(
         raise error
 
     monkeypatch.setattr(CLIPScorer, "encode_inputs", fail)
-    done = run("score", pictures[0], "-p", "x", "-m", model)
+    done = run("score", pictures[0], "-p", "x", "-s", model)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {says}")
     assert done.stderr.count("\n") == 1
@@ -150,7 +150,7 @@ def test_a_fault_of_the_program_is_a_traceback_and_no_failed_images(
     model: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CLIPScorer, "encode_inputs", lambda *_: {}["key"])
-    done = run("score", pictures[0], "-p", "x", "-m", model)
+    done = run("score", pictures[0], "-p", "x", "-s", model)
     assert done.returncode == 2
     assert "Traceback" in done.stderr
     assert "KeyError: 'key'" in done.stderr
@@ -162,20 +162,20 @@ def test_a_fault_of_the_program_is_a_traceback_and_no_failed_images(
         ["--help"],
         ["score", "--help"],
         ["score", "a.png"],
-        ["score", "a.png", "-p", "x", "-m", "hsp"],
+        ["score", "a.png", "-p", "x", "-s", "hsp"],
         ["rank", "a.png", "-p", "x", "--dtype", "foo"],
-        ["compare", "a.png", "b.png", "-p", "x", "-m", "shapes", "--like", "hps-v2"],
-        ["eval", "a.jsonl", "-m", "hsp"],
-        ["eval", "none.jsonl", "-m", "shapes"],
-        ["eval", "none.jsonl", "-m", "shapes", "--perturbations", "none-such"],
+        ["compare", "a.png", "b.png", "-p", "x", "-s", "shapes", "--like", "hps-v2"],
+        ["eval", "a.jsonl", "-s", "hsp"],
+        ["eval", "none.jsonl", "-s", "shapes"],
+        ["eval", "none.jsonl", "-s", "shapes", "--perturbations", "none-such"],
         ["train", "--data", "none.jsonl", "--out", "o"],
         ["train", "--data", "none.jsonl", "--out", "o", "--steps", "many"],
-        ["select", "shapes", "-p", "x", "--out", "o", "-m", "hsp"],
-        ["select", "none", "-p", "x", "--out", "o", "-m", "shapes"],
-        ["select", "shapes", "-p", "x", "--out", "/dev/null/o", "-m", "shapes"],
-        ["finetune", "shapes", "-p", "x", "--out", "o", "-m", "shapes", "--steps", "many"],
-        ["finetune", "shapes", "-p", "x", "--out", "o", "-m", "shapes", "--pipeline-dtype", "no"],
-        ["finetune", "shapes", "--prompts", "none.txt", "--out", "o", "-m", "shapes"],
+        ["select", "shapes", "-p", "x", "--out", "o", "-s", "hsp"],
+        ["select", "none", "-p", "x", "--out", "o", "-s", "shapes"],
+        ["select", "shapes", "-p", "x", "--out", "/dev/null/o", "-s", "shapes"],
+        ["finetune", "shapes", "-p", "x", "--out", "o", "-s", "shapes", "--steps", "many"],
+        ["finetune", "shapes", "-p", "x", "--out", "o", "-s", "shapes", "--pipeline-dtype", "no"],
+        ["finetune", "shapes", "--prompts", "none.txt", "--out", "o", "-s", "shapes"],
         ["demo", "--pipeline", "none"],
         ["demo", "--out", "/dev/null"],
     ],

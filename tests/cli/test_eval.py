@@ -49,7 +49,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_tables_of_one_model(model: Path, data: Path) -> None:
-    done = run("eval", data, "-m", model, "--perturbations", "hflip,jpeg-50")
+    done = run("eval", data, "-s", model, "--perturbations", "hflip,jpeg-50")
     assert done.returncode == 0, done.stderr
     for expected in (
         "4 prompts, 12 pairs and 0 ties; tie rule half",
@@ -64,7 +64,7 @@ def test_tables_of_one_model(model: Path, data: Path) -> None:
 
 def test_json_agrees_with_the_scores_in_the_file(model: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.json"
-    done = run("eval", data, "-m", model, "--json", "--out", out, "--tie-rule", "pickscore")
+    done = run("eval", data, "-s", model, "--json", "--out", out, "--tie-rule", "pickscore")
     assert done.returncode == 0, done.stderr
     assert f"wrote {out}" in done.stderr
     shown = json.loads(done.stdout, parse_constant=pytest.fail)
@@ -87,7 +87,7 @@ def test_several_models_beside_the_first(
 ) -> None:
     plots = tmp_path / "plots"
     options = ("--perturbations", "hflip", "--plots", plots, "--out", tmp_path / "both.json")
-    done = run("eval", data, "-m", model, "-m", other, *options)
+    done = run("eval", data, "-s", model, "-s", other, *options)
     assert done.returncode == 0, done.stderr
     # Both bear the name "tiny", so each is told by its path.
     assert f"Beside tiny ({model})" in done.stdout
@@ -109,7 +109,7 @@ def test_several_models_beside_the_first(
 def test_bad_images_are_named_and_the_rest_is_evaluated(model: Path, data: Path) -> None:
     (data.parent / "1-0.png").write_bytes(b"no image")
     (data.parent / "2-2.png").unlink()
-    done = run("eval", data, "-m", model, "--perturbations", "none", "--json")
+    done = run("eval", data, "-s", model, "--perturbations", "none", "--json")
     assert done.returncode == 1
     assert f"{data.parent / '1-0.png'} (image 0 of group 2): it is not an image" in done.stderr
     assert "2-2.png (image 2 of group 3): there is no such file" in done.stderr
@@ -119,7 +119,7 @@ def test_bad_images_are_named_and_the_rest_is_evaluated(model: Path, data: Path)
     assert [row["image"] for row in report["excluded_images"]] == [0, 2]
     for path in data.parent.glob("*.png"):
         path.unlink()
-    done = run("eval", data, "-m", model)
+    done = run("eval", data, "-s", model)
     assert done.returncode == 2
     assert done.stderr.startswith("error: no group of 4 has two images that could be scored")
     assert done.stdout == ""
@@ -135,7 +135,7 @@ def test_rows_that_are_no_groups_are_counted(model: Path, tmp_path: Path) -> Non
         (tmp_path / f"{name}.png").write_bytes(png(int(name)))
     path = tmp_path / "pick.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = run("eval", path, "-m", model, "--perturbations", "none")
+    done = run("eval", path, "-s", model, "--perturbations", "none")
     assert done.returncode == 0, done.stderr
     assert f"{path}: left out 1 times: has_label is false" in done.stderr
     assert "2 prompts, 2 pairs" in done.stdout
@@ -145,7 +145,7 @@ def test_rows_that_are_no_groups_are_counted(model: Path, tmp_path: Path) -> Non
     ("arguments", "says"),
     [
         (["none.jsonl"], "no such file or folder: none.jsonl"),
-        (["{d}", "-m", "hsp"], "unknown model 'hsp'"),
+        (["{d}", "-s", "hsp"], "unknown model 'hsp'"),
         (["{d}", "--perturbations", "hflp"], "--perturbations has 'hflp'; expected some of: none"),
         (["{d}", "--tie-rule", "best"], "best"),
         (["{d}", "--tie-rule", "hpsv2", "--tie-margin", "1"], "0 with 'hpsv2'"),
@@ -185,7 +185,7 @@ def test_a_library_that_is_missing_is_one_line(
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("stablepref.evaluation.plots", "stablepref.output.figures"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    done = run("eval", data, "-m", model, "--plots", data.parent / "plots")
+    done = run("eval", data, "-s", model, "--plots", data.parent / "plots")
     assert done.returncode == 2
     assert done.stderr == "error: plots need matplotlib: pip install 'stablepref[bench]'\n"
 
@@ -223,7 +223,7 @@ def test_a_killed_run_goes_on(model: Path, data: Path, tmp_path: Path) -> None:
     arguments = [
         "eval",
         many,
-        "-m",
+        "-s",
         model,
         "--perturbations",
         "jpeg-50",
@@ -269,13 +269,13 @@ def test_a_killed_comparison_keeps_the_models_that_were_done(
     model: Path, other: Path, data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.json"
-    arguments = ["eval", data, "-m", model, "-m", other, "--perturbations", "none", "--out", out]
+    arguments = ["eval", data, "-s", model, "-s", other, "--perturbations", "none", "--out", out]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "replace", _stop)
         assert run(*arguments).returncode == 130
     partials = [tmp_path / "out.json.partial", tmp_path / "out.json.2.partial"]
     assert [path.read_text().count("\n") for path in partials] == [5, 5]
-    swapped = ["eval", data, "-m", other, "-m", model, "--perturbations", "none", "--out", out]
+    swapped = ["eval", data, "-s", other, "-s", model, "--perturbations", "none", "--out", out]
     done = run(*swapped)
     assert done.returncode == 2
     assert "was made with" in done.stderr

@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 
 import pytest
 import typer
+from helpers.commandline import run
 from typer.testing import CliRunner
 
 from stablepref.benchmarks.shapes.ablation.suite import Suite
 from stablepref.cli.options import (
+    ScorerOptions,
     check_device,
     check_folder,
     chosen,
@@ -170,3 +172,37 @@ def test_devices_of_torch_pass(device: str | None) -> None:
 def test_what_is_no_device_is_refused(device: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         check_device(device)
+
+
+@pytest.mark.parametrize("former", ["-m", "--model"])
+def test_the_former_name_of_the_scorer_serves_one_more_release(
+    former: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found: list[str | None] = []
+
+    @with_options
+    def command(*, scorer: ScorerOptions) -> None:
+        found.append(scorer.name)
+
+    app = typer.Typer()
+    app.command()(command)
+    app([former, "shapes"], standalone_mode=False)
+    (note,) = capsys.readouterr().err.splitlines()
+    assert note.startswith("note: the scorer is chosen by --scorer (-s) now")
+    app(["-s", "shapes-clip"], standalone_mode=False)
+    assert capsys.readouterr().err == ""
+    assert found == ["shapes", "shapes-clip"]
+    with pytest.raises(ValueError, match="--model is the former name of --scorer"):
+        app(["-s", "shapes", former, "shapes"], standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    "command", ["score", "rank", "compare", "eval", "select", "finetune", "bench run"]
+)
+def test_every_command_chooses_the_scorer_by_the_same_name(command: str) -> None:
+    done = run(*command.split(), "--help")
+    assert done.returncode == 0
+    shown = " ".join(done.stdout.split())
+    assert "--scorer -s" in shown
+    assert ("--model" in shown) == (command == "bench run")
+    assert "<bool>" not in shown

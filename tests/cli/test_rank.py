@@ -28,11 +28,11 @@ def test_rank_lets_go_of_images_inside_a_manifest(
         return row(self, views=views)
 
     monkeypatch.setattr(Outcome, "row", watched)
-    done = run("rank", path, "-m", model, "--json")
+    done = run("rank", path, "-s", model, "--json")
     assert [r["rank"] for r in json.loads(done.stdout)] == [1, 2, 3, 4, 5, 6]
     assert kept == [None] * 6
     page = tmp_path / "out.html"
-    assert run("rank", path, "-m", model, "--json", "--html", page).returncode == 0
+    assert run("rank", path, "-s", model, "--json", "--html", page).returncode == 0
     assert page.read_text().count("<img") == 6
 
 
@@ -41,7 +41,7 @@ def test_a_page_takes_the_place_of_an_older_one(
 ) -> None:
     page = tmp_path / "out.html"
     page.write_text("old")
-    assert run("rank", tmp_path, "-p", "x", "-m", model, "--html", page).returncode == 0
+    assert run("rank", tmp_path, "-p", "x", "-s", model, "--html", page).returncode == 0
     assert page.read_text().count("<img") == 6
     assert not list(tmp_path.glob("*.tmp"))
 
@@ -52,7 +52,7 @@ def test_rank_orders_and_reports_what_failed(
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
     page = tmp_path / "out.html"
-    done = run("rank", bad, *pictures, "-p", "a cat", "-m", model, "--json", "--html", page)
+    done = run("rank", bad, *pictures, "-p", "a cat", "-s", model, "--json", "--html", page)
     assert done.returncode == 1
     assert f"{bad}: it is not an image" in done.stderr
     assert "1 of 7 could not be scored" in done.stderr
@@ -65,7 +65,7 @@ def test_rank_orders_and_reports_what_failed(
     assert rows[-1]["error"].startswith("it is not an image")
     assert page.read_text().count("<img") == 6
     top = run(
-        *("rank", *pictures, bad, "-p", "a cat", "-m", model, "--top", 2, "--csv", "--html", page)
+        *("rank", *pictures, bad, "-p", "a cat", "-s", model, "--top", 2, "--csv", "--html", page)
     )
     assert top.returncode == 1
     best = list(csv.DictReader(io.StringIO(top.stdout)))
@@ -81,7 +81,7 @@ def test_rank_takes_each_prompt_of_a_manifest(
     rows = [{"image": path.name, "prompt": prompt} for path, prompt in pairs]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = run("rank", path, "-m", model, "--json", "--top", 3, "--dtype", "float32")
+    done = run("rank", path, "-s", model, "--json", "--top", 3, "--dtype", "float32")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert [(r["prompt"], r["rank"]) for r in found] == [

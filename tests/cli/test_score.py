@@ -17,7 +17,7 @@ from stablepref.scoring.stream import score as score_images
 
 def test_score_as_json_and_csv(model: Path, pictures: list[Path]) -> None:
     expected = score_images(tiny_clip(), pictures, "a cat").tolist()
-    as_json = run("score", *pictures, "-p", "a cat", "-m", model, "--dtype", "float32", "--json")
+    as_json = run("score", *pictures, "-p", "a cat", "-s", model, "--dtype", "float32", "--json")
     assert as_json.returncode == 0, as_json.stderr
     rows = json.loads(as_json.stdout)
     assert [row["index"] for row in rows] == list(range(6))
@@ -25,7 +25,7 @@ def test_score_as_json_and_csv(model: Path, pictures: list[Path]) -> None:
     assert [row["prompt"] for row in rows] == ["a cat"] * 6
     assert [row["score"] for row in rows] == pytest.approx(expected, abs=1e-4)
     assert "spread" not in rows[0]
-    as_csv = run("score", pictures[0].parent, "-p", "a cat", "-m", model, "--csv", "--views", 2)
+    as_csv = run("score", pictures[0].parent, "-p", "a cat", "-s", model, "--csv", "--views", 2)
     table = list(csv.DictReader(io.StringIO(as_csv.stdout)))
     assert [row["image"] for row in table] == [str(path) for path in pictures]
     assert all(float(row["spread"]) > 0 for row in table)
@@ -36,7 +36,7 @@ def test_score_as_a_table_that_is_not_cut(model: Path, tmp_path: Path) -> None:
     folder.mkdir()
     path = folder / "[bold]:cat: 1.png"  # neither rich's markup nor its emoji codes
     Image.new("RGB", (64, 64), "red").save(path)
-    done = run("score", path, "-p", "a cat", "-m", model, COLUMNS="80")
+    done = run("score", path, "-p", "a cat", "-s", model, COLUMNS="80")
     assert str(path) in done.stdout
     assert "tiny: logit_scale x cosine" in done.stdout
     assert "error" not in done.stdout
@@ -48,7 +48,7 @@ def test_a_long_path_is_whole_in_the_results(model: Path, tmp_path: Path) -> Non
     path = folder / "1.png"
     Image.new("RGB", (64, 64), "red").save(path)
     assert len(str(path)) > 200
-    rows = json.loads(run("score", folder, "-p", "a cat", "-m", model, "--json").stdout)
+    rows = json.loads(run("score", folder, "-p", "a cat", "-s", model, "--json").stdout)
     assert [row["image"] for row in rows] == [str(path)]
 
 
@@ -57,10 +57,10 @@ def test_a_name_that_is_no_text_survives(model: Path, tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9.png"
     Image.new("RGB", (64, 64), "red").save(os.fsdecode(path), "PNG")
     out, page = tmp_path / "out.csv", tmp_path / "page.html"
-    done = run("rank", tmp_path, "-p", "x", "-m", model, "--html", page)
+    done = run("rank", tmp_path, "-p", "x", "-s", model, "--html", page)
     assert path in os.fsencode(done.stdout)
     assert "caf?.png" in page.read_text()
-    assert run("score", tmp_path, "-p", "x", "-m", model, "--out", out).returncode == 0
+    assert run("score", tmp_path, "-p", "x", "-s", model, "--out", out).returncode == 0
     assert path in out.read_bytes()
 
 
@@ -75,7 +75,7 @@ def test_half_a_character_in_a_prompt_spoils_only_its_row(
     )
     options = {"table": [], "--csv": ["--csv"], "--json": ["--json"]}
     out = tmp_path / style
-    done = run("score", rows, "-m", model, *options.get(style, ["--out", out]))
+    done = run("score", rows, "-s", model, *options.get(style, ["--out", out]))
     assert done.returncode == 1, done.stderr
     assert "no valid text" in done.stderr
     text = done.stdout if style in options else out.read_text()
@@ -86,7 +86,7 @@ def test_half_a_character_in_a_prompt_spoils_only_its_row(
 
 def test_a_manifest_with_bad_rows(model: Path, pictures: list[Path], tmp_path: Path) -> None:
     path = write_manifest(tmp_path, pictures, 1)
-    done = run("score", path, "-m", model, "--json", "--dtype", "float32")
+    done = run("score", path, "-s", model, "--json", "--dtype", "float32")
     assert done.returncode == 1
     rows = json.loads(done.stdout)
     assert [i for i, row in enumerate(rows) if row["error"]] == [3, 5]
@@ -107,7 +107,7 @@ def test_a_row_that_names_a_folder_does_not_shift_the_others(
 ) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("image,prompt\n.,a cat\n?.png,a dog\n1.png,an owl\n0*.png,a fox\n")
-    done = run("score", path, "-m", model, "--json", "--dtype", "float32")
+    done = run("score", path, "-s", model, "--json", "--dtype", "float32")
     rows = json.loads(done.stdout)
     assert [row["prompt"] for row in rows] == ["a cat", "a dog", "an owl", "a fox"]
     assert "this is a folder" in rows[0]["error"]
@@ -124,16 +124,16 @@ def test_a_manifest_as_spreadsheets_write_it(
     folder = pictures[0].parent
     path = folder / "spreadsheet.csv"
     path.write_text("\ufefffilename;Caption;seed\n0.png;a cat;7\n1.png;a dog;8\nnone.png;a dog;9\n")
-    done = run("score", path, "-m", model, "--json")
+    done = run("score", path, "-s", model, "--json")
     assert done.returncode == 1
     assert [(row["prompt"], row["seed"]) for row in json.loads(done.stdout)] == [
         ("a cat", "7"), ("a dog", "8"), ("a dog", "9")
     ]  # fmt: skip
-    table = list(csv.DictReader(io.StringIO(run("rank", path, "-m", model, "--csv").stdout)))
+    table = list(csv.DictReader(io.StringIO(run("rank", path, "-s", model, "--csv").stdout)))
     assert {row["seed"] + row["prompt"] for row in table} == {"7a cat", "8a dog", "9a dog"}
-    assert "seed" not in run("score", path, "-m", model).stdout
+    assert "seed" not in run("score", path, "-s", model).stdout
     out = tmp_path / "scores.csv"
-    assert run("score", path, "-m", model, "--out", out).returncode == 1
+    assert run("score", path, "-s", model, "--out", out).returncode == 1
     assert [row["seed"] for row in csv.DictReader(out.open())] == ["7", "8", "9"]
 
 
@@ -143,13 +143,13 @@ def test_columns_of_a_manifest_may_be_named(model: Path, pictures: list[Path]) -
         json.dumps({"image": "none.png", "left": "0.png", "prompt": "x", "en": "a cat"})
     )
     chosen = ("--image-column", "left", "--prompt-column", "en")
-    done = run("score", path, "-m", model, "--json", *chosen)
+    done = run("score", path, "-s", model, "--json", *chosen)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
     assert (row["image"], row["prompt"]) == (str(pictures[0]), "a cat")
-    wrong = run("rank", path, "-m", model, "--prompt-column", "english")
+    wrong = run("rank", path, "-s", model, "--prompt-column", "english")
     assert wrong.returncode == 2
     assert "no column for the prompt, only image, left, prompt, en; expected 'en" in wrong.stderr
-    alone = run("score", pictures[0], "-p", "a cat", "-m", model, *chosen)
+    alone = run("score", pictures[0], "-p", "a cat", "-s", model, *chosen)
     assert alone.returncode == 2
     assert "--image-column and --prompt-column are for a manifest" in alone.stderr

@@ -54,7 +54,7 @@ def test_a_killed_run_resumes_without_scoring_twice(
     rows = write_manifest(tmp_path, pictures, 60)
     lines = rows.read_bytes().splitlines(keepends=True)
     out, whole = tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
-    arguments = ["score", rows, "-m", model, "--batch-size", 4, "--out"]
+    arguments = ["score", rows, "-s", model, "--batch-size", 4, "--out"]
     assert run(*arguments, whole).returncode == 1
     partial = out.with_name("out.jsonl.partial")
     rng = np.random.default_rng()  # another moment in every test run
@@ -110,7 +110,7 @@ def test_a_resumed_run_decodes_only_the_rest(
     model: Path, pictures: list[Path], tmp_path: Path, decoded: list[str]
 ) -> None:
     out, partial = tmp_path / "out.csv", tmp_path / "out.csv.partial"
-    arguments = ["score", *pictures, "-p", "a cat", "-m", model, "--dtype", "float32"]
+    arguments = ["score", *pictures, "-p", "a cat", "-s", model, "--dtype", "float32"]
     arguments += ["--out", out]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "replace", _stop)
@@ -140,7 +140,7 @@ def test_all_done_but_the_renaming(
     model: Path, pictures: list[Path], tmp_path: Path, decoded: list[str]
 ) -> None:
     out = tmp_path / "out.jsonl"
-    arguments = ["score", *pictures, "nope.png", "-p", "a cat", "-m", model, "--out", out]
+    arguments = ["score", *pictures, "nope.png", "-p", "a cat", "-s", model, "--out", out]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "replace", _stop)
         assert run(*arguments).returncode == 130
@@ -160,7 +160,7 @@ def test_a_partial_file_of_other_work_is_refused(
     model: Path, pictures: list[Path], tmp_path: Path, changed: str
 ) -> None:
     out = tmp_path / "out.csv"
-    given = {"-p": "a cat", "-m": str(model), "--views": "0"}
+    given = {"-p": "a cat", "-s": str(model), "--views": "0"}
     names = pictures
 
     def arguments() -> Iterator[object]:
@@ -174,7 +174,7 @@ def test_a_partial_file_of_other_work_is_refused(
     before = out.with_name("out.csv.partial").read_bytes()
     if changed == "model":
         tiny_clip(name="other").save_pretrained(tmp_path / "other")
-        given["-m"] = str(tmp_path / "other")
+        given["-s"] = str(tmp_path / "other")
     elif changed == "views":
         given["--views"] = "1"
     elif changed == "prompt":
@@ -220,7 +220,7 @@ def test_a_finished_file_given_again_leaves_nothing_to_do(
     model: Path, pictures: list[Path], tmp_path: Path, decoded: list[str]
 ) -> None:
     out = tmp_path / "out.csv"
-    arguments = ["score", *pictures, "-p", "a cat", "-m", model, "--out", out]
+    arguments = ["score", *pictures, "-p", "a cat", "-s", model, "--out", out]
     assert run(*arguments).returncode == 0
     before = out.read_bytes()
     decoded.clear()
@@ -235,7 +235,7 @@ def test_a_finished_file_with_images_that_failed_says_so_again(
     model: Path, pictures: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.csv"
-    arguments = ["score", *pictures, "none.png", "-p", "a cat", "-m", model, "--out", out]
+    arguments = ["score", *pictures, "none.png", "-p", "a cat", "-s", model, "--out", out]
     assert run(*arguments).returncode == 1
     done = run(*arguments)
     assert done.returncode == 1
@@ -247,7 +247,7 @@ def test_a_finished_file_of_other_work_stays(
     changed: str, model: Path, pictures: list[Path], tmp_path: Path, decoded: list[str]
 ) -> None:
     out = tmp_path / "out.csv"
-    assert run("score", *pictures, "-p", "a cat", "-m", model, "--out", out).returncode == 0
+    assert run("score", *pictures, "-p", "a cat", "-s", model, "--out", out).returncode == 0
     if changed == "content":
         with out.open("a") as file:
             file.write("own notes\n")
@@ -262,7 +262,7 @@ def test_a_finished_file_of_other_work_stays(
         "score",
         *(pictures[1:] if changed == "images" else pictures),
         *("-p", "a dog" if changed == "prompt" else "a cat"),
-        *("-m", tmp_path / "other" if changed == "model" else model),
+        *("-s", tmp_path / "other" if changed == "model" else model),
         *("--views", 2 if changed == "views" else 0),
         *("--out", out),
     )
@@ -279,7 +279,7 @@ def test_two_at_once_lose_nothing(model: Path, pictures: list[Path], tmp_path: P
     lines = rows.read_bytes().splitlines(keepends=True)
     out = tmp_path / "out.jsonl"
     partial = out.with_name("out.jsonl.partial")
-    arguments = ["score", rows, "-m", model, "--batch-size", 4, "--out", out]
+    arguments = ["score", rows, "-s", model, "--batch-size", 4, "--out", out]
     with endless(rows, lines), command(*arguments) as first:
         wait_for_lines(partial, 20, first)
         with command(*arguments) as second:
@@ -302,7 +302,7 @@ def test_interrupting_keeps_what_is_done(model: Path, pictures: list[Path], tmp_
     lines = rows.read_bytes().splitlines(keepends=True)
     out = tmp_path / "out.jsonl"
     partial = out.with_name("out.jsonl.partial")
-    arguments = ["score", rows, "-m", model, "--batch-size", 4, "--out", out]
+    arguments = ["score", rows, "-s", model, "--batch-size", 4, "--out", out]
     with endless(rows, lines), command(*arguments) as process:
         wait_for_lines(partial, 20, process)
         process.send_signal(signal.SIGINT)

@@ -59,7 +59,7 @@ def test_a_model_is_trained_resumed_evaluated_and_loaded(
     assert "holds a training already; resume it" in again.stderr
     assert run(*arguments, "--resume").returncode == 0
 
-    evaluated = run("eval", held_out, "--model", out / "best", "--json")
+    evaluated = run("eval", held_out, "--scorer", out / "best", "--json")
     assert evaluated.returncode == 0, evaluated.stderr
 
 

@@ -23,7 +23,7 @@ def _nothing_is_loaded() -> Iterator[None]:
 def test_what_is_loaded_is_said_on_request(
     switches: tuple[str, ...], starts: str | None, model: Path, pictures: list[Path]
 ) -> None:
-    done = run(*switches, "score", pictures[0], "-p", "a cat", "-m", model, "--dtype", "float32")
+    done = run(*switches, "score", pictures[0], "-p", "a cat", "-s", model, "--dtype", "float32")
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stderr.splitlines() if "loaded" in line]
     assert [line.startswith(starts or "") for line in said] == ([] if starts is None else [True])
@@ -44,6 +44,6 @@ def test_a_smaller_batch_is_said(
         return encode(self, inputs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(scorer), "encode_inputs", small)
-    done = run("-v", "score", *pictures, "-p", "a cat", "-m", model, "--dtype", "float32")
+    done = run("-v", "score", *pictures, "-p", "a cat", "-s", model, "--dtype", "float32")
     assert done.returncode == 0, done.stderr
     assert "memory ran out on cpu: 2 images at once from now on" in done.stderr

@@ -189,7 +189,7 @@ def test_the_command_line_of_another_process_knows_an_installed_scorer(outside: 
     command = [sys.executable, "-m", "stablepref"]
     pictures = [str(outside / f"{level}.png") for level in (10, 30, 20)]
     done = subprocess.run(
-        [*command, "rank", *pictures, "-p", "a", "--model", "levels", "--json"],
+        [*command, "rank", *pictures, "-p", "a", "--scorer", "levels", "--json"],
         check=True,
         capture_output=True,
         text=True,
@@ -239,7 +239,7 @@ def test_a_registered_scorer_is_used_by_name(registered: str, tmp_path: Path) ->
     assert stablepref.compare(wide, slim, "a", model=registered).margin == 20
     for name, picture in (("wide", wide), ("slim", slim)):
         picture.save(tmp_path / f"{name}.png")
-    done = run("rank", tmp_path / "slim.png", tmp_path / "wide.png", "-p", "a", "-m", registered)
+    done = run("rank", tmp_path / "slim.png", tmp_path / "wide.png", "-p", "a", "-s", registered)
     assert done.returncode == 0, done.stderr
     assert done.stdout.index("wide.png") < done.stdout.index("slim.png")
     assert registered in run("models").stdout

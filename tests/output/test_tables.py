@@ -102,3 +102,48 @@ def test_rows_of_another_length_and_unknown_columns_are_refused() -> None:
         Table(columns=("a", "b"), rows=(("x",),))
     with pytest.raises(ValueError, match="there is no column 'c': a, b"):
         Table(columns=("a", "b"), rows=(), shown=("c",))
+
+
+def test_control_characters_of_others_reach_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = Table(columns=("na\x1bme",), rows=[["a\x1b]0;title\x07.png"], ["\u202egnp.exe"]])
+    print_table(table)
+    shown = capsys.readouterr().out + table.markdown() + "\n".join(table.lines())
+    assert r"\x1b]0;title\x07.png" in shown
+    assert r"\u202egnp.exe" in shown
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ("<script>alert(1)</script>", "&lt;script>alert(1)&lt;/script>"),
+        ("[here](http://example.org)", r"[here\](http://example.org)"),
+        ("**bold** and *thin*", r"\*\*bold\*\* and \*thin\*"),
+        ("_thin_ my_model_v2", r"\_thin\_ my_model_v2"),
+        ("`code` a|b c\\d", r"\`code\` a\|b c\\d"),
+        ("fish & chips", "fish &amp; chips"),
+        ("0.3 [0.1, 0.5] 2 * 3", "0.3 [0.1, 0.5] 2 * 3"),
+    ],
+)
+def test_markdown_of_others_is_shown_literally(cell: str, shown: str) -> None:
+    (*_, line) = markdown_lines(["x"], [[cell]])
+    assert line == f"| {shown} |"
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\x0b", "\x0c", "\x85", "\u2028", "\u2029"])
+def test_every_line_break_is_quoted_in_csv(end: str) -> None:
+    assert csv_line([f"a{end}b", 1]) == f'"a{end}b",1\n'
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_spreadsheet_runs_no_formula_of_others(start: str) -> None:
+    text = f'{start}HYPERLINK("http://example.org")'
+    table = Table(columns=("prompt", "score"), rows=[[text, -1.5]])
+    (_, row) = csv.reader(io.StringIO(table.csv()))
+    assert row == [f"'{text}", "-1.5"]  # a number is no formula
+    (_, row) = csv.reader(io.StringIO(table.csv(spreadsheet=False)))
+    assert row[0] == text
+    assert next(csv.reader(io.StringIO(csv_line([text])))) == [text]

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from stablepref.output.text import ANY_TEXT
+from stablepref.output.text import ANY_TEXT, printable
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,22 @@ def test_bytes_come_back_and_the_rest_is_escaped(text: str, encoding: str, writt
 
 def test_bytes_that_are_no_text_are_read_as_file_names_are() -> None:
     assert b"caf\xe9.png".decode("utf-8", ANY_TEXT) == "caf\udce9.png"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a red fox, ünïcode ☃", "a red fox, ünïcode ☃"),
+        ("\x1b[2Jgone", r"\x1b[2Jgone"),
+        ("over\rwritten\n", r"over\rwritten\n"),
+        ("\u202egnp.exe", r"\u202egnp.exe"),
+        ("bell\x07 next\x85line\u2028end", r"bell\x07 next\x85line\u2028end"),
+    ],
+)
+def test_what_would_move_the_cursor_is_shown(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert printable(text).isprintable()
+
+
+def test_some_characters_may_stay() -> None:
+    assert printable("a\nb\tc", keep="\n") == "a\nb\\tc"

@@ -97,7 +97,7 @@ def printed(*arguments: object) -> list[dict[str, object]]:
 def test_commands_demand_none(scorer: Scorer, folder: Path) -> None:
     model, pictures = folder / "model", folder / "pictures"
     expected = scorer.score(pictures).tolist()
-    common = ("-m", model, "--dtype", "float32", "--device", "cpu", "--json")
+    common = ("-s", model, "--dtype", "float32", "--device", "cpu", "--json")
     rows = printed("score", pictures, *common)
     assert [row["score"] for row in rows] == pytest.approx(expected)
     assert [row["prompt"] for row in rows] == [None] * 3
@@ -113,9 +113,9 @@ def test_commands_demand_none(scorer: Scorer, folder: Path) -> None:
     ranked = printed("rank", pictures, *common)
     assert [row["score"] for row in ranked] == pytest.approx(sorted(expected, reverse=True))
     page = folder / "best.html"
-    CliRunner().invoke(app, ["rank", str(pictures), "-m", str(model), "--html", str(page)])
+    CliRunner().invoke(app, ["rank", str(pictures), "-s", str(model), "--html", str(page)])
     assert page.is_file()
     chosen = CliRunner().invoke(
-        app, ["compare", str(pictures / "a.png"), str(pictures / "b.png"), "-m", str(model)]
+        app, ["compare", str(pictures / "a.png"), str(pictures / "b.png"), "-s", str(model)]
     )
     assert chosen.exit_code == 0, chosen.output

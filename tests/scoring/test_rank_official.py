@@ -48,7 +48,7 @@ def test_rank_on_the_gallery_from_an_official_file(
         like = ["--like", name] if weights.name == CLIP_FILE else []  # else known by its name
         prompt = record["prompts"][0]
         done = run(
-            "rank", *pictures, "-p", prompt, "-m", weights, *like, "--dtype", "float32", "--json"
+            "rank", *pictures, "-p", prompt, "-s", weights, *like, "--dtype", "float32", "--json"
         )
 
     assert done.returncode == 0, done.stderr

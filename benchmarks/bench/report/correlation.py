@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 import numpy as np
 
 from stablepref.evaluation.correlations import Correlation, correlation
+from stablepref.output.figures import literal
 
 from ..statistics.resampling import RESAMPLES, drawn_prompts
 from .gallery import centred
@@ -143,14 +144,14 @@ def scatter(known: Correlation, salt: str) -> str:
     for label, *at in zip(known.labels if named else (), x, y, strict=False):
         left = at[0] > middle  # on the side where there is room
         axes.annotate(
-            _plain(_shortened(label)), (*at,), fontsize=8, color=_INK, va="center",
+            literal(_shortened(label)), (*at,), fontsize=8, color=_INK, va="center",
             xytext=(-5 if left else 5, 0), textcoords="offset points",
             ha="right" if left else "left",
         ).set_in_layout(False)  # fmt: skip
     axes.margins(x=0.2 if named else 0.05, y=0.12)
     less = "" if known.labels else ", less its prompt's mean"
-    axes.set_xlabel(_plain(known.scorers[0] + less), fontsize=9, color=_INK)
-    axes.set_ylabel(_plain(known.scorers[1] + less), fontsize=9, color=_INK)
+    axes.set_xlabel(literal(known.scorers[0] + less), fontsize=9, color=_INK)
+    axes.set_ylabel(literal(known.scorers[1] + less), fontsize=9, color=_INK)
     text = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(text, format="svg", dpi=_DOTS_PER_INCH, metadata={"Date": None})
@@ -176,11 +177,6 @@ def _interval(
 
 def _shortened(label: str) -> str:
     return label if len(label) <= _LETTERS else f"{label[: _LETTERS - 1]}…"
-
-
-def _plain(text: str) -> str:
-    """Text that matplotlib draws as it is, dollars too."""
-    return text.replace("$", r"\$")
 
 
 def _inlined(svg: str) -> str:

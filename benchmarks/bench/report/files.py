@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from stablepref.output.durable import replacing
+from stablepref.output.tables import markdown_text
 
 from .sheets import failure_sheet, score_sheet, sheets
 
@@ -41,8 +42,15 @@ def write_summary(folder: Path, table: ScoreTable, summary: Summary) -> None:
 
 def markdown(summary: Summary) -> str:
     """All tables and warnings as one document."""
-    units = "\n".join(f"- {name}: {unit}" for name, unit in summary.units.items())
-    parts = [f"# {summary.name}: {summary.prompts} prompts\n", f"Scorers:\n\n{units}\n"]
+    units = "\n".join(
+        f"- {markdown_text(name)}: {markdown_text(unit)}" for name, unit in summary.units.items()
+    )
+    parts = [
+        f"# {markdown_text(summary.name)}: {summary.prompts} prompts\n",
+        f"Scorers:\n\n{units}\n",
+    ]
     if summary.warnings:
-        parts.append("\n".join(f"- {warning}" for warning in summary.warnings) + "\n")
+        parts.append(
+            "\n".join(f"- {markdown_text(warning)}" for warning in summary.warnings) + "\n"
+        )
     return "\n".join([*parts, *(sheet.markdown() for sheet in sheets(summary))])

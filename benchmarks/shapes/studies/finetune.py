@@ -95,7 +95,13 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     out: Annotated[Path, typer.Option(help="folder for trainings, rows, study.json, study.png")],
     pipeline: PipelineOption = PIPELINES["shapes"],
     model: Annotated[
-        str, typer.Option(help="scorer that the pipeline is trained with")
+        str,
+        typer.Option(
+            "--scorer",
+            "-s",
+            "--model",
+            help="what the pipeline is trained with; --model is its former name",
+        ),
     ] = "shapes-clip",
     other: Annotated[
         list[str] | None, typer.Option(help="further scorer for the ensemble; may be repeated")

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stablepref.assets import PIPELINES
-from stablepref.output.figures import save_figure
+from stablepref.output.figures import literal, save_figure
 from stablepref.output.tables import Table, print_table
 from stablepref.zoo import load
 
@@ -117,14 +117,23 @@ def _draw(
     below = [factor * (mean.value - mean.low) for mean in means]
     above = [factor * (mean.high - mean.value) for mean in means]
     axes.errorbar(
-        scales, values, yerr=[below, above], color=colour, linestyle=style, label=name, capsize=2
+        scales,
+        values,
+        yerr=[below, above],
+        color=colour,
+        linestyle=style,
+        label=literal(name),
+        capsize=2,
     )
 
 
 def main(
     out: Annotated[Path, typer.Option(help="folder for rows, pictures, curve.json, curve.png")],
     pipeline: PipelineOption = PIPELINES["shapes"],
-    model: Annotated[str, typer.Option(help="the scorer that guides")] = "shapes-clip",
+    scorer: Annotated[
+        str,
+        typer.Option("--scorer", "-s", "--model", help="what guides; --model is its former name"),
+    ] = "shapes-clip",
     scale: Annotated[
         list[float] | None, typer.Option(help="scale of reward guidance; may be repeated")
     ] = None,
@@ -149,7 +158,7 @@ def main(
     prompts = lab_prompts(split, per_category=per_category)
     rows = guided_rows(
         StableDiffusionPipeline.from_pretrained(pipeline).to(device),
-        load(model, device=device),
+        load(scorer, device=device),
         prompts,
         settings,
         out,
@@ -161,7 +170,7 @@ def main(
     points = curve(rows, settings)
     report = {
         "split": split,
-        "model": model,
+        "model": scorer,
         "steps": steps,
         "guidance": GUIDANCE,
         "where": where,

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
 
 from stablepref.assets import PIPELINES
-from stablepref.output.figures import save_figure
+from stablepref.output.figures import literal, save_figure
 from stablepref.output.tables import Table, print_table
 from stablepref.zoo import load
 
@@ -114,7 +114,7 @@ def _draw(
     factor: float = 1.0,
 ) -> None:
     """A line in its band of 95 % intervals."""
-    axes.plot(sizes, [factor * mean.value for mean in means], color=colour, label=name)
+    axes.plot(sizes, [factor * mean.value for mean in means], color=colour, label=literal(name))
     low, high = ([factor * getattr(mean, end) for mean in means] for end in ("low", "high"))
     axes.fill_between(sizes, low, high, color=colour, alpha=0.15, linewidth=0)
 

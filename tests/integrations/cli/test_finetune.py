@@ -32,7 +32,7 @@ def test_a_pipeline_is_fine_tuned_and_a_finished_one_told_again(
     (tmp_path / "watched.txt").write_text("a cat\n")
     out = tmp_path / "run"
     arguments = ("finetune", pipeline, "-p", "a blue square", "--prompts", tmp_path / "prompts.txt",
-                 "--sample-prompts", tmp_path / "watched.txt", "-m", model, "-m", model,
+                 "--sample-prompts", tmp_path / "watched.txt", "-s", model, "-s", model,
                  "--views", 1, "--worst", "--held-out", "shapes", "-o", out, *QUICK)  # fmt: skip
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
@@ -80,15 +80,15 @@ def test_prompts_to_train_on_come_out_of_every_form_of_file(
         (["-p", "a", "--steps", "many"], "steps is 'many'; expected a whole number"),
         (["-p", "a", "--last-steps", "9"], "last_steps is 9 of 2 sampling_steps"),
         (["-p", "a", "--pipeline-dtype", "float16"], "float16"),
-        (["-p", "a", "-m", "no-such-model"], "unknown model"),
-        (["-p", "a", "-m", "laion", "-m", "laion"], "unknown model"),
+        (["-p", "a", "-s", "no-such-model"], "unknown model"),
+        (["-p", "a", "-s", "laion", "-s", "laion"], "unknown model"),
     ],
 )
 def test_what_cannot_work_is_one_line(
     pipeline: Path, model: Path, tmp_path: Path, arguments: list[str], told: str
 ) -> None:
     (tmp_path / "blank.txt").write_text("\n \n")
-    chosen = [] if "-m" in arguments else ["-m", model]
+    chosen = [] if "-s" in arguments else ["-s", model]
     done = run("finetune", pipeline, "-o", "run", *QUICK, *chosen, *arguments, cwd=tmp_path)
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]

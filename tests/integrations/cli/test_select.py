@@ -24,7 +24,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_select_is_best_of_n(pipeline: Path, model: Path, tmp_path: Path) -> None:
     done = run(
-        *("select", pipeline, "-p", PROMPT, "-m", model, "-n", 4, "--keep", 2, "--seed", 9),
+        *("select", pipeline, "-p", PROMPT, "-s", model, "-n", 4, "--keep", 2, "--seed", 9),
         *("--out", tmp_path / "out", "--json", "--guidance", 3, *SMALL),
         *("--dtype", "float32", "--batch-size", 4, "--prune", "0.5:0.5"),
     )
@@ -43,7 +43,7 @@ def test_select_is_best_of_n(pipeline: Path, model: Path, tmp_path: Path) -> Non
 
 
 def test_it_prints_the_best_and_the_margin(pipeline: Path, model: Path, tmp_path: Path) -> None:
-    arguments = ("select", pipeline, "-p", PROMPT, "-p", "a dog", "-m", model, "-n", 2, *SMALL)
+    arguments = ("select", pipeline, "-p", PROMPT, "-p", "a dog", "-s", model, "-n", 2, *SMALL)
     done = run(*arguments, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "a red circle: best of 2" in done.stdout
@@ -60,14 +60,14 @@ def test_it_prints_the_best_and_the_margin(pipeline: Path, model: Path, tmp_path
         (["--keep", "5"], "keep must be from 1 to n"),
         (["--prune", "0.5"], "is not AT:KEEP, such as 0.4:0.5"),
         (["--prune", "0.5:half"], "is not AT:KEEP, such as 0.4:0.5"),
-        (["-m", "no-such-model"], "unknown model"),
+        (["-s", "no-such-model"], "unknown model"),
     ],
 )
 def test_wrong_use_is_one_line(
     pipeline: Path, model: Path, tmp_path: Path, arguments: list[str], says: str
 ) -> None:
     base = ["select", pipeline, "-p", PROMPT, "--out", tmp_path, "-n", 2]
-    chosen = [] if "-m" in arguments else ["-m", model]
+    chosen = [] if "-s" in arguments else ["-s", model]
     done = run(*base, *chosen, *arguments)
     assert done.returncode == 2
     assert says in done.stderr
@@ -76,7 +76,7 @@ def test_wrong_use_is_one_line(
 
 def test_a_pipeline_that_is_not_there_is_one_line(model: Path, tmp_path: Path) -> None:
     done = run(
-        *("select", tmp_path / "none", "-p", PROMPT, "--out", tmp_path / "o", "-m", model),
+        *("select", tmp_path / "none", "-p", PROMPT, "--out", tmp_path / "o", "-s", model),
         HF_HUB_OFFLINE="1",
     )
     assert done.returncode == 2
