@@ -100,6 +100,10 @@ class Commands(TyperGroup):
         for name in COMMANDS:
             self.add_command(TyperCommand(name, help=_line(name)))
 
+    def get_help_option(self, ctx: Any) -> Any:  # noqa: ANN401 (typer's own)
+        """`--help`, shown as the switch that it is."""
+        return _without_type(super().get_help_option(ctx))
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 (typer's own)
         """The command itself in place of its line."""
         name, listed, rest = super().resolve_command(ctx, args)
@@ -160,6 +164,8 @@ def _finish(command: Any) -> None:  # noqa: ANN401 (as above)
     for parameter in command.params:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
+    own = command.get_help_option
+    command.get_help_option = lambda ctx: _without_type(own(ctx))
     for each in getattr(command, "commands", {}).values():
         _finish(each)
     if command.callback is not None:
@@ -169,6 +175,12 @@ def _finish(command: Any) -> None:  # noqa: ANN401 (as above)
             if parameter.param_type_name == "option" and parameter.name
         }
         command.callback = report_ends(command.callback, options)
+
+
+def _without_type(option: Any) -> Any:  # noqa: ANN401 (an option of click or of typer's copy)
+    if option is not None:
+        option.metavar = ""
+    return option
 
 
 def _line(name: str) -> str:

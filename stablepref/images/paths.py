@@ -2,11 +2,12 @@
 
 import logging
 import re
+import stat
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from glob import has_magic, iglob
+from glob import escape, has_magic, iglob
 from importlib import import_module
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -203,9 +204,7 @@ def _list_folder(folder: Path) -> list[Path]:
 
 
 def _match_pattern(pattern: str) -> list[Path]:
-    # pathlib's own glob takes no absolute pattern and matches hidden files.
-    matches = map(Path, iglob(pattern, recursive=True))  # noqa: PTH207
-    files = [path for path in matches if path.is_file()]
+    files = [path for path in _matches(pattern) if path.is_file()]
     suffix = Path(pattern).suffix
     if suffix and not has_magic(suffix):
         chosen = sorted(files, key=natural_key)
@@ -216,3 +215,61 @@ def _match_pattern(pattern: str) -> list[Path]:
         message = f"the pattern matches {found} (working folder: {Path.cwd()})"
         raise ValueError(message)
     return chosen
+
+
+def _matches(pattern: str) -> Iterator[Path]:
+    """What a pattern matches, each file once; `**` enters every folder once.
+
+    The walk of `glob` goes round in a loop of links until names are too long for the system.
+    """
+    before, deep, after = _at_any_depth(pattern)
+    if not deep:
+        # pathlib's own glob takes no absolute pattern and matches hidden files.
+        yield from map(Path, iglob(pattern))  # noqa: PTH207
+        return
+    seen: set[Path] = set()
+    for start in iglob(before) if has_magic(before) else [before]:  # noqa: PTH207
+        for folder in _folders_below(Path(start)):
+            for match in _matches(str(Path(escape(str(folder))) / (after or "*"))):
+                if match not in seen:
+                    seen.add(match)
+                    yield match
+
+
+def _at_any_depth(pattern: str) -> tuple[str, bool, str]:
+    """What comes before the first part `**`, whether there is one, and what comes after it."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return pattern, False, ""
+    place = parts.index("**")
+    rest = list(parts[place + 1 :])
+    while rest and rest[0] == "**":  # twice is no more than once
+        rest.pop(0)
+    return str(Path(*parts[:place])), True, str(Path(*rest)) if rest else ""
+
+
+def _folders_below(start: Path) -> Iterator[Path]:
+    """A folder and all those in it, by whichever name; each once, and none that is hidden.
+
+    Folders come before links to folders, so that a link's name stands only for what lies elsewhere.
+    """
+    entered: set[tuple[int, int]] = set()
+    folders, links = [start], deque[Path]()
+    while folders or links:
+        folder = folders.pop() if folders else links.popleft()
+        try:
+            found = folder.stat()
+            inside = list(folder.iterdir()) if stat.S_ISDIR(found.st_mode) else []
+        except OSError:  # a link to nothing or to itself, or a folder that may not be listed
+            continue
+        if not stat.S_ISDIR(found.st_mode) or (found.st_dev, found.st_ino) in entered:
+            continue
+        entered.add((found.st_dev, found.st_ino))
+        yield folder
+        for path in inside:
+            if path.name.startswith("."):
+                continue
+            if path.is_symlink():
+                links.append(path)
+            elif path.is_dir():
+                folders.append(path)

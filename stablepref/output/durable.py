@@ -18,6 +18,8 @@ WRITING: Final = ".writing"
 """The end of the names of hidden files and folders that are being written."""
 SAVING: Final = ".saving-"
 """The start of the names of folders in which a scorer is being saved."""
+BEFORE: Final = ".before"
+"""The folder of files that are being replaced, until all of them are."""
 
 
 def sync(path: Path) -> None:
@@ -57,8 +59,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def replace_together(files: Sequence[Path], folder: Path) -> None:
     """Move files into a folder on the same disk, in this order; all of them or none.
 
-    If a move fails or is interrupted, the files of before are put back. A kill leaves the files of
-    before too, unless it falls between two of the moves, which take no time.
+    The folder's files of before lie together in a hidden folder until the last move is done, and
+    `whole` finds them there: a failure, an interrupt and a kill at any moment leave them whole.
 
     Args:
         files: What to move; each keeps its name.
@@ -67,23 +69,54 @@ def replace_together(files: Sequence[Path], folder: Path) -> None:
     Raises:
         OSError: A file cannot be moved.
     """
+    _put_back(folder)
+    before = folder / BEFORE
+    new = [path.name for path in files if not (folder / path.name).exists()]
     with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as name:
-        before = Path(name)
-        for path in files:
-            if (folder / path.name).exists():
-                _keep(folder / path.name, before / path.name)
-        touched: list[str] = []
+        kept = Path(name) / "before"
+        kept.mkdir()
+        for path in folder.iterdir():
+            if path.is_file() and not path.name.startswith("."):
+                _keep(path, kept / path.name)
+        sync(kept)
+        os.replace(kept, before)  # noqa: PTH105 (as below)
+        sync(folder)
         try:
             for path in files:
-                touched.append(path.name)
                 path.replace(folder / path.name)
         except BaseException:
-            for one in touched:
-                if (before / one).exists():
-                    os.replace(before / one, folder / one)  # noqa: PTH105 (other than the one that failed)
-                else:
-                    (folder / one).unlink(missing_ok=True)
+            _put_back(folder)
+            for one in new:
+                (folder / one).unlink(missing_ok=True)
             raise
+        sync(folder)
+        # From here on the new files count.
+        os.replace(before, Path(name) / "before")  # noqa: PTH105 (as below)
+
+
+def whole(folder: Path) -> Path:
+    """Where a folder's files lie that belong together: itself, but for an interrupted replacement.
+
+    Args:
+        folder: A folder that `replace_together` writes to, perhaps just now.
+    """
+    before = folder / BEFORE
+    return before if before.is_dir() and any(before.iterdir()) else folder
+
+
+def _put_back(folder: Path) -> None:
+    """Undo a replacement that failed or was killed; `whole` is right at every moment of it."""
+    before = folder / BEFORE
+    if before.is_symlink():
+        before.unlink()
+    if not before.is_dir():
+        return
+    for path in before.iterdir():
+        with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as name:
+            _keep(path, Path(name) / path.name)
+            os.replace(Path(name) / path.name, folder / path.name)  # noqa: PTH105 (other than the one that failed)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as name:
+        os.replace(before, Path(name) / "before")  # noqa: PTH105 (as above)
 
 
 def _keep(path: Path, kept: Path) -> None:

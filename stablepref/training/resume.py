@@ -9,10 +9,12 @@ import copy
 import hashlib
 import json
 import logging
+import secrets
 import shutil
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 
 from stablepref.output.durable import WRITING, sync
@@ -201,12 +203,11 @@ def save_checkpoint(
         OSError: It cannot be written, on a full disk for instance; nothing half-written stays.
     """
     final = folder / f"{_PREFIX}{step:08d}"
-    staging = folder / f".{final.name}{WRITING}"
+    # A name of which nobody can put a link in a shared folder beforehand; one for all processes.
+    (secret,) = broadcast_object_list([secrets.token_hex(8)])
+    staging = folder / f".{final.name}.{secret}{WRITING}"
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
-        if staging.is_symlink():  # not followed
-            staging.unlink()
-        shutil.rmtree(staging, ignore_errors=True)
     accelerator.wait_for_everyone()
     try:
         accelerator.save_state(str(staging))

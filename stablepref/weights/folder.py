@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from stablepref.output.durable import SAVING, replace_together, sync
+from stablepref.output.durable import SAVING, replace_together, sync, whole
 from stablepref.weights.bounds import read_json
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.files import assign_weights, read_safetensors
@@ -100,7 +100,7 @@ def load_folder(folder: str | os.PathLike[str], class_of: Callable[[object], typ
     Raises:
         WeightsError: The folder holds no such model, or its weights do not fit its configuration.
     """
-    folder = Path(folder)
+    folder = whole(Path(folder))
     config, cls = read_config(folder, class_of)
     build: Callable[[Mapping[str, Any], Path], M] = cls.from_config  # type: ignore[attr-defined]
     try:

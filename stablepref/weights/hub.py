@@ -15,6 +15,7 @@ from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+from stablepref.output.durable import replacing
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.folder import CONFIG_FILE, read_config
 from stablepref.weights.network import first_line, require_network
@@ -102,9 +103,8 @@ def verify(path: Path, *, size: int | None, sha256: str | None) -> None:
         msg = f"{path} has SHA-256 {found}, expected {sha256}; delete it and load again"
         raise WeightsError(msg)
     record.parent.mkdir(parents=True, exist_ok=True)
-    staging = record.with_suffix(f".{os.getpid()}")
-    staging.write_text(state)
-    staging.replace(record)
+    with replacing(record) as staging:
+        staging.write_text(state)
 
 
 def accepted(licence: str) -> bool:

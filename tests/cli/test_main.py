@@ -162,3 +162,10 @@ def test_version() -> None:
     done = run("--version")
     assert done.returncode == 0
     assert done.stdout.startswith("stablepref 0.")
+
+
+def test_help_shows_switches_without_a_type() -> None:
+    for arguments in ([], ["bench"], ["models"]):
+        done = run(*arguments, "--help")
+        assert done.returncode == 0
+        assert "<bool>" not in done.stdout

@@ -1,10 +1,18 @@
 """Files that appear whole or not at all."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from stablepref.output.durable import WRITING, remove_leftovers, replace_together, replacing
+from stablepref.output.durable import (
+    WRITING,
+    remove_leftovers,
+    replace_together,
+    replacing,
+    whole,
+)
 
 
 def test_a_file_takes_its_place_at_the_end(tmp_path: Path) -> None:
@@ -136,3 +144,50 @@ def test_files_that_belong_together_are_replaced_together(
     assert {path.name: path.read_text() for path in folder.iterdir()} == {
         "model": "new model", "extra": "new extra", "config": "new config", "other": "old other"
     }  # fmt: skip
+
+
+def _killed_while_replacing(staging: Path, folder: Path, moved: int) -> None:
+    """In a process of its own: SIGKILL before the move after so many."""
+    replace, count = Path.replace, 0
+
+    def dies(path: Path, target: Path) -> Path:
+        nonlocal count
+        if count == moved:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count += 1
+        return replace(path, target)
+
+    Path.replace = dies  # type: ignore[method-assign, assignment]
+    replace_together([staging / name for name in ("model", "extra", "config")], folder)
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2, 3])
+def test_a_kill_between_two_moves_leaves_the_files_of_before_whole(
+    moved: int, tmp_path: Path
+) -> None:
+    staging, folder = tmp_path / "staging", tmp_path / "folder"
+    for place in (staging, folder):
+        place.mkdir()
+    for name in ("model", "config", "other"):
+        (folder / name).write_text(f"old {name}")
+    for name in ("model", "extra", "config"):
+        (staging / name).write_text(f"new {name}")
+    child = os.fork()
+    if child == 0:
+        _killed_while_replacing(staging, folder, moved)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) == (moved < 3)
+    age = "old" if moved < 3 else "new"
+    place = whole(folder)
+    assert {name: (place / name).read_text() for name in ("model", "config", "other")} == {
+        "model": f"{age} model", "config": f"{age} config", "other": "old other"
+    }  # fmt: skip
+    for name in ("model", "extra", "config"):
+        (staging / name).write_text(f"newest {name}")
+    replace_together([staging / name for name in ("model", "extra", "config")], folder)
+    assert whole(folder) == folder
+    assert (folder / "model").read_text() == "newest model"
+    remove_leftovers(folder)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"model", "extra", "config", "other"}
