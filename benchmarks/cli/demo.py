@@ -88,10 +88,13 @@ def demo(
 
 
 def _print(shown: "Demo") -> None:
-    from ..demo.words import number, signed
+    from ..demo.words import number, signed, tied
 
     chosen, order = shown.selection, shown.order
-    print(f"{printable(chosen.prompt)}: the best of {len(chosen.candidates)} is seed {chosen.seed}")
+    print(
+        f"{printable(chosen.prompt)}: the best of {len(chosen.candidates)} is seed {chosen.seed}"
+        f"{', in a tie with the second' if chosen.tie else ''}"
+    )
     print(
         f"  reward     {number(shown.best)} against an average of {number(shown.average)}: "
         f"{signed(shown.gain)}, {shown.deviations:.1f} standard deviations ({chosen.model})"
@@ -104,6 +107,7 @@ def _print(shown: "Demo") -> None:
         print(f"  truth      the best is {which}; of all, {right} of {len(order)} are")
     print(
         f"  stability  stays the best under {shown.stays} of {len(shown.stability)} perturbations"
+        f"{tied(shown)}"
     )
     if shown.tuned is not None:
         before, after = shown.tuned.rewards

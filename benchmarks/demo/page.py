@@ -59,6 +59,7 @@ def write_demo_page(path: Path, demo: Demo) -> None:
         f"{demo.call['num_inference_steps']} denoising steps, guidance "
         f"{demo.call['guidance_scale']:g}",
         best=cards[0],
+        tie=bool(chosen.tie),
         facts=_facts(demo, right),
         plot=_plot(demo),
         known=right is not None,
@@ -82,7 +83,7 @@ def _facts(demo: Demo, right: int | None) -> list[tuple[str, str]]:
         (signed(demo.gain), f"best {number(demo.best)} against average {number(demo.average)}"),
         (
             f"{demo.stays} of {len(demo.stability)}",
-            "perturbations under which the best stays the best",
+            f"perturbations under which the best stays the best{demo_words.tied(demo)}",
         ),
     ]
     if right is not None:

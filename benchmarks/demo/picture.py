@@ -18,7 +18,7 @@ from stablepref.output.figures import save_figure
 from stablepref.output.sheet import BEST, GROUND, INK
 from stablepref.scoring.page import SMALL
 
-from .words import number, signed
+from .words import number, signed, tied
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,15 @@ def draw_card(path: Path, demo: Demo) -> None:
     axes.axis("off")
     _head(axes, demo)
     upper = height - 120
-    _picture(axes, demo.selection.image, _MARGIN, upper - _BEST, _BEST, frame=True)
+    _picture(
+        axes,
+        demo.selection.image,
+        _MARGIN,
+        upper - _BEST,
+        _BEST,
+        frame=True,
+        tie=bool(demo.selection.tie),
+    )
     left = _MARGIN + _BEST + 44
     _numbers(axes, demo, left, upper)
     _scores(axes, demo, left, upper - _BEST + 38)
@@ -123,7 +131,13 @@ def _head(axes: Axes, demo: Demo) -> None:
     top = SIZE[1] - _MARGIN
     _text(axes, _MARGIN, top - 14, prompt, 22, weight="bold")
     _text(
-        axes, _MARGIN, top - 46, f"the best of {count}, chosen by {demo.selection.model}", 12, _SOFT
+        axes,
+        _MARGIN,
+        top - 46,
+        f"{'a tie of the first two' if demo.selection.tie else 'the best'} of {count}, by "
+        f"{demo.selection.model}",
+        12,
+        _SOFT,
     )
     _text(axes, SIZE[0] - _MARGIN, top - 46, "stablepref demo", 12, _SOFT, ha="right")
 
@@ -133,7 +147,7 @@ def _numbers(axes: Axes, demo: Demo, left: float, upper: float) -> None:
     right = demo.truth.count(candidate.index for candidate in demo.order)
     columns = [
         (signed(demo.gain), "best above average"),
-        (f"{demo.stays} of {len(demo.stability)}", "perturbations keep the choice"),
+        (f"{demo.stays} of {len(demo.stability)}", f"perturbations keep the choice{tied(demo)}"),
     ]
     if right is not None:
         columns.insert(1, (f"{right} of {len(demo.order)}", "candidates are correct"))
@@ -177,15 +191,30 @@ def _ribbon(axes: Axes, demo: Demo) -> None:
     for place in range(count):
         candidate = demo.order[round(last * (1 - place / (count - 1)))]
         left = _MARGIN + place * (side + gap)
-        _picture(axes, demo.selection.picture(candidate), left, 44, side, frame=place == count - 1)
+        _picture(
+            axes,
+            demo.selection.picture(candidate),
+            left,
+            44,
+            side,
+            frame=place == count - 1,
+            tie=bool(demo.selection.tie),
+        )
     _text(axes, _MARGIN, 24, "lowest score", 10, _SOFT)
     _text(axes, _MARGIN + count * (side + gap) - gap, 24, "highest", 10, _SOFT, ha="right")
 
 
 def _picture(
-    axes: Axes, picture: Image.Image, left: float, lower: float, side: float, *, frame: bool
+    axes: Axes,
+    picture: Image.Image,
+    left: float,
+    lower: float,
+    side: float,
+    *,
+    frame: bool,
+    tie: bool = False,
 ) -> None:
-    """The picture, as large as it can be in a square."""
+    """The picture, as large as it can be in a square; the frame of a tie is grey and dashed."""
     scale = side / max(picture.size)
     width, height = (scale * length for length in picture.size)
     left, lower = left + (side - width) / 2, lower + (side - height) / 2
@@ -196,8 +225,9 @@ def _picture(
     )
     if frame:
         edge = Rectangle(
-            (left, lower), width, height, fill=False, edgecolor=_web(BEST), linewidth=3
-        )
+            (left, lower), width, height, fill=False, linewidth=3,
+            edgecolor=_SOFT if tie else _web(BEST), linestyle="--" if tie else "-",
+        )  # fmt: skip
         axes.add_patch(edge)
 
 

@@ -72,8 +72,13 @@ class Demo:
 
     @property
     def stays(self) -> int:
-        """Under how many perturbations the best candidate stays the best."""
-        return sum(one.stays for one in self.stability)
+        """Under how many perturbations the best candidate stays so by more than the spread."""
+        return sum(one.stays and not one.tie for one in self.stability)
+
+    @property
+    def ties(self) -> int:
+        """Under how many the first two are within the spread, whichever of them leads."""
+        return sum(one.tie for one in self.stability)
 
     def row(self) -> dict[str, object]:
         """All numbers, plain JSON values; what is not a number is None."""

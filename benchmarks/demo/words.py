@@ -33,10 +33,16 @@ def verdict(one: Perturbed, seed: int) -> str:
         one: The choice under it.
         seed: Of the rival.
     """
-    if one.stays:
-        return "stays the best, by less than the spread" if one.tie else "stays the best"
-    close = "by less than the spread" if one.tie else "by more than the spread"
-    return f"place {one.place}: seed {seed} leads, {close}"
+    if one.tie:
+        return "a tie: it leads by less" if one.stays else f"a tie: seed {seed} leads by less"
+    return "stays the best" if one.stays else f"place {one.place}: seed {seed} leads"
+
+
+def tied(demo: Demo) -> str:
+    """How many perturbations end in a tie, for the end of a sentence; empty for none."""
+    if not demo.ties:
+        return ""
+    return "; 1 is a tie" if demo.ties == 1 else f"; {demo.ties} are ties"
 
 
 def about_choice(demo: Demo) -> str:
@@ -83,16 +89,18 @@ def about_truth(demo: Demo) -> str:
 def about_stability(demo: Demo) -> str:
     """How often the choice stays, and how much of the order."""
     rows = demo.stability
-    close = sum(one.tie for one in rows if not one.stays)
     rho = [one.correlation for one in rows if not math.isnan(one.correlation)]
     text = (
         "A person's choice would not change if all pictures were cropped a little or saved as "
         "JPEG; a reward's can. Here all candidates are changed in the same way and scored again. "
-        f"The best stays the best under {demo.stays} of {len(rows)} perturbations"
+        f"The best stays the best, by more than the spread, under {demo.stays} of {len(rows)} "
+        "perturbations"
     )
-    if demo.stays < len(rows):
-        text += f"; where it does not, {close} of {len(rows) - demo.stays} times it is behind by "
-        text += "less than the spread, which is no preference"
+    if demo.ties:
+        text += f". Under {demo.ties} the first two are within the spread, which is a tie and no "
+        text += "preference"
+    if lost := len(rows) - demo.stays - demo.ties:
+        text += f". Under {lost} another candidate leads by more than the spread"
     if rho:
         text += f". Rank correlations of all scores with the unperturbed ones: {min(rho):.2f} to "
         text += f"{max(rho):.2f}"

@@ -121,9 +121,11 @@ class Selection:
             [fitted(self.picture(candidate), SIDE) for candidate in shown],
             [
                 f"{place} · {candidate.score:.3f} · seed {candidate.seed}"
+                f"{self._mark(place, candidate)}"
                 for place, candidate in enumerate(shown, start=1)
             ],
             title=f"{self.prompt} ({self.model})",
+            tied=self._tied,
         )
         _write_picture(sheet, folder / "candidates.png")
         write_page(
@@ -132,6 +134,8 @@ class Selection:
             [self._outcome(candidate) for candidate in self.candidates if candidate.fault],
             model=self.model,
             unit=self.unit,
+            tied=self._tied,
+            kept=self.kept,
         )
         with replacing(folder / "selection.json") as staging:
             staging.write_text(json.dumps(self.row(), indent=1) + "\n")
@@ -169,6 +173,15 @@ class Selection:
             "tie": self.tie,
             "candidates": [vars(candidate) for candidate in self.candidates],
         }
+
+    @property
+    def _tied(self) -> int:
+        """How many of the first are shown as tied; the margin is known of the first two."""
+        return 2 if self.tie else 0
+
+    def _mark(self, place: int, candidate: Candidate) -> str:
+        tie = " · tie" if place <= self._tied else ""
+        return tie + (" · kept" if candidate.index in self.kept and len(self.kept) > 1 else "")
 
     def _shown(self) -> list[Candidate]:
         """Candidates with a score and a picture at hand, best first."""

@@ -120,7 +120,8 @@ def _print(selection: "Selection", folder: Path) -> None:
     print(f"{printable(selection.prompt)}: best of {len(selection.candidates)}")
     for place, index in enumerate(selection.kept, start=1):
         candidate = selection.candidates[index]
-        print(f"{place:4d}  {candidate.score:.4f}  seed {candidate.seed}")
+        tie = "  tie" if selection.tie and place <= 2 else ""
+        print(f"{place:4d}  {candidate.score:.4f}  seed {candidate.seed}{tie}")
     if selection.margin is not None:
         close = "a tie: within" if selection.tie else "more than"
         print(

@@ -66,12 +66,19 @@ def rank(
             ranked.setdefault(kept.item.prompt or "", []).append(kept)
     for text, group in ranked.items():
         ranked[text] = sorted(group, key=lambda o: -(o.score or 0.0))[:top]
+    from stablepref.scoring.page import tied_first
+
+    ties = {id(one) for group in ranked.values() for one in group[: tied_first(group)]}
     placed: list[tuple[int | None, Outcome]] = [
         pair for group in ranked.values() for pair in enumerate(group, start=1)
     ]
     if top is None:
         placed += [(None, outcome) for outcome in failed]
-    rows = [{"rank": place} | outcome.row(views=scorer.views > 0) for place, outcome in placed]
+    views = scorer.views > 0
+    rows = [
+        {"rank": place} | outcome.row(views=views) | ({"tie": id(outcome) in ties} if views else {})
+        for place, outcome in placed
+    ]
     print_rows(rows, loaded, style)
     if html is not None:
         from stablepref.scoring.page import write_page

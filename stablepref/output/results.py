@@ -241,6 +241,8 @@ def results_table(rows: Sequence[Row], *, title: str) -> Table:
         The table, with the prompt where there are several, and the error where there is one.
     """
     shown = [*_NUMBERS, "image"]
+    if any(row.get("tie") for row in rows):
+        shown.insert(3, "tie")
     if len({row["prompt"] for row in rows}) > 1:
         shown.append("prompt")
     if any(row["error"] is not None for row in rows):

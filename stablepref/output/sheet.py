@@ -14,6 +14,7 @@ SIDE: Final = 192
 """Pixels on each side of the square that a picture is fitted into."""
 MARGIN: Final = 12
 LINE: Final = 22
+DASH: Final = 6
 FONT_SIZE: Final = 13
 GROUND: Final = (246, 246, 243)
 INK: Final = (27, 28, 26)
@@ -27,6 +28,7 @@ def contact_sheet(
     title: str,
     side: int = SIDE,
     frame_first: bool = True,
+    tied: int = 0,
 ) -> Image.Image:
     """Draw pictures in rows, in their order.
 
@@ -37,6 +39,8 @@ def contact_sheet(
         title: The text above all of them, cut at the sheet's width.
         side: Pixels on each side of the square that a picture is fitted into.
         frame_first: Frame the first, as the best one.
+        tied: How many of the first are tied for the best: each of them gets a dashed frame of the
+            text's colour, and none that of the best.
 
     Returns:
         RGB image, wider than high where there are many.
@@ -55,7 +59,9 @@ def contact_sheet(
         small = fitted(picture, side)
         corner = left + (side - small.width) // 2, upper + (side - small.height) // 2
         sheet.paste(small, corner)
-        best = place == 0 and frame_first
+        best = place == 0 and frame_first and not tied
+        if place < tied:
+            _dashed(draw, (left - 3, upper - 3, left + side + 2, upper + side + 2))
         if best:
             draw.rectangle(
                 (left - 3, upper - 3, left + side + 2, upper + side + 2), outline=BEST, width=3
@@ -63,6 +69,19 @@ def contact_sheet(
         colour = BEST if best else INK
         draw.text((left, upper + side + 5), _cut(draw, line, side, font), colour, font)
     return sheet
+
+
+def _dashed(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int]) -> None:
+    """A dashed rectangle."""
+    left, upper, right, lower = box
+    for start in range(left, right, 2 * DASH):
+        stop = min(start + DASH, right)
+        draw.line((start, upper, stop, upper), INK, 2)
+        draw.line((start, lower, stop, lower), INK, 2)
+    for start in range(upper, lower, 2 * DASH):
+        stop = min(start + DASH, lower)
+        draw.line((left, start, left, stop), INK, 2)
+        draw.line((right, start, right, stop), INK, 2)
 
 
 def fitted(picture: Image.Image, side: int) -> Image.Image:

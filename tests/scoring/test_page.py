@@ -14,7 +14,7 @@ from PIL import Image
 
 from stablepref.images.sources import ImageError
 from stablepref.scoring.items import Item, Outcome
-from stablepref.scoring.page import write_page
+from stablepref.scoring.page import tied_first, write_page
 
 
 def outcome(index: int, path: Path, score: float | None, error: str | None = None) -> Outcome:
@@ -127,3 +127,39 @@ def test_it_fits_a_window(width: int, tmp_path: Path, page: str) -> None:
     drawn = np.flatnonzero((red | lime).any(0))
     assert drawn.min() >= 10
     assert drawn.max() < width - 10
+
+
+def scored_one(index: int, score: float, spread: float | None = None) -> Outcome:
+    picture = Image.new("RGB", (8, 8), (index, 0, 0))
+    return Outcome(index, Item(f"{index}.png", picture, "a cat"), score, spread, None)
+
+
+@pytest.mark.parametrize(
+    ("scored", "count"),
+    [
+        ([], 0),
+        ([(1.0, 0.2)], 0),
+        ([(1.0, 0.2), (0.9, 0.0)], 2),  # 0.1 apart, the mean of the spreads
+        ([(1.0, 0.2), (0.8, 0.1)], 0),
+        ([(1.0, 0.4), (0.9, 0.2), (0.75, 0.2), (0.6, 0.2)], 3),
+        ([(1.0, None), (1.0, None), (0.9, None)], 2),
+    ],
+)
+def test_a_margin_within_the_spread_is_a_tie(
+    scored: list[tuple[float, float | None]], count: int
+) -> None:
+    assert tied_first([scored_one(i, *one) for i, one in enumerate(scored)]) == count
+
+
+def test_a_tie_is_shown_as_one_and_what_is_kept_is_marked(tmp_path: Path) -> None:
+    ranked = [scored_one(i, score, 0.3) for i, score in enumerate((1.0, 0.9, 0.2))]
+    page = tmp_path / "page.html"
+    write_page(page, {"a cat": ranked}, [], model="m", unit="u", kept=[0, 2])
+    text = page.read_text()
+    assert '<li class="best">' not in text
+    assert text.count('<li class="tie">') == text.count(">tie</span>") == 2
+    assert text.count(">kept</span>") == 2
+    write_page(page, {"a cat": ranked}, [], model="m", unit="u", tied=0)
+    text = page.read_text()
+    assert text.count('<li class="best">') == 1
+    assert ">tie</span>" not in text

@@ -90,7 +90,8 @@ def test_the_table_of_perturbations(shown: Demo, page: str) -> None:
             f"{one.spread:.3f}",
             f"{one.correlation:.3f}",
         ]
-        assert ("stays the best" in cells) == (one.place == 1)
+        assert ("stays the best" in cells) == (one.margin > one.spread)
+        assert ("a tie" in cells) == (abs(one.margin) <= one.spread)
 
 
 def test_the_plot_has_a_dot_for_each_candidate(shown: Demo, page: str) -> None:

@@ -1,6 +1,7 @@
 """The demonstration: its numbers are the library's own, and it goes on after a kill."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from helpers.brightness import Brightness
 from helpers.demo_case import DrawingPipeline
 from PIL import Image
 
+from stablepref.benchmarks.demo.page import write_demo_page
 from stablepref.benchmarks.demo.result import Demo
 from stablepref.benchmarks.demo.run import demo
 from stablepref.benchmarks.demo.words import (
@@ -62,15 +64,35 @@ def test_the_truth_is_the_oracles(shown: Demo) -> None:
 
 def test_what_is_said_of_stability(shown: Demo) -> None:
     assert len(shown.stability) == 16
-    assert shown.stays == sum(one.place == 1 for one in shown.stability)
+    clear = [one for one in shown.stability if abs(one.margin) > one.spread]
+    assert shown.stays == sum(one.place == 1 for one in clear)
+    assert shown.ties == 16 - len(clear)
     assert f"under {shown.stays} of 16" in about_stability(shown)
     for one in shown.stability:
         told = verdict(one, 77)
-        assert ("stays" in told) == (one.margin >= 0)
+        assert ("tie" in told) == (abs(one.margin) <= one.spread)
+        assert ("stays" in told) == (one.margin > one.spread)
         assert ("less" in told) == (abs(one.margin) <= one.spread)
         assert ("seed 77" in told) == (one.margin < 0)
     tie = shown.selection.tie
     assert ("does not prefer" in about_choice(shown)) == tie
+
+
+def test_ties_alone_are_no_stable_choice(shown: Demo, tmp_path: Path) -> None:
+    """A lead within the spread is no preference, however often it is there."""
+    rows = [replace(one, place=1, margin=one.spread / 2) for one in shown.stability]
+    selection = replace(shown.selection, margin=0.1, spread=0.2, tie=True)
+    tied = replace(shown, stability=rows, selection=selection)
+    assert (tied.stays, tied.ties) == (0, 16)
+    assert "by more than the spread, under 0 of 16" in about_stability(tied)
+    assert "Under 16 the first two are within the spread" in about_stability(tied)
+    write_demo_page(tmp_path / "tied.html", tied)
+    page = (tmp_path / "tied.html").read_text()
+    assert "0 of 16" in page
+    assert "perturbations under which the best stays the best; 16 are ties" in page
+    assert '<td class="stays">' not in page
+    assert '<li class="first">' not in page
+    assert "A tie of the first two" in page
 
 
 def test_the_file_of_numbers_has_them_all(shown: Demo) -> None:

@@ -96,9 +96,9 @@
       const value = pick(data.scores[model][scorer][prompt]);
       const entry = element("dd", {}, digits(value));
       const top = best[scorer];
-      if (top !== null && value === top) {
-        entry.classList.add("best");
-        entry.append(element("span", {}, " best"));
+      if (top !== null && value === top.value) {
+        if (!top.tied) entry.classList.add("best");
+        entry.append(element("span", {}, top.tied ? " tie" : " best"));
       }
       list.append(element("div", {}, element("dt", {}, name), entry));
     });
@@ -165,7 +165,8 @@
     const best = scorers.map((_, scorer) => {
       const means = known(models.map((_, model) => mean(data.scores[model][scorer][prompt])));
       const top = Math.max(...means);
-      return means.length > 1 && Math.min(...means) < top ? top : null;
+      const tied = means.filter((value) => value === top).length > 1;
+      return means.length > 1 && Math.min(...means) < top ? { value: top, tied } : null;
     });
     const shown = models.map((_, model) => model).filter((model) => !controls.pair.checked ||
       [controls.a.value, controls.b.value].includes(String(model)));
