@@ -146,6 +146,31 @@ def duels(summary: Summary, models: Sequence[str]) -> dict[str, list[list[Duel |
     return found
 
 
+def in_order(
+    rows: Sequence[Sequence[Duel | None]], models: Sequence[str], order: Sequence[str]
+) -> list[list[Duel | None]]:
+    """A matrix with its rows and columns in another order, such as that of the leaderboard.
+
+    Args:
+        rows: Of `duels`.
+        models: The order that they are in.
+        order: The same models in the order that they shall be in.
+    """
+    places = [list(models).index(name) for name in order]
+    return [[rows[row][column] for column in places] for row in places]
+
+
+def decimals(values: Iterable[float]) -> int:
+    """Digits after the point with which all of a column are shown: four digits for the largest."""
+    largest = max((abs(x) for x in values if math.isfinite(x)), default=0.0)
+    return max(0, 3 - math.floor(math.log10(largest))) if largest else 3
+
+
+def fixed(value: float, digits: int) -> str:
+    """A number with so many digits after its point; "-" where there is none."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "-"
+
+
 def category_bars(summary: Summary) -> list[Bars]:
     """Bars for each scorer and label with a score, groups in the order of the prompts."""
     scored = [one for one in summary.categories if math.isfinite(one.mean)]

@@ -16,7 +16,7 @@ from ..run_files import CONFIG_FILE
 from ..score_table import joined, read_table, unshared
 from ..statistics import bradley_terry, resampling
 from ..statistics.summary import summarise
-from .boards import boards, category_bars, duels, number
+from .boards import boards, category_bars, decimals, duels, fixed, in_order, number
 from .correlation import scorer_pairs
 from .files import MARKDOWN_FILE, SUMMARY_FILE, write_summary
 from .gallery import gallery_data
@@ -106,6 +106,8 @@ def _values(
     templates = files(_PACKAGE) / "templates"
     texts = [(templates / name).read_text(encoding="utf-8") for name in _SCRIPTS]
     tables = sheets(summary)
+    rows = boards(summary)
+    orders = {scorer: [row.standing.model for row in own] for scorer, own in rows.items()}
     return {
         "scripts": [Markup(text) for text in texts],
         "hashes": [_hash(text) for text in texts],
@@ -119,11 +121,17 @@ def _values(
             *("scores.csv", "failures.csv"),
         ],
         "failed": len({(one.model, one.prompt, one.image) for one in table.failures}),
-        "boards": boards(summary),
-        "duels": duels(summary, table.models),
+        "boards": rows,
+        "orders": orders,
+        "duels": {
+            scorer: in_order(found, table.models, orders[scorer])
+            for scorer, found in duels(summary, table.models).items()
+        },
         "bars": category_bars(summary),
         "scorer_pairs": scorer_pairs(table, resamples=resamples),
         "number": number,
+        "decimals": decimals,
+        "fixed": fixed,
     }
 
 

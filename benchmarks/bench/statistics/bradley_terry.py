@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 PRIOR: Final = 0.5
 RESAMPLES: Final = 500
 """Fewer than for means: each resample is fitted anew."""
+FEWEST: Final = 6
+"""Prompts that a sign test needs before it can tell two models apart at 5 %."""
 _SLOPE: Final = 1e-9
+_FLAT: Final = 1e-6
 _FAR: Final = 0.01
 """A search that ends further than this from the minimum has failed."""
 
@@ -41,7 +44,7 @@ class Strength:
         rank_high: Worst rank within it.
         strength: On the scale of log-odds, the models' mean being 0: a model wins over another with
             the probability 1 / (1 + exp(other - own)).
-        low: Lower bound of its interval.
+        low: Lower bound of its interval; NaN where all prompts say the same.
         high: Upper bound.
         win_probability: Against a model of strength 0, 0 to 1.
     """
@@ -123,8 +126,10 @@ def rank_models(
 
     A model that shares no prompt with another has no strength, and is left out. Each prompt that
     two models share is one contest between them, divided as their images' scores say. Intervals
-    draw whole prompts, since all contests of a prompt depend on each other; where all prompts say
-    the same they have no width, and the intervals of `compare_models` are more informative.
+    draw whole prompts, since all contests of a prompt depend on each other. Where all prompts say
+    the same, nothing can be drawn from them and the interval is NaN; those of `compare_models` are
+    more informative then. With fewer than six prompts, on which no sign test tells two models
+    apart at 5 % (2 x 0.5^5 > 0.05), ranks are open between the first and the last.
 
     Args:
         table: The scores.
@@ -162,6 +167,10 @@ def rank_models(
     ranks = rankdata(-drawn, method="min", axis=0)
     tail = (1 - confidence) / 2
     bounds = np.quantile(ranks, [tail, 1 - tail], axis=1, method="nearest").astype(int)
+    if prompts < FEWEST:
+        bounds = np.tile([[1], [len(met)]], len(met))
+    same = np.ptp(drawn, axis=1) <= _FLAT
+    low, high = np.where(same, np.nan, low), np.where(same, np.nan, high)
     own = rankdata(-best, method="min").astype(int)
     return tuple(
         Strength(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..score_table import ScoreTable
 
 _LARGE: Final = 1_000_000
+_NAMED: Final = 6
 """A needed number of prompts above this is not given exactly."""
 
 
@@ -90,13 +91,23 @@ def summarise(
         styles=style_scores(table),
         pairs=tuple(pairs),
         strengths=tuple(strengths),
-        warnings=(*_of_coverage(table), *_of_laboratory(table), *map(_undecided, _close(pairs))),
+        warnings=(*_of_coverage(table), *_of_laboratory(table), *_of_close_pairs(pairs)),
     )
 
 
-def _close(pairs: list[PairComparison]) -> Iterator[PairComparison]:
-    """Pairs that the prompts do not distinguish."""
-    yield from (pair for pair in pairs if not pair.distinct)
+def _of_close_pairs(pairs: list[PairComparison]) -> Iterator[str]:
+    """One warning of all pairs that the prompts do not distinguish."""
+    close = [pair for pair in pairs if not pair.distinct]
+    if len(close) == 1:
+        yield _undecided(close[0])
+    elif close:
+        named = [f"{pair.a} from {pair.b} by {pair.scorer}" for pair in close[:_NAMED]]
+        more = len(close) - len(named)
+        rest = f", and {more} more" if more else ""
+        yield (
+            f"the prompts do not distinguish {len(close)} of {len(pairs)} pairs of models: "
+            f"{', '.join(named)}{rest}; the table of pairs says how many prompts would be needed"
+        )
 
 
 def _undecided(pair: PairComparison) -> str:

@@ -9,7 +9,15 @@ import pytest
 from helpers.made_scores import made_table
 from scipy import stats
 
-from stablepref.benchmarks.bench.report.boards import boards, category_bars, duels, number
+from stablepref.benchmarks.bench.report.boards import (
+    boards,
+    category_bars,
+    decimals,
+    duels,
+    fixed,
+    in_order,
+    number,
+)
 from stablepref.benchmarks.bench.report.correlation import scorer_pairs
 from stablepref.benchmarks.bench.report.gallery import scorer_disagreement
 from stablepref.benchmarks.bench.score_table import ScoreTable
@@ -193,3 +201,36 @@ def test_the_matrix_has_every_pair_both_ways() -> None:
 def test_numbers_as_people_read_them() -> None:
     cells = (27.12345, 0.0, math.nan, math.inf, None, True, False, 3, "x")
     assert [number(cell) for cell in cells] == ["27.12", "0", "-", "-", "-", "yes", "no", "3", "x"]
+
+
+def test_the_matrix_stands_in_the_order_of_the_leaderboard() -> None:
+    rng = np.random.default_rng(8)
+    made = made_table({"a": rng.normal(size=9), "b": rng.normal(3, size=9), "c": [9.0] * 9})
+    summary = summarise(made, resamples=20, fits=5)
+    order = [row.standing.model for row in boards(summary)["made-up"]]
+    assert order == ["c", "b", "a"]
+    rows = duels(summary, made.models)["made-up"]
+    turned = in_order(rows, made.models, order)
+    for row, a in enumerate(order):
+        for column, b in enumerate(order):
+            cell = turned[row][column]
+            assert (cell is None) == (a == b)
+            if cell is not None:  # it still leads to its own two models
+                assert (made.models[cell.a], made.models[cell.b]) == (a, b)
+
+
+@pytest.mark.parametrize(
+    ("values", "digits", "shown"),
+    [
+        ([27.1, 27.14159, math.nan], 2, ["27.10", "27.14", "-"]),
+        ([0.5, -0.123456], 4, ["0.5000", "-0.1235"]),
+        ([1234.5, 7], 0, ["1234", "7"]),
+        ([0.0], 3, ["0.000"]),
+        ([], 3, []),
+    ],
+)
+def test_numbers_of_a_column_have_equal_digits(
+    values: list[float], digits: int, shown: list[str]
+) -> None:
+    assert decimals(values) == digits
+    assert [fixed(value, digits) for value in values] == shown

@@ -68,6 +68,17 @@ def test_equal_models_share_ranks() -> None:
     assert [(one.rank, one.strength) for one in tied] == [(1, 0), (1, 0)]
 
 
+def test_prompts_that_all_say_the_same_have_no_interval() -> None:
+    """Two prompts on which a wins: every draw of them is the same two."""
+    few = rank_models(made_table({"a": [2, 3], "b": [1, 2]}), "made-up", resamples=50)
+    for one in few:
+        assert math.isnan(one.low)
+        assert math.isnan(one.high)
+        assert (one.rank_low, one.rank_high) == (1, 2)
+    many = rank_models(made_table({"a": [2.0] * 6, "b": [1.0] * 6}), "made-up", resamples=50)
+    assert [(one.rank_low, one.rank_high) for one in many] == [(1, 1), (2, 2)]
+
+
 def test_a_model_that_always_wins_is_finite_with_the_prior_alone() -> None:
     table = made_table({"best": [3, 3, 3], "middle": [2, 2, 1], "worst": [1, 1, 2]})
     ranked = rank_models(table, "made-up", resamples=50)

@@ -133,6 +133,14 @@ def test_warnings_say_how_many_prompts_would_do() -> None:
     assert summarise(made_table(far), resamples=50, fits=50).warnings == ()
 
 
+def test_close_pairs_are_one_warning() -> None:
+    rng = np.random.default_rng(5)
+    close = {name: rng.normal(size=40) for name in "abcde"}
+    (warning,) = summarise(made_table(close), resamples=50, fits=50).warnings
+    assert warning.startswith("the prompts do not distinguish 10 of 10 pairs of models: a from b")
+    assert "and 4 more" in warning
+
+
 def test_warnings_name_uneven_coverage_and_the_laboratory() -> None:
     uneven = made_table({"a": [1, math.nan], "b": [2, 3]}, scorer="sp-shapes")
     warnings = summarise(uneven, resamples=50, fits=50).warnings
