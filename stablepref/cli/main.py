@@ -100,9 +100,10 @@ class Commands(TyperGroup):
         for name in COMMANDS:
             self.add_command(TyperCommand(name, help=_line(name)))
 
-    def get_help_option(self, ctx: Any) -> Any:  # noqa: ANN401 (typer's own)
-        """`--help`, shown as the switch that it is."""
-        return _without_type(super().get_help_option(ctx))
+    def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 (typer's own)
+        """Its options, `--help` among them; switches are shown without a type."""
+        found: list[Any] = super().get_params(ctx)
+        return [_without_type(one) if getattr(one, "is_flag", False) else one for one in found]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 (typer's own)
         """The command itself in place of its line."""
