@@ -18,10 +18,9 @@ from stablepref.cli.options import (
     ScorerOptions,
     Threads,
     check_folder,
-    read_setting,
     renamed_scorer,
-    with_settings,
 )
+from stablepref.cli.settings import read_setting, with_settings
 from stablepref.data.prompts import read_prompt_file
 
 from ..diffusion.named import check_pipeline

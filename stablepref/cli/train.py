@@ -12,9 +12,8 @@ from stablepref.cli.options import (
     ImageFolder,
     Threads,
     check_folder,
-    read_setting,
-    with_settings,
 )
+from stablepref.cli.settings import read_setting, with_settings
 from stablepref.recipes import RECIPES, TrainConfig
 from stablepref.recipes import recipe as named
 

@@ -15,10 +15,9 @@ from stablepref.cli.options import (
     check_device,
     check_folder,
     chosen,
-    read_setting,
     with_options,
-    with_settings,
 )
+from stablepref.cli.settings import read_setting, with_settings
 from stablepref.integrations.finetune.config import FinetuneConfig
 from stablepref.recipes import TrainConfig
 

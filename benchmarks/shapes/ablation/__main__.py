@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from stablepref.cli.options import read_setting, with_settings
+from stablepref.cli.settings import read_setting, with_settings
 from stablepref.models.entry import MAX_LOGIT_SCALE
 
 from ..world.commands import DeviceOption

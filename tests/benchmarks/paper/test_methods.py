@@ -6,7 +6,7 @@ import pytest
 
 from stablepref.benchmarks.paper.layouts import LAYOUTS
 from stablepref.benchmarks.paper.methods import METHODS, parse_models
-from stablepref.cli.options import read_setting
+from stablepref.cli.settings import read_setting
 from stablepref.recipes import RECIPES, TrainConfig, recipe
 
 WHO = {  # who scores in the rows of Tables 4 and 5
