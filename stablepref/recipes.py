@@ -197,6 +197,9 @@ _CROSS_ENTROPY: Final[Mapping[str, Any]] = {
     "anti_interference": False,
     "views": 0,
 }
+SIGLIP2: Final = "open_clip:ViT-SO400M-14-SigLIP2/webli"
+# The same parts of 27 and 27 blocks as the paper's 18 of 32 and 8 of 24.
+_SIGLIP2_BLOCKS: Final[Mapping[str, Any]] = {"image_blocks": 15, "text_blocks": 9}
 # A laptop's laboratory: `shapes-clip` is small, its sides carry meaning, and its world is
 # learnt in minutes. The whole of both towers is trained, from a logit scale at which margins are
 # about the annotators' log-odds. Values were chosen on validation groups: docs/training.md.
@@ -220,6 +223,8 @@ _RECIPES: Final[Mapping[str, Mapping[str, Any]]] = {
     "ce-clip-l": {"model": "clip-vit-l-14", **_CROSS_ENTROPY},
     "ce-clip-h": {"model": "clip-vit-h-14", **_CROSS_ENTROPY},
     "ce-clip-h-hps": {"model": "hps-v2", **_CROSS_ENTROPY},
+    "sp-siglip2": {"model": SIGLIP2, **_SIGLIP2_BLOCKS},
+    "ce-siglip2": {"model": SIGLIP2, **_SIGLIP2_BLOCKS, **_CROSS_ENTROPY},
     "sp-shapes": {**_SHAPES, "order_steps": 270, "b": 2.0, "tau": 1.0, "views": 1},
     "ce-shapes": {**_SHAPES, **_CROSS_ENTROPY},
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar, Unpack, cast
 
 import torch
 from accelerate import PartialState
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from stablepref.scoring.ranking import Ranking
     from stablepref.weights.remote import RemoteFile
 
+OPEN_CLIP_CONFIG: Final = "open_clip_config.json"
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -179,6 +180,8 @@ def _read(name: str, like: str | None) -> Scorer:
     if path.is_dir():
         if like is None and _is_saved(path):
             return load_folder(path, Scorer.of_kind)
+        if like is None and (path / OPEN_CLIP_CONFIG).is_file():
+            return _read_entry(entry_of(f"open_clip:{path}"))
         path = _official_file(path, like)
     return _read_file(path, like)
 

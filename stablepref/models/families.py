@@ -8,9 +8,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from stablepref.models.entry import Entry
+from stablepref.models.entry import LOGIT, Entry
 
 FAMILIES: Final = (
+    Entry(
+        name="open_clip:NAME/PRETRAINED",
+        builder="stablepref.models.openclip.scorer:build_open_clip",
+        kind="open_clip",
+        backbone="any architecture of open_clip: SigLIP 2, DFN, EVA, CoCa, MobileCLIP, ...",
+        protocol="the model's own",
+        unit=f"{LOGIT}, plus logit_bias where it has one",
+        licence="the model's own",
+        relation="the logits of open_clip's own forward; PRETRAINED is a tag of "
+        "open_clip.list_pretrained() or a file, and open_clip:hf-hub:user/repo a repository",
+        page="https://github.com/mlfoundations/open_clip",
+    ),
     Entry(
         name="vqa:MODEL",
         builder="stablepref.models.vqa.build:build_vqa",

@@ -106,8 +106,8 @@ def class_of_kind(kind: object, base: type[T]) -> type[T]:
     Raises:
         ValueError: No class is known by this; the message lists those that are.
     """
-    for entry in ENTRIES:
-        if entry.kind == kind:
+    for entry in (*ENTRIES, *FAMILIES):
+        if entry.kind and entry.kind == kind:
             module = import_module(str(entry.builder).partition(":")[0])
             own = (cls for cls in _declaring(base) if cls.__module__ == module.__name__)
             return next(cls for cls in own if cls.__dict__["kind"] == kind)
@@ -120,7 +120,8 @@ def class_of_kind(kind: object, base: type[T]) -> type[T]:
     known = {cls.__dict__["kind"]: cls for cls in _declaring(base)}
     if isinstance(kind, str) and kind in known:
         return known[kind]
-    kinds = dict.fromkeys((*(entry.kind for entry in ENTRIES), *known))
+    own = filter(None, (entry.kind for entry in (*ENTRIES, *FAMILIES)))
+    kinds = dict.fromkeys((*own, *known))
     msg = f"no scorer is called {kind!r}; expected one of {', '.join(map(repr, kinds))}"
     raise ValueError("; ".join([msg, *failed]))
 
