@@ -31,7 +31,10 @@ FOLDERS = ("stablepref", "integrations", "benchmarks")
 DISTRIBUTIONS = {"PIL": "pillow", "open_clip": "open_clip_torch"}
 """What is installed under another name than it is imported by."""
 STANDARD = {*sys.stdlib_module_names, "_typeshed", "stablepref"}
-OFFICIAL = {"clip", "hpsv2", "hpsv3", "ImageReward"}
+OFFICIAL = {
+    *("clip", "hpsv2", "hpsv3", "ImageReward"),
+    *("aesthetic_predictor_v2_5", "cyclereward", "imscore"),
+}
 """Code that parity and speed compare with, in environments of its own."""
 TRAINERS = {"flow_grpo", "flow_factory", "unirl"}
 """Trainers that call us, and that we ask for what is theirs, where they are installed."""
