@@ -35,6 +35,7 @@ def _cyclereward(name: str, trained_on: str) -> Entry:
         relation=f"the number of its package's model.score; trained on {trained_on} pairs",
         size_mb=1790,
         page="https://github.com/hjbahng/cyclereward",
+        aliases=("CycleReward",) if name == "Combo" else (),
     )
 
 
@@ -64,6 +65,7 @@ def _mps(name: str, *, threshold: float, scope: str, relation: str) -> Entry:
         size_mb=4417,
         page="https://github.com/Kwai-Kolors/MPS",
         published={IMAGEREWARD_TEST: 67.5, HPDV2_TEST: 83.5},
+        aliases=("MPS", "RE-N-Y/mpsv1") if scope == "prompt" else (),
     )
 
 
@@ -106,5 +108,6 @@ RECENT: Final = (
         relation="the number of its package; 5.5 and more counts as good; the prompt is not used",
         size_mb=3515,
         page="https://github.com/discus0434/aesthetic-predictor-v2-5",
+        aliases=("aesthetic-predictor-v2-5", "aesthetic-predictor-v2.5"),
     ),
 )
