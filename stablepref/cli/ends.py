@@ -114,7 +114,7 @@ def in_options(message: str, options: Mapping[str, str]) -> str:
     def with_value(found: re.Match[str]) -> str:
         return options[found[1]] + (" " if re.match(r"[\w'\"(\[-]", found[2]) else "")
 
-    message = re.sub(rf"(?<![\w.\-/])({names})=(?=(\S?))", with_value, message)
+    message = re.sub(rf"(?<![\w.\-/?&])({names})=(?=(\S?))", with_value, message)
     at_begin = rf"(?m)^({names})(?= (?:must|is|has|holds|needs)\b)"
     return re.sub(at_begin, lambda found: options[found[1]], message)
 

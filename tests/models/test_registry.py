@@ -14,6 +14,7 @@ from PIL import Image
 
 import stablepref
 from stablepref.benchmarks.bench.judges import load_judges
+from stablepref.models.catalog import ENTRIES
 from stablepref.models.clip import CLIPScorer
 from stablepref.models.entry import Entry
 from stablepref.models.registry import SCORERS, check_dtype, check_model, model_name
@@ -310,3 +311,45 @@ def test_a_class_from_outside_does_not_take_over_a_kind_of_ours() -> None:
         kind = "clip"
 
     assert Scorer.of_kind("clip") is CLIPScorer
+
+
+@pytest.mark.parametrize(
+    ("known_as", "name"),
+    [
+        ("pickscore", "pickscore-v1"),
+        ("yuvalkirstain/PickScore_v1", "pickscore-v1"),
+        ("ImageReward-v1.0", "imagereward-v1"),
+        ("ImageReward", "imagereward-v1"),
+        ("HPSv2", "hps-v2"),
+        ("HPSv2.1", "hps-v2.1"),
+        ("hps_v2.1", "hps-v2.1"),
+        ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "clip-vit-h-14"),
+        ("openai/clip-vit-large-patch14", "clip-vit-l-14"),
+        ("Laion Aesthetic", "laion-aesthetic-v2"),
+        ("user/unknown", "user/unknown"),
+    ],
+)
+def test_names_that_people_use_are_known(
+    known_as: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert model_name(known_as) == name
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / known_as).mkdir(parents=True)
+    assert model_name(known_as) == known_as, "a folder that is here is meant"
+
+
+def test_no_two_models_are_known_by_one_name() -> None:
+    names: dict[str, str] = {}
+    for entry in ENTRIES:
+        for other in (entry.name, *entry.aliases):
+            plain = "".join(c for c in other.lower() if c not in "-_ ")
+            assert names.setdefault(plain, entry.name) == entry.name, other
+
+
+@pytest.mark.parametrize(
+    ("typed", "similar"),
+    [("hps-v3.1", "hps-v2.1"), ("pikscore", "pickscore-v1"), ("imagerewards", "imagereward-v1")],
+)
+def test_similar_names_are_suggested(typed: str, similar: str) -> None:
+    with pytest.raises(ValueError, match=rf"unknown model '{typed}'.*did you mean .*{similar}"):
+        check_model(typed, None)

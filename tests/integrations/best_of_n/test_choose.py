@@ -283,3 +283,14 @@ def test_a_folder_of_another_schedulers_settings_is_refused(sd: Built, tmp_path:
     )
     with pytest.raises(ResumeError, match="scheduler"):
         best_of_n(changed, PROMPT, Brightness(), 2, out=tmp_path, **arguments)
+
+
+def test_what_select_takes_is_taken_by_name_too(sd: Built, tmp_path: Path) -> None:
+    pipe, arguments = sd
+    pipe.save_pretrained(tmp_path / "pipe")
+    loaded = best_of_n(pipe, PROMPT, Brightness(), 2, **arguments)
+    for name in (tmp_path / "pipe", str(tmp_path / "pipe")):
+        by_name = best_of_n(name, PROMPT, Brightness(), 2, **arguments)
+        np.testing.assert_allclose(by_name.scores, loaded.scores, atol=1e-5)
+    with pytest.raises(ValueError, match="no pipeline 'shape': expected shapes"):
+        best_of_n("shape", PROMPT, "no-such-scorer")
