@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stablepref.scoring.uncertainty import difference_deviation, uncertain_preference_loss
+
 MarginWeighting = Literal["softmax", "uniform", "inverse"]
 
 # The weight of a pair in step 2 is exp(sign * ΔS), normalised over the batch (Table 3).
@@ -330,6 +332,35 @@ def batch_objective(
     else:
         weight = torch.ones_like(margin)
     return Objective(weighted_loss(loss, weight, count=count), margin, weight)
+
+
+def uncertainty_objective(
+    scores: Tensor, better: Tensor, worse: Tensor, label: Tensor
+) -> Objective:
+    """HPS v3's loss: the mean over pairs of -E[log sigmoid(z)], z normal with both deviations.
+
+    Ma et al. 2025 (arXiv:2508.03789) draw 1000 values of z for each pair; here the expectation is
+    computed, so that equal scores give equal gradients. With a soft label y the loss is
+    -y E[log sigmoid(z)] - (1 - y) E[log sigmoid(-z)].
+
+    Args:
+        scores: ``(images, 2 (1 + k))``: scores of every image and its weak views, the image itself
+            first, and then the logarithms of their standard deviations. Views are not used.
+        better: Rows of ``scores``, int64 ``(pairs,)``.
+        worse: Rows of ``scores``, int64 ``(pairs,)``.
+        label: Probability that ``better`` is the better image, ``(pairs,)``.
+
+    Returns:
+        The loss and its parts.
+    """
+    values, logarithms = (_full_precision(part[:, 0]) for part in scores.chunk(2, dim=1))
+    margin = values[better] - values[worse]
+    deviation = difference_deviation(logarithms[better], logarithms[worse])
+    loss = uncertain_preference_loss(margin, deviation) + (1 - label.to(margin.dtype)) * margin
+    return Objective(loss.mean(), margin, torch.ones_like(margin))
+
+
+uncertainty_objective.__dict__.update(preference_scale=1.0, uncertainty=True)
 
 
 def _full_precision(values: Tensor) -> Tensor:

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 STABLE_PREFERENCE: Final = "stable-preference"
 CROSS_ENTROPY: Final = "cross-entropy"
+UNCERTAINTY: Final = "uncertainty"
 LOSSES: Final[Registry[BatchLoss | None]] = Registry(
-    "loss", "stablepref.losses", {STABLE_PREFERENCE: None, CROSS_ENTROPY: None}
+    "loss",
+    "stablepref.losses",
+    {STABLE_PREFERENCE: None, CROSS_ENTROPY: None, UNCERTAINTY: None},
 )
-"""Losses that a configuration may name. None stands for those that the configuration's own fields
-decide, by `batch_objective`; a loss from outside is a function like it."""
+"""Losses that a configuration may name. None stands for those of `stablepref.losses`, which needs
+torch; a loss from outside is a function like `batch_objective`."""
 
 Batching = Literal["groups", "pairs"]
 Precision = Literal["no", "bf16", "fp16"]
@@ -63,7 +66,9 @@ class TrainConfig:
     name: Annotated[str, "what the trained model calls itself"] = "stable-preference"
     model: Annotated[str, "model to begin from: a zoo name or a path"] = "clip-vit-h-14"
     loss: Annotated[
-        str, "stable-preference, cross-entropy, or the name of a loss that a package adds"
+        str,
+        "stable-preference, cross-entropy, uncertainty (of models that predict it), or the name of "
+        "a loss that a package adds",
     ] = STABLE_PREFERENCE
     steps: Annotated[int, "optimiser steps", POSITIVE] = 30_000
     order_steps: Annotated[
@@ -96,6 +101,12 @@ class TrainConfig:
     text_blocks: Annotated[
         int | None, "last text blocks to train; all of the tower if none", NOT_NEGATIVE
     ] = 8
+    lora_rank: Annotated[
+        int | None,
+        "rank of matrices beside the text tower's layers, trained in place of blocks; for "
+        "vision-language models",
+        POSITIVE,
+    ] = None
     train_logit_scale: Annotated[bool, "train the logit scale, clamped to [0, ln 100]"] = True
     logit_scale: Annotated[
         float | None,
@@ -156,6 +167,11 @@ class TrainConfig:
         if too_long:
             listed = " and ".join(f"{name} is {getattr(self, name)}" for name in too_long)
             raise ValueError(f"{listed} of {self.steps} steps; expected no more")
+        if self.lora_rank is not None and (self.image_blocks, self.text_blocks) != (0, 0):
+            raise ValueError(
+                f"lora_rank is {self.lora_rank}, which trains no blocks, and image_blocks is "
+                f"{self.image_blocks}, text_blocks {self.text_blocks}; expected 0 for both"
+            )
         self._check_loss()
 
     def _check_loss(self) -> None:
@@ -164,10 +180,17 @@ class TrainConfig:
             raise ValueError(f"loss is {self.loss!r}; expected {', '.join(names)} or {last}")
         if self.loss not in LOSSES.builtin:
             return  # what it makes of ties and views is its own affair
-        if self.ties == "soft" and (self.loss != CROSS_ENTROPY or self.anti_interference):
+        if self.loss == UNCERTAINTY and self.anti_interference:
             raise ValueError(
-                "ties='soft' needs loss='cross-entropy' and anti_interference=False: the other "
-                "built-in losses are defined for pairs with a better image only"
+                "loss='uncertainty' reads the images themselves and has no anti-interference "
+                "part; expected anti_interference=False and views=0"
+            )
+        soft = self.loss in (CROSS_ENTROPY, UNCERTAINTY) and not self.anti_interference
+        if self.ties == "soft" and not soft:
+            raise ValueError(
+                "ties='soft' needs loss='cross-entropy' and anti_interference=False, or "
+                "loss='uncertainty': the other built-in losses are defined for pairs with a better "
+                "image only"
             )
         if self.views and not self.anti_interference:
             raise ValueError(
@@ -216,6 +239,18 @@ _SHAPES: Final[Mapping[str, Any]] = {
     "checkpoint_every": 50,
 }
 
+# HPS v3 with low-rank matrices: rank and rate are customary for them and were not tuned at full
+# size; a picture and its views are encoded a few at once.
+_HPS_V3: Final[Mapping[str, Any]] = {
+    "model": "hps-v3",
+    "image_blocks": 0,
+    "text_blocks": 0,
+    "lora_rank": 32,
+    "learning_rate": 2e-5,
+    "micro_batch_size": 4,
+    "activation_checkpointing": True,
+}
+
 _RECIPES: Final[Mapping[str, Mapping[str, Any]]] = {
     "sp-clip-l": {"model": "clip-vit-l-14"},
     "sp-clip-h": {"model": "clip-vit-h-14"},
@@ -225,6 +260,8 @@ _RECIPES: Final[Mapping[str, Mapping[str, Any]]] = {
     "ce-clip-h-hps": {"model": "hps-v2", **_CROSS_ENTROPY},
     "sp-siglip2": {"model": SIGLIP2, **_SIGLIP2_BLOCKS},
     "ce-siglip2": {"model": SIGLIP2, **_SIGLIP2_BLOCKS, **_CROSS_ENTROPY},
+    "sp-hps-v3": _HPS_V3,
+    "ce-hps-v3": {**_HPS_V3, **_CROSS_ENTROPY},
     "sp-shapes": {**_SHAPES, "order_steps": 270, "b": 2.0, "tau": 1.0, "views": 1},
     "ce-shapes": {**_SHAPES, **_CROSS_ENTROPY},
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import torch
 from huggingface_hub import ModelHubMixin
@@ -28,27 +28,7 @@ if TYPE_CHECKING:
     from stablepref.scoring.contract import BatchOptions, Preprocessing, ScoreOptions
     from stablepref.scoring.ranking import Ranking
     from stablepref.scoring.stream import Scored
-
-
-class Tower(NamedTuple):
-    """An encoder in the order of its computation.
-
-    Attributes:
-        first: What comes before the blocks; None stands for a part that this tower lacks.
-        blocks: Its blocks, first to last.
-        last: What follows them.
-    """
-
-    first: Sequence[nn.Module | nn.Parameter | None]
-    blocks: Sequence[nn.Module]
-    last: Sequence[nn.Module | nn.Parameter | None]
-
-
-class Towers(NamedTuple):
-    """The two encoders of a scorer that can be trained."""
-
-    image: Tower
-    text: Tower
+    from stablepref.scoring.towers import Towers
 
 
 class Scorer(
@@ -79,12 +59,15 @@ class Scorer(
             are no features that could be kept, and an image is read again for each of its prompts.
         ragged: Whether features differ in size between batches, so that rows of two batches do not
             go into one tensor.
+        predicts_uncertainty: Whether `predict` gives each score a standard deviation that was
+            trained with it.
     """
 
     kind: ClassVar[str] = ""
     needs_prompt: bool = True
     joint: bool = False
     ragged: bool = False
+    predicts_uncertainty: bool = False
 
     def __init__(
         self, *, name: str, unit: str, preprocess: Preprocessing, preference_scale: float | None
@@ -115,6 +98,11 @@ class Scorer(
     @abstractmethod
     def match(self, image_features: Tensor, prompt_features: Tensor) -> Tensor:
         """Scores `(batch,)`, float32 or wider, of image and prompt features row by row."""
+
+    def predict(self, image_features: Tensor, prompt_features: Tensor) -> Tensor:
+        """Scores and logarithms of their standard deviations, `(batch, 2)`, if it predicts them."""
+        msg = f"{self.name} predicts no standard deviation of its scores, as hps-v3 does"
+        raise ValueError(msg)
 
     def collate(self, inputs: Any) -> Any:  # noqa: ANN401 - the model's own kind of inputs
         """A batch out of the inputs of several images, for `encode_inputs`.
@@ -158,6 +146,15 @@ class Scorer(
             "tower to train; expected a CLIP, BLIP or ImageReward model"
         )
         raise ValueError(msg)
+
+    def add_lora(self, *, rank: int, seed: int) -> None:
+        """Train matrices of low rank in place of blocks, and what a model trains beside them."""
+        msg = f"{self.name} has no place for matrices of rank {rank} (seed {seed}): leave them out"
+        raise ValueError(msg)
+
+    def weights_to_save(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What a saved folder holds of the state dict: the weights that `from_config` builds."""
+        return state
 
     def checkpoint_activations(self) -> None:
         """Keep only each block's input for the backward pass, and compute the rest again.
@@ -252,6 +249,11 @@ class Scorer(
         """
         return self.match(self.encode_inputs(self.collate(inputs)), self.cached_prompts(prompts))
 
+    def predict_inputs(self, inputs: Sequence[Any], prompts: Sequence[str]) -> Tensor:
+        """Scores and logarithms of standard deviations `(batch, 2)`, as `score_inputs`."""
+        features = self.encode_inputs(self.collate(inputs))
+        return self.predict(features, self.cached_prompts(prompts))
+
     def compile_images(self) -> None:
         """Compile the image encoder with `torch.compile`; its first batches then take long."""
         object.__setattr__(self, "encode_inputs", torch.compile(self.encode_inputs))
@@ -296,8 +298,8 @@ class Scorer(
     ) -> Iterator[Scored]:
         """Score like `score`, but yield one `Scored` after another, in bounded memory.
 
-        Each holds the image's index, name and prompt, its score, the spread over views, and the
-        error where it has one.
+        Each holds the image's index, name and prompt, its score, the spread over views, the
+        score's standard deviation where the model predicts one, and the error where there is one.
         """
         return stream.stream(self, images, prompt, **options)
 

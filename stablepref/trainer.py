@@ -82,7 +82,9 @@ def train(
             `Objective` to log its own margins and weights; see `batch_objective`. If it trains
             differences of scores as log-odds of a preference, give it an attribute
             `preference_scale` (1.0 for -log sigmoid(ΔS)), from which `compare` computes
-            probabilities; without it the trained model gives none.
+            probabilities; without it the trained model gives none. One with an attribute
+            `uncertainty` that is true trains standard deviations too: it gets their logarithms in
+            as many columns after the scores.
         resume: Continue from the newest whole checkpoint in `out`, to the same weights as without
             the interruption.
         progress: Show a progress bar; None shows one in a terminal.
@@ -133,8 +135,11 @@ def train(
             scorer or zoo.load(config.model, dtype="float32"),
             config,
             preference_scale=objectives.preference_scale,
+            uncertainty=objectives.uncertainty,
         )
-        module, optimizer = accelerator.prepare(ViewScores(model), optimizer_of(model, config))
+        module, optimizer = accelerator.prepare(
+            ViewScores(model, uncertainty=objectives.uncertainty), optimizer_of(model, config)
+        )
         if found is not None:
             accelerator.load_state(str(found.path))
         if accelerator.is_main_process:
@@ -290,7 +295,7 @@ class _Training:
             self.model.after_step()
         self.optimizer.zero_grad()
         metrics = batch_metrics(result) | {"learning_rate": rate, "grad_norm": norm}
-        return metrics, result.scores.numel()
+        return metrics, len(result.scores) * share.boxes.shape[1]
 
     def _validated(self, done: int) -> dict[str, float]:
         """The accuracy on the validation pairs after a step, logged."""

@@ -123,15 +123,17 @@ OTHERS: dict[str, Any] = {
 
 def test_each_value_can_be_replaced_and_no_other_moves() -> None:
     together = {"ties": "soft", "loss": "cross-entropy", "anti_interference": False, "views": 0}
-    assert OTHERS.keys() | together.keys() == {f.name for f in fields(TrainConfig)}
+    matrices = {"lora_rank": 4, "image_blocks": 0, "text_blocks": 0}
+    assert {*OTHERS, *together, *matrices} == {f.name for f in fields(TrainConfig)}
     plain = RECIPES["sp-clip-h"]
     for name, value in OTHERS.items():
         changed = recipe("sp-clip-h", **{name: value})
         assert getattr(changed, name) == value
         assert getattr(plain, name) != value
         assert replace(changed, **{name: getattr(plain, name)}) == plain
-    soft = recipe("sp-clip-h", **together)
-    assert {name: getattr(soft, name) for name in together} == together
+    for values in (together, together | {"loss": "uncertainty"}, matrices):
+        changed = recipe("sp-clip-h", **values)
+        assert {name: getattr(changed, name) for name in values} == values
 
 
 def test_unknown_recipes_and_fields_are_told_what_there_is() -> None:
@@ -170,7 +172,10 @@ def test_unknown_recipes_and_fields_are_told_what_there_is() -> None:
         ({"steps": 10.0}, "steps is 10.0; expected a whole number"),
         ({"steps": "10"}, "steps is '10'; expected a whole number"),
         ({"hflip": "no"}, "hflip is 'no'; expected True or False"),
-        ({"loss": "hinge"}, "loss is 'hinge'; expected 'stable-preference' or 'cross-entropy'"),
+        (
+            {"loss": "hinge"},
+            "loss is 'hinge'; expected 'stable-preference', 'cross-entropy' or 'uncertainty'",
+        ),
         ({"batching": "rows"}, "batching is 'rows'; expected 'groups' or 'pairs'"),
         ({"mixed_precision": "fp8"}, "expected 'no', 'bf16' or 'fp16' or None"),
         ({"log_with": "aim"}, "expected 'tensorboard' or 'wandb' or None"),
@@ -183,6 +188,9 @@ def test_unknown_recipes_and_fields_are_told_what_there_is() -> None:
         ({"crop_ratio": (4 / 3, 3 / 4)}, "expected 0 < low <= high"),
         ({"order_steps": 30_001}, "order_steps is 30001 of 30000 steps; expected no more"),
         ({"steps": 100}, "order_steps is 3000 and warmup_steps is 1500 of 100 steps"),
+        ({"lora_rank": 4}, "image_blocks is 18, text_blocks 8; expected 0 for both"),
+        ({"lora_rank": 0}, "lora_rank is 0; expected more than 0"),
+        ({"loss": "uncertainty"}, "expected anti_interference=False and views=0"),
         ({"ties": "soft"}, "ties='soft' needs loss='cross-entropy' and anti_interference=False"),
         ({"anti_interference": False}, "views is 3, but without the anti-interference loss"),
     ],

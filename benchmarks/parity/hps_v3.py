@@ -225,7 +225,7 @@ def write_official_files(sizes: Sizes, folder: Path) -> list[Path]:
             "HPSv3.safetensors",
             "data_collator_qwen.py",
             "tokenizer.json",
-            "tokenizer_config.json",
+            "chat_template.json",
         )
     ]
     save_file(official_state(sizes), paths[0], metadata={"format": "pt"})

@@ -42,6 +42,10 @@ def compare(
         print(f"{name:{width}}  {value:.4f}")
     over = "more than" if winner is not None else "within"
     print(f"margin {result.margin:+.4f}, {over} the spread over weak views, {result.spread:.4f}")
+    if result.uncertainty is not None:
+        print(
+            f"standard deviation of the margin, as the model predicts it: {result.uncertainty:.4f}"
+        )
     if result.probability is None:
         print(f"no probability: {result.note}")
     else:

@@ -74,9 +74,11 @@ def rank(
     ]
     if top is None:
         placed += [(None, outcome) for outcome in failed]
-    views = scorer.views > 0
+    views, uncertain = scorer.views > 0, loaded.predicts_uncertainty
     rows = [
-        {"rank": place} | outcome.row(views=views) | ({"tie": id(outcome) in ties} if views else {})
+        {"rank": place}
+        | outcome.row(views=views, uncertain=uncertain)
+        | ({"tie": id(outcome) in ties} if views else {})
         for place, outcome in placed
     ]
     print_rows(rows, loaded, style)

@@ -65,7 +65,8 @@ def score(
         loaded = scorer.load()
         scored = outcomes(loaded, items, images, tally, batch_size=batch_size, views=scorer.views)
         with closing(scored):
-            rows = (outcome.row(views=scorer.views > 0) for outcome in scored)
+            shown = {"views": scorer.views > 0, "uncertain": loaded.predicts_uncertainty}
+            rows = (outcome.row(**shown) for outcome in scored)
             print_rows(rows, loaded, style)
     finish(tally)
 
@@ -154,7 +155,7 @@ def _score_to_file(
             for outcome in outcomes(
                 scorer, items, images, tally, batch_size=batch_size, views=options.views, done=done
             ):
-                write(outcome.row(views=options.views > 0))
+                write(outcome.row(views=options.views > 0, uncertain=scorer.predicts_uncertainty))
     except KeyboardInterrupt:
         say(
             f"{file.partial.kept()} results are kept in {file.partial.path}: "

@@ -20,7 +20,8 @@ from stablepref.models.bert import (
 from stablepref.models.convert import blip_to_ours, imagereward_to_ours
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.runtime.precision import unit
-from stablepref.scorer import Scorer, Tower, Towers
+from stablepref.scorer import Scorer
+from stablepref.scoring.towers import Tower, Towers
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.files import assign_weights, read_weights
 

@@ -31,8 +31,9 @@ from stablepref.models.convert import OPENAI_UNUSED, pickscore_to_open_clip
 from stablepref.models.entry import LOGIT, MAX_LOGIT_SCALE
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.runtime.precision import REDUCED, unit, widen
-from stablepref.scorer import Scorer, Tower, Towers
+from stablepref.scorer import Scorer
 from stablepref.scoring.prompts import LONGEST_PROMPT, cut_prompt
+from stablepref.scoring.towers import Tower, Towers
 from stablepref.weights.files import assign_weights, read_weights
 from stablepref.weights.folder import load_folder
 

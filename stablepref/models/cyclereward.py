@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stablepref.models.entry import Entry
-    from stablepref.scorer import Towers
+    from stablepref.scoring.towers import Towers
 
 MAX_LENGTH: Final = 128
 """Tokens of every prompt, as `CycleReward.score` of the cyclereward package pads them."""

@@ -24,7 +24,8 @@ from stablepref.models.convert import mps_to_ours
 from stablepref.models.entry import LOGIT
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.runtime.precision import REDUCED, unit, widen
-from stablepref.scorer import Scorer, Tower, Towers
+from stablepref.scorer import Scorer
+from stablepref.scoring.towers import Tower, Towers
 from stablepref.weights.files import assign_weights, read_weights
 from stablepref.weights.literals import read_literal
 

@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from stablepref.models.entry import HPDV2_TEST, IMAGEREWARD_TEST, LOGIT, Entry
-from stablepref.models.sizes import BERT_VOCABULARY, BLIP_LARGE, SIGLIP_SO400M, VIT_H_14
+from stablepref.models.sizes import (
+    BERT_VOCABULARY,
+    BLIP_LARGE,
+    QWEN2_VL_7B,
+    SIGLIP_SO400M,
+    VIT_H_14,
+)
 from stablepref.weights.remote import RemoteFile
 
+HPS_V3_INSTRUCTION: Final = "f6ee57479d4e9eee76b49c00dc962e1e696a5a2b3cc32cebd9b1fa76fe27502c"
+"""SHA-256 of the instruction and its end in hpsv3 1.0.0, dataset/data_collator_qwen.py."""
 CYCLEREWARD: Final = "stablepref.models.cyclereward:build_cyclereward"
 CYCLEREWARD_FILES: Final = "https://github.com/hjbahng/cyclereward/releases/download/v1.0.0/"
 MPS: Final = "stablepref.models.mps:build_mps"
@@ -70,6 +78,30 @@ def _mps(name: str, *, threshold: float, scope: str, relation: str) -> Entry:
 
 
 RECENT: Final = (
+    Entry(
+        name="hps-v3",
+        builder="stablepref.models.hps_v3:build_hps_v3",
+        kind="hps-v3",
+        backbone="Qwen2-VL-7B + MLP",
+        sizes=QWEN2_VL_7B | {"instruction_sha256": HPS_V3_INSTRUCTION},
+        protocol="hps-v3",
+        unit="mean of a normal",
+        preference_scale=1.0,
+        licence="Apache-2.0",
+        files=(
+            RemoteFile("HPSv3.safetensors", repo="MizzenAI/HPSv3"),
+            RemoteFile(
+                "data_collator_qwen.py",
+                url="https://raw.githubusercontent.com/MizzenAI/HPSv3/main/hpsv3/dataset/data_collator_qwen.py",
+            ),
+            RemoteFile("tokenizer.json", repo="Qwen/Qwen2-VL-7B-Instruct"),
+            RemoteFile("chat_template.json", repo="Qwen/Qwen2-VL-7B-Instruct"),
+        ),
+        relation="the first number (mu) of HPSv3RewardInferencer.reward, about 5 to 11",
+        size_mb=16_500,
+        page="https://huggingface.co/MizzenAI/HPSv3",
+        published={IMAGEREWARD_TEST: 66.8, HPDV2_TEST: 85.4},
+    ),
     _mps(
         "mps-v1",
         threshold=0.3,

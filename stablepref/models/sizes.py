@@ -52,3 +52,12 @@ SIGLIP_SO400M: Final[dict[str, Any]] = {
     "heads": 16,
     "mlp_width": 4304,
 }
+QWEN2_VL_7B: Final[dict[str, Any]] = {
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "mrope_section": [16, 24, 24],
+    "vision": {"depth": 32, "embed_dim": 1280, "num_heads": 16},
+}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 SUFFIXES = (".jsonl", ".json", ".csv")
-_NUMBERS = ("rank", "score", "spread")
+_NUMBERS = ("rank", "score", "uncertainty", "spread")
 _ITEM: Final = ("image", "prompt")
 """The columns that identify what a row is of."""
 

@@ -6,10 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Unpack, final
 
+import torch
+
 from stablepref.output.tables import Table
 from stablepref.output.text import shorten
 from stablepref.scoring.ranking import Ranking
 from stablepref.scoring.stream import stream, warn_of_nan
+from stablepref.scoring.uncertainty import preference_probability
 
 if TYPE_CHECKING:
     from stablepref.scoring.contract import BatchScorer, ScoreOptions
@@ -26,12 +29,16 @@ class Comparison:
         preferred: "a", "b" or "tie": a margin within the spread that harmless disturbances cause is
             no preference.
         probability: That a person prefers a, by the model's own training objective; None for
-            models that were not trained on preferences, with the reason in `note`.
+            models that were not trained on preferences, with the reason in `note`. It is
+            sigmoid(preference_scale x margin), and for models that predict standard deviations
+            the mean of that over a normal margin; see `preference_probability`.
         margin: Score of a minus score of b, in the model's unit.
         spread: The paper's intra-image distance (equation 6) over weak views: the mean over both
             images of their largest minus smallest score.
         scores: The scores of a and b.
         note: Why there is no probability, else empty.
+        uncertainty: Standard deviation of the margin, by models that predict those of their
+            scores; else None.
     """
 
     preferred: Literal["a", "b", "tie"]
@@ -40,6 +47,7 @@ class Comparison:
     spread: float
     scores: tuple[float, float]
     note: str = ""
+    uncertainty: float | None = None
 
     def _repr_html_(self) -> str:
         choice = "a tie" if self.preferred == "tie" else f"{self.preferred} is preferred"
@@ -93,10 +101,13 @@ def compare(
     preferred: Literal["a", "b", "tie"] = "tie"
     if abs(margin) > spread:
         preferred = "a" if margin > 0 else "b"
-    scale = scorer.preference_scale
+    scale, deviation = scorer.preference_scale, None
+    if scorer.predicts_uncertainty:
+        own = [r.uncertainty if views else r.view_uncertainties[0] for r in results]
+        deviation = math.hypot(*(one or 0.0 for one in own))
     return Comparison(
         preferred=preferred,
-        probability=None if scale is None else _sigmoid(scale * margin),
+        probability=None if scale is None else _probability(scale, margin, deviation or 0.0),
         margin=margin,
         spread=spread,
         scores=(first, second),
@@ -105,6 +116,7 @@ def compare(
             if scale is None
             else ""
         ),
+        uncertainty=deviation,
     )
 
 
@@ -120,5 +132,9 @@ def _require_one(scorer: BatchScorer, prompt: object) -> None:
         raise TypeError(msg)
 
 
-def _sigmoid(x: float) -> float:
-    return (1 + math.tanh(x / 2)) / 2
+def _probability(scale: float, margin: float, deviation: float) -> float:
+    """That the first is preferred, given the mean and the standard deviation of the margin."""
+    if not deviation:
+        return (1 + math.tanh(scale * margin / 2)) / 2
+    values = (torch.tensor(scale * value, dtype=torch.float64) for value in (margin, deviation))
+    return preference_probability(*values).item()

@@ -108,6 +108,7 @@ class BatchScorer(Protocol):
         preprocess: Its own preprocessing.
         needs_prompt: Whether the score depends on the prompt.
         joint: Whether it reads image and prompt together, and so has no features to keep.
+        predicts_uncertainty: Whether its scores come with standard deviations.
     """
 
     name: str
@@ -115,6 +116,7 @@ class BatchScorer(Protocol):
     preprocess: Preprocessing
     needs_prompt: bool
     joint: bool
+    predicts_uncertainty: bool
 
     @property
     def device(self) -> torch.device:
@@ -147,3 +149,6 @@ class BatchScorer(Protocol):
         Raises:
             FailedInputsError: Some of the images got no score.
         """
+
+    def predict_inputs(self, inputs: Sequence[Any], prompts: Sequence[str]) -> Tensor:
+        """Scores and logarithms of their standard deviations `(batch, 2)`, without gradient."""

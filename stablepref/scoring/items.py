@@ -44,6 +44,7 @@ class Outcome:
         score: In the model's unit; None if there is none.
         spread: Largest minus smallest score over the weak views; None without views.
         error: Why there is no score, else None.
+        uncertainty: Standard deviation of the score; None where the model predicts none.
     """
 
     index: int
@@ -51,11 +52,16 @@ class Outcome:
     score: float | None
     spread: float | None
     error: str | None
+    uncertainty: float | None = None
 
-    def row(self, *, views: bool) -> dict[str, object]:
+    def row(self, *, views: bool, uncertain: bool = False) -> dict[str, object]:
         """The outcome as it is printed and written, plain JSON values.
 
         The item's other columns follow its own; none of them takes the place of one of these.
+
+        Args:
+            views: Whether the spread over views is a column.
+            uncertain: Whether the score's standard deviation is one.
         """
         row: dict[str, object] = {
             "index": self.index,
@@ -63,6 +69,7 @@ class Outcome:
             "prompt": self.item.prompt,
             "score": self.score,
         }
+        row |= {"uncertainty": self.uncertainty} if uncertain else {}
         row |= ({"spread": self.spread} if views else {}) | {"error": self.error}
         return row | {name: value for name, value in self.item.others.items() if name not in row}
 
@@ -119,4 +126,5 @@ def score_items(
             score=None if bad else result.score,
             spread=None if bad or not views else result.spread,
             error=error,
+            uncertainty=None if bad else result.uncertainty,
         )

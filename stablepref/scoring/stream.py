@@ -49,6 +49,8 @@ class Scored:
             the image and its views.
         view_scores: Scores of the image itself and then of each view.
         error: Why the image could not be scored, else None.
+        view_uncertainties: Standard deviation of each of `view_scores`, by models that predict
+            them; else empty.
     """
 
     index: int
@@ -57,6 +59,16 @@ class Scored:
     score: float
     view_scores: tuple[float, ...]
     error: str | None = None
+    view_uncertainties: tuple[float, ...] = ()
+
+    @property
+    def uncertainty(self) -> float | None:
+        """The score's standard deviation as the model predicts it; None where it predicts none.
+
+        With views, the mean over the image and its views: what they share does not average out.
+        """
+        count = len(self.view_uncertainties)
+        return sum(self.view_uncertainties) / count if count else None
 
     @property
     def reason(self) -> str | None:
@@ -121,11 +133,12 @@ def stream(
                 views=weak_views,
                 encodes=1 + views,
             ):
-                error = item.error or _not_finite(item, row)
+                scores, deviations = _parts(scorer, row)
+                error = item.error or _not_finite(item, scores)
                 if error is not None and on_error == "raise":
                     error.scores = _on_cpu(before)
                     raise error
-                scored = _scored(item, row, error)
+                scored = _scored(item, scores, error, deviations)
                 if on_error == "raise":
                     before.append(scored.score)
                 yield scored
@@ -198,13 +211,14 @@ def error_mode(on_error: str | None, total: int | None) -> str:
 def _view_scores(scorer: BatchScorer, items: list[Prepared], views: WeakViews | None) -> Tensor:
     """Scores `(len(items), 1 + views)`: of each image itself, then of its weak views.
 
-    Every image gets the same views, so that a score depends neither on an image's neighbours nor
+    Of models that predict them, the logarithms of as many standard deviations follow. Every image
+    gets the same views, so that a score depends neither on an image's neighbours nor
     on its place. A prompt that names a side gets no mirrored ones.
     """
     prompts = [item.prompt for item in items]
-    scores = scorer.score_inputs(prepared_inputs(scorer, items), prompts)[:, None]
+    scores = _predicted(scorer, prepared_inputs(scorer, items), prompts)[:, None]
     if views is None:
-        return scores
+        return scores.flatten(1)
     boxes, flips = map(torch.stack, zip(*map(views.of, prompts), strict=True))
     crops: dict[int, Iterable[Any]] = {
         row: send_to_device(item.views, scorer.device, non_blocking=True)
@@ -215,7 +229,8 @@ def _view_scores(scorer: BatchScorer, items: list[Prepared], views: WeakViews | 
     for rows, pixels in of_equal_size(scorer, items, rest):
         crops.update(zip(rows, scorer.preprocess(pixels, boxes[rows], flips[rows]), strict=True))
     try:
-        of_views = scorer.score_inputs(
+        of_views = _predicted(
+            scorer,
             [inputs for row in range(len(items)) for inputs in crops[row]],
             [prompt for prompt in prompts for _ in views.boxes],
         )
@@ -223,8 +238,24 @@ def _view_scores(scorer: BatchScorer, items: list[Prepared], views: WeakViews | 
         count = len(views.boxes)
         reasons = {row // count: f"a weak view: {why}" for row, why in error.reasons.items()}
         raise FailedInputsError(reasons) from error
-    of_views = rearrange(of_views, "(images views) -> images views", views=len(views.boxes))
-    return torch.cat([scores, of_views], dim=1)
+    of_views = of_views.unflatten(0, (len(items), len(views.boxes)))
+    together = torch.cat([scores, of_views], dim=1)
+    return rearrange(together, "images views kinds -> images (kinds views)")
+
+
+def _predicted(scorer: BatchScorer, inputs: Sequence[Any], prompts: Sequence[str]) -> Tensor:
+    """Scores `(batch, 1)`, or with the logarithms of their standard deviations `(batch, 2)`."""
+    if scorer.predicts_uncertainty:
+        return scorer.predict_inputs(inputs, prompts)
+    return scorer.score_inputs(inputs, prompts)[:, None]
+
+
+def _parts(scorer: BatchScorer, row: Tensor | None) -> tuple[Tensor | None, tuple[float, ...]]:
+    """The scores of a row of `_view_scores`, and their standard deviations where it has them."""
+    if row is None or not scorer.predicts_uncertainty:
+        return row, ()
+    scores, logarithms = row.chunk(2)
+    return scores, tuple(logarithms.exp().tolist())
 
 
 def _on_cpu(values: Sequence[float]) -> Tensor:
@@ -263,7 +294,9 @@ def _not_finite(
     return ImageError(item.source.index, item.source.name, reason)
 
 
-def _scored(item: Prepared, row: Tensor | None, error: ImageError | None) -> Scored:
+def _scored(
+    item: Prepared, row: Tensor | None, error: ImageError | None, deviations: tuple[float, ...]
+) -> Scored:
     views = (math.nan,) if row is None or error is not None else tuple(row.tolist())
     return Scored(
         index=item.source.index,
@@ -272,4 +305,5 @@ def _scored(item: Prepared, row: Tensor | None, error: ImageError | None) -> Sco
         score=sum(views) / len(views),
         view_scores=views,
         error=None if error is None else str(error),
+        view_uncertainties=deviations if error is None else (),
     )

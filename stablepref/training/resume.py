@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from stablepref.output.durable import WRITING, sync
 from stablepref.output.names import stays_inside
 from stablepref.output.text import shorten
+from stablepref.scorer import Scorer
 from stablepref.training.freezing import freeze
 from stablepref.training.optimizer import begin_with_logit_scale, build_optimizer
 from stablepref.training.pairs import fingerprint
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
     from stablepref.data.groups import RankedGroup
     from stablepref.losses import BatchLoss
     from stablepref.recipes import TrainConfig
-    from stablepref.scorer import Scorer
 
 logger = logging.getLogger(__name__)
 
+PREDICTS_NONE: Final = Scorer.predict
 CHECKPOINTS: Final = "checkpoints"
 """The folder of checkpoints in a training's folder."""
 STATE_FILE: Final = "state.json"
@@ -45,29 +46,46 @@ _PREFIX: Final = "step-"
 
 
 def model_to_train(
-    scorer: Scorer, config: TrainConfig, *, preference_scale: float | None = 1.0
+    scorer: Scorer,
+    config: TrainConfig,
+    *,
+    preference_scale: float | None = 1.0,
+    uncertainty: bool = False,
 ) -> Scorer:
-    """A float32 copy of a scorer, of which only the last blocks will be trained.
+    """A float32 copy of a scorer, of which only what the configuration says will be trained.
 
     Args:
         scorer: The model to begin from, left as it is.
         config: Says what is trained, and what the trained model calls itself.
         preference_scale: The factor that turns a difference of trained scores into the log-odds of
             a preference: 1 for the built-in losses, None if the loss does not train log-odds.
+        uncertainty: Whether the loss trains standard deviations of scores.
 
     Raises:
-        ValueError: The configuration gives a logit scale, and the model has none.
+        ValueError: The configuration gives a logit scale, or its loss trains standard deviations,
+            and the model has none; or the model cannot be trained in this way.
     """
+    if uncertainty and type(scorer).predict is PREDICTS_NONE:
+        msg = (
+            f"the loss trains standard deviations of scores, and {scorer.name} predicts none; "
+            "expected a model such as hps-v3, or another loss"
+        )
+        raise ValueError(msg)
     model = copy.deepcopy(scorer).float().eval()
     model.name, model.preference_scale = config.name, preference_scale
+    if model.predicts_uncertainty or uncertainty:  # other losses leave the deviations behind
+        model.predicts_uncertainty = uncertainty
     if config.logit_scale is not None:
         begin_with_logit_scale(model, config.logit_scale)
-    freeze(
-        model,
-        image_blocks=config.image_blocks,
-        text_blocks=config.text_blocks,
-        train_logit_scale=config.train_logit_scale,
-    )
+    if config.lora_rank is not None:
+        model.add_lora(rank=config.lora_rank, seed=config.seed)
+    else:
+        freeze(
+            model,
+            image_blocks=config.image_blocks,
+            text_blocks=config.text_blocks,
+            train_logit_scale=config.train_logit_scale,
+        )
     if config.activation_checkpointing:
         model.checkpoint_activations()
     if config.compile:

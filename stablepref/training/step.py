@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from stablepref.losses import Objective, batch_objective, pair_margin
-from stablepref.recipes import LOSSES
+from stablepref.losses import Objective, batch_objective, pair_margin, uncertainty_objective
+from stablepref.recipes import LOSSES, UNCERTAINTY
 from stablepref.training.loader import shares
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class StepResult(NamedTuple):
 
     Attributes:
         objective: Loss, margins and weights of the usable pairs, without graph.
-        scores: `(images, views)`, float32, NaN for images that cannot be used.
+        scores: `(images, views)`, float32, NaN for images that cannot be used; of a loss that
+            trains standard deviations, their logarithms follow in as many columns.
         usable: Bool `(images,)`.
         pairs: Number of usable pairs.
     """
@@ -59,7 +60,8 @@ class Objectives:
 
     Attributes:
         config: Decides the built-in losses.
-        outside: A loss from outside, which takes their place; None for the built-in ones.
+        outside: A loss in the form of `BatchLoss`, which takes their place; None for those that
+            the configuration's own fields decide.
     """
 
     config: TrainConfig
@@ -78,6 +80,15 @@ class Objectives:
             margin_weighting=self.config.margin_weighting,
             detach_weights=self.config.detach_weights,
         )
+
+    @property
+    def uncertainty(self) -> bool:
+        """Whether the loss trains standard deviations of scores.
+
+        It says so by an attribute of this name, and then gets `(images, 2 views)`: scores, and the
+        logarithms of their standard deviations in as many columns.
+        """
+        return bool(getattr(self.outside, "uncertainty", False))
 
     @property
     def preference_scale(self) -> float | None:
@@ -101,6 +112,8 @@ def objectives_of(config: TrainConfig, outside: BatchLoss | None = None) -> Obje
         TypeError: The loss cannot be called.
     """
     loss = outside if outside is not None else LOSSES[config.loss]
+    if outside is None and config.loss == UNCERTAINTY:
+        loss = uncertainty_objective
     if loss is not None and not callable(loss):
         raise TypeError(
             f"the loss is {loss!r}; expected a function of scores, better, worse and label, like "
@@ -265,7 +278,7 @@ def _encode(module: nn.Module, share: Share, chunk: range) -> Tensor:
 
 def _gathered(accelerator: Accelerator, share: Share, scores: Tensor) -> tuple[Tensor, Tensor]:
     """All processes' scores in the order of the batch's images, and which images are usable."""
-    count, views = len(share.pixels), share.boxes.shape[1]
+    count, views = len(share.pixels), scores.shape[1]
     table = scores.new_zeros(share.largest, views + 1, dtype=torch.float32)
     table[:count, :views] = scores[:count]
     table[:count, views] = share.usable
@@ -283,16 +296,20 @@ class ViewScores(nn.Module):
 
     Args:
         scorer: The model.
+        uncertainty: Whether logarithms of standard deviations follow the scores.
     """
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer, *, uncertainty: bool = False) -> None:
         super().__init__()
         self.scorer = scorer
+        self.uncertainty = uncertainty
 
     def forward(
         self, pixels: Sequence[Tensor], prompts: Sequence[str], boxes: Tensor, flips: Tensor
     ) -> Tensor:
         """Scores `(images, views)`, float32; each distinct prompt is encoded once.
+
+        With uncertainty `(images, 2 views)`.
 
         Preprocessing pads pictures to the largest: it takes them in runs of bounded memory, so
         that a single huge picture does not make every other one huge.
@@ -316,9 +333,11 @@ class ViewScores(nn.Module):
         features = self.scorer.encode_inputs(self.scorer.collate(inputs))
         row = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
         rows = [row[prompt] for prompt in prompts for _ in range(boxes.shape[1])]
-        return self.scorer.match(features, self.scorer.encode_prompts(list(row))[rows]).view(
-            boxes.shape[:2]
-        )
+        matched = features, self.scorer.encode_prompts(list(row))[rows]
+        if not self.uncertainty:
+            return self.scorer.match(*matched).view(boxes.shape[:2])
+        both = self.scorer.predict(*matched).view(*boxes.shape[:2], 2)
+        return both.transpose(1, 2).flatten(1)
 
     def _inputs(
         self, pixels: Sequence[Tensor], boxes: Tensor, flips: Tensor

@@ -52,6 +52,9 @@ class Saved(Protocol):
     def state_dict(self) -> dict[str, Tensor]:
         """The weights."""
 
+    def weights_to_save(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What of the weights, or made of them, is saved."""
+
 
 def save_folder(scorer: Saved, folder: Path, *, state: Mapping[str, Tensor] | None = None) -> None:
     """Write `scorer` to `folder`: each file under a temporary name first, then renamed.
@@ -71,9 +74,8 @@ def save_folder(scorer: Saved, folder: Path, *, state: Mapping[str, Tensor] | No
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as name:
         staging = Path(name)
-        weights = {
-            k: v.detach().cpu().contiguous() for k, v in (state or scorer.state_dict()).items()
-        }
+        saved = scorer.weights_to_save(state or scorer.state_dict())
+        weights = {k: v.detach().cpu().contiguous() for k, v in saved.items()}
         try:
             save_file(weights, staging / WEIGHTS_FILE, metadata={"format": "pt"})
         except SafetensorError as error:  # its own, also where the disk is full

@@ -23,9 +23,9 @@ def test_rank_lets_go_of_images_inside_a_manifest(
     kept: list[object] = []
     row = Outcome.row
 
-    def watched(self: Outcome, *, views: bool) -> dict[str, object]:
+    def watched(self: Outcome, **shown: bool) -> dict[str, object]:
         kept.append(self.item.image)
-        return row(self, views=views)
+        return row(self, **shown)
 
     monkeypatch.setattr(Outcome, "row", watched)
     done = run("rank", path, "-s", model, "--json")

@@ -10,7 +10,7 @@ import pytest
 from helpers.tiny import tiny_clip
 
 from stablepref.models.backbone import clip_network
-from stablepref.models.catalog import VIT_H_14, VIT_L_14
+from stablepref.models.sizes import VIT_H_14, VIT_L_14
 from stablepref.scorer import Scorer
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.folder import load_folder
