@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, final
 
+from accelerate.utils import send_to_device
+
 from stablepref.images.sources import Source
 from stablepref.output.text import shorten
 from stablepref.runtime.inference import inference
@@ -204,6 +206,6 @@ class MicroBatches:
         return scores
 
     def _rows(self, items: list[Prepared]) -> torch.Tensor:
-        return self.scorer.score_inputs(
-            [item.inputs for item in items], [item.prompt for item in items]
-        )
+        device = self.scorer.device
+        inputs = [send_to_device(item.inputs, device, non_blocking=True) for item in items]
+        return self.scorer.score_inputs(inputs, [item.prompt for item in items])

@@ -8,6 +8,7 @@ it would have been called with here, so that scores are equal to the last bit.
 - `picture.K`, uint8 `(H, W, 3)`: an upright, opaque RGB picture.
 - `pixels.K`, float `(n, 3, H, W)` in [0, 1], or uint8, which stands for value / 255; with
   `boxes.K`, float `(n, views, 4)`, and `hflip.K`, bool `(n, views)`, as `Preprocessing` has them.
+- `pieces.K`, uint8 `(1, 3, H, W)`: a large picture, of which each view is made by itself.
 - The metadata `request` is JSON: `prompts`, strings, and `rows`, one `[kind, K, row, view, prompt]`
   for each score that is asked for; `row` and `view` are null where they have no meaning.
 """
@@ -15,7 +16,7 @@ it would have been called with here, so that scores are equal to the last bit.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 import numpy as np
@@ -23,6 +24,8 @@ import safetensors.torch
 import torch
 from PIL import Image
 from torch import Tensor, nn
+
+from stablepref.scoring.batching import views_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 MEDIA_TYPE: Final = "application/x-safetensors"
 PICTURE: Final = "picture"
 PIXELS: Final = "pixels"
+PIECES: Final = "pieces"
 FLOATS: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -44,11 +48,13 @@ class Pixels:
         pixels: `(n, 3, H, W)` in [0, 1].
         boxes: `(n, views, 4)`, or None.
         hflip: Bool `(n, views)`, or None.
+        pieces: Whether they are the 8-bit levels of one picture whose views are made one by one.
     """
 
     pixels: Tensor
     boxes: Tensor | None = None
     hflip: Tensor | None = None
+    pieces: bool = False
 
 
 @final
@@ -111,6 +117,12 @@ class Deferred(nn.Module):
         """The image itself."""
         return image
 
+    def views(self, image: Image.Image, boxes: Tensor, hflip: Tensor) -> list[Place]:
+        """The places of a large picture's views."""
+        levels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        call = Pixels(levels[None], boxes[None], hflip[None], pieces=True)
+        return [Place(call, 0, view) for view in range(len(boxes))]
+
     def forward(
         self,
         pixels: Tensor | Sequence[Tensor],
@@ -148,7 +160,8 @@ class _Packed:
                 levels = torch.from_numpy(np.array(part.convert("RGB")))
                 self.tensors[f"{PICTURE}.{number}"] = levels
             else:
-                self.tensors[f"{PIXELS}.{number}"] = _compact(part.pixels.detach().cpu())
+                kind = PIECES if part.pieces else PIXELS
+                self.tensors[f"{kind}.{number}"] = _compact(part.pixels.detach().cpu())
                 for name, tensor in (("boxes", part.boxes), ("hflip", part.hflip)):
                     if tensor is not None:
                         self.tensors[f"{name}.{number}"] = tensor.detach().cpu().clone()
@@ -203,9 +216,10 @@ def unpack(data: bytes) -> Request:
             raise ValueError(msg)
         if kind == PICTURE:
             pictures[int(number)] = _picture(name, tensor)
-        elif kind == PIXELS:
+        elif kind in (PIXELS, PIECES):
             views = (tensors.get(f"boxes.{number}"), tensors.get(f"hflip.{number}"))
-            pixels[int(number)] = _pixels(name, tensor, *views)
+            found = _pixels(name, tensor, *views)
+            pixels[int(number)] = found if kind == PIXELS else _in_pieces(name, found)
     for row in rows:
         _check_row(row, pictures, pixels, len(prompts))
     return Request(pictures, pixels, prompts, rows)
@@ -223,6 +237,9 @@ def prepare(request: Request, preprocess: Preprocessing, device: torch.device) -
     soft: dict[int, Any] = {}
     for number, one in request.pixels.items():
         views = (None if t is None else t.to(device) for t in (one.boxes, one.hflip))
+        if one.pieces:
+            soft[number] = [_views_of(preprocess, one)]
+            continue
         pixels = one.pixels.to(device)
         pixels = pixels if pixels.is_floating_point() else pixels.float() / 255
         soft[number] = preprocess(pixels, *views)
@@ -242,6 +259,27 @@ def _exact(preprocess: Preprocessing, image: Image.Image) -> object:
         return preprocess.exact(image)
     except ValueError as error:
         return error
+
+
+def _views_of(preprocess: Preprocessing, one: Pixels) -> Sequence[Any]:
+    """The inputs of each view of a large picture, as scoring in this process makes them."""
+    assert one.boxes is not None
+    assert one.hflip is not None
+    image = Image.fromarray(one.pixels[0].permute(1, 2, 0).contiguous().numpy())
+    return views_of(preprocess, image, one.boxes[0], one.hflip[0])
+
+
+def _in_pieces(name: str, found: Pixels) -> Pixels:
+    """Checked pixels as those of one picture whose views are made one by one.
+
+    Raises:
+        ValueError: They are not the levels of one picture, or its views are missing.
+    """
+    levels = found.pixels.dtype == torch.uint8 and len(found.pixels) == 1
+    if not levels or found.boxes is None or found.hflip is None:
+        msg = f"{name} must be uint8 (1, 3, H, W), with boxes and hflip of its views"
+        raise ValueError(msg)
+    return replace(found, pieces=True)
 
 
 def _compact(pixels: Tensor) -> Tensor:

@@ -141,6 +141,23 @@ def test_reasons_of_the_scorer_are_kept() -> None:
     assert calls == [4, 2]
 
 
+def test_inputs_go_where_the_model_is() -> None:
+    """Exact inputs are made on the CPU, wherever the weights are."""
+
+    class Elsewhere(FunctionScorer):  # type: ignore[misc] # final
+        @property
+        def device(self) -> torch.device:
+            return torch.device("meta")
+
+        def score_inputs(self, inputs: Sequence[Any], prompts: Sequence[str]) -> torch.Tensor:
+            assert {one.device.type for one in inputs} == {"meta"}
+            return torch.arange(len(inputs)).float()
+
+    batches = MicroBatches(Elsewhere(widths, name="f", unit="1"))
+    assert batches.submit([torch.zeros(3), torch.zeros(3)], ["a", "b"]).result(20) == [0.0, 1.0]
+    batches.close()
+
+
 def test_closing_finishes_what_was_asked_for_and_takes_no_more() -> None:
     def slow(images: list[Image.Image], prompts: list[str]) -> list[float]:
         time.sleep(0.05)

@@ -79,6 +79,16 @@ def test_scores_are_equal_to_the_last_bit(
     assert torch.equal(far.score(images, PROMPTS, views=views), expected)
 
 
+def test_views_of_large_pictures_are_equal_to_the_last_bit(
+    far: RemoteScorer, local: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which are made one by one, so that the pixels of several are never in memory together."""
+    monkeypatch.setattr("stablepref.scoring.batching.LARGE", 30 * 30)
+    images = noisy(3)
+    expected = local.score(images, PROMPTS[:3], views=3)
+    assert torch.equal(far.score(images, PROMPTS[:3], views=3), expected)
+
+
 def test_rank_compare_stream_and_matrix(far: RemoteScorer, local: Scorer) -> None:
     images = noisy(4)
     assert far.rank(images, "a fox") == local.rank(images, "a fox")
@@ -395,8 +405,10 @@ BOX = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(2, 1, 4).contiguous()
         ({"pixels.0": PIXELS, "boxes.0": BOX.flip(2).contiguous()}, ["pixels", 0, 0, 0, 0]),
         ({"pixels.0": PIXELS, "boxes.0": BOX[:1].contiguous()}, ["pixels", 0, 0, 0, 0]),
         ({"pixels.0": PIXELS, "hflip.0": torch.zeros(2, 1)}, ["pixels", 0, 0, 0, 0]),
+        ({"pieces.0": PIXELS, "boxes.0": BOX, "hflip.0": BOX[:, :, 0] > 0}, ["pixels", 0, 0, 0, 0]),
+        ({"pieces.0": PICTURE.permute(2, 0, 1)[None].contiguous()}, ["pixels", 0, 0, None, 0]),
     ],
-    ids=range(23),
+    ids=range(25),
 )
 def test_a_request_that_only_looks_like_one(
     client: TestClient, tensors: dict[str, torch.Tensor], row: list[object]
