@@ -60,7 +60,7 @@ def verl_omni_batched(
         **kwargs: object,
     ) -> dict[str, float]:
         del data_source, extra_info, kwargs
-        check_prompts([ground_truth])
+        check_prompts([ground_truth], needed=scorer.needs_prompt)
         loop = asyncio.get_running_loop()
         inputs = await loop.run_in_executor(None, _inputs, scorer, solution_image)
         (score,) = await asyncio.wrap_future(batches.submit([inputs], [ground_truth]))

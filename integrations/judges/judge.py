@@ -20,6 +20,8 @@ from stablepref.models.function import AsTheyAre
 from stablepref.models.joint import JointScorer
 from stablepref.scoring.compare import Comparison
 from stablepref.scoring.contract import FailedInputsError
+from stablepref.scoring.prompts import check_prompts
+from stablepref.scoring.ranking import Ranking
 from stablepref.scoring.stream import Scored
 from stablepref.weights.hub import cache_folder
 
@@ -182,7 +184,9 @@ class Judge(JointScorer):
             raise FailedInputsError(reasons)
         return torch.tensor(found, dtype=torch.float32, device=self.device)
 
-    def compare(self, a: object, b: object, prompt: str, *, views: int = 0) -> Comparison:
+    def compare(
+        self, a: object, b: object, prompt: str | None = None, *, views: int = 0
+    ) -> Comparison:
         """Which of two images the judge prefers in both orders, or a tie.
 
         Args:
@@ -199,21 +203,25 @@ class Judge(JointScorer):
         Raises:
             ImageError: An image cannot be used, or an answer cannot be read.
             UnavailableError: As `score_inputs`.
-            ValueError: `a` or `b` is not one image.
+            ValueError: `a` or `b` is not one image, or the prompt is empty.
+            TypeError: The prompt is not a string.
         """
         if self.template.mode != "pairwise":
             return super().compare(a, b, prompt, views=views)
+        (text,) = check_prompts([prompt])  # type: ignore[list-item] # what it is, is the question
         sources = list(iter_sources([a, b]))
         if len(sources) != 2:
             msg = f"compare takes one image for a and one for b, got {len(sources)} images in all"
             raise ValueError(msg)
         images = [_picture(source) for source in sources]
-        (both,) = self._both_orders([(images[0], images[1])], prompt)
+        (both,) = self._both_orders([(images[0], images[1])], text)
         if isinstance(both, str):
             raise ImageError(0, sources[0].name, both)
         return self._comparison(*both)
 
-    def rank(self, images: object, prompt: str, **options: Unpack[ScoreOptions]) -> list[Scored]:
+    def rank(
+        self, images: object, prompt: str | None = None, **options: Unpack[ScoreOptions]
+    ) -> Ranking:
         """The images from best to worst; a judge of pairs compares each with each, in both orders.
 
         Its score is an image's share of the preference, averaged over all others. For n images
@@ -225,10 +233,11 @@ class Judge(JointScorer):
         """
         if self.template.mode != "pairwise":
             return super().rank(images, prompt, **options)
+        (text,) = check_prompts([prompt])  # type: ignore[list-item] # what it is, is the question
         sources = list(iter_sources(images))
         pictures = [_picture(source) for source in sources]
         pairs = list(itertools.combinations(range(len(sources)), 2))
-        both = self._both_orders([(pictures[i], pictures[j]) for i, j in pairs], prompt)
+        both = self._both_orders([(pictures[i], pictures[j]) for i, j in pairs], text)
         shares: list[list[float]] = [[] for _ in sources]
         for (i, j), found in zip(pairs, both, strict=True):
             if isinstance(found, str):
@@ -239,8 +248,9 @@ class Judge(JointScorer):
         scored = []
         for source, own in zip(sources, shares, strict=True):
             score = math.fsum(own) / len(own) if own else 0.5
-            scored.append(Scored(source.index, source.name, prompt, score, (score,)))
-        return sorted(scored, key=lambda one: -one.score)
+            scored.append(Scored(source.index, source.name, text, score, (score,)))
+        scored.sort(key=lambda one: -one.score)
+        return Ranking(scored, model=self.name, unit=self.unit, images=images)
 
     def _both_orders(
         self, pairs: Sequence[tuple[Image.Image, Image.Image]], prompt: str

@@ -28,7 +28,9 @@ class ScoreRequest(BaseModel):
     images: list[str | FileImage] = Field(
         description="Each base64 of an image file, or a path in an allowed folder."
     )
-    prompts: str | list[str] = Field(description="One for all images, or one for each.")
+    prompts: str | list[str] = Field(
+        "", description="One for all images, or one for each; none for models that need none."
+    )
 
 
 class ScoreAnswer(BaseModel):
@@ -54,7 +56,7 @@ async def score(request: Request, asked: ScoreRequest) -> ScoreAnswer:
 async def score_files(
     request: Request,
     images: Annotated[list[UploadFile], File(description="Image files.")],
-    prompts: Annotated[list[str], Form(description="One for all images, or one for each.")],
+    prompts: Annotated[list[str], Form(description="One for all images, or one for each.")] = [""],  # noqa: B006 (FastAPI takes a copy)
     model: Annotated[str | None, Form(description="A name of /models.")] = None,
 ) -> ScoreAnswer:
     """Score image files that are uploaded as multipart form data."""

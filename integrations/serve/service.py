@@ -137,7 +137,7 @@ class Service:
         Args:
             names: Of models; None is the first.
             images: Each as `ImageReader.read` takes it.
-            prompts: As many; what is no prompt is its image's error.
+            prompts: As many; what is no prompt is its image's error, for models that need one.
 
         Returns:
             For each model the results, in the order of the images.
@@ -149,14 +149,10 @@ class Service:
         models = [self.model(name) for name in names]
         loop = asyncio.get_running_loop()
         pictures = await asyncio.gather(
-            *(
-                loop.run_in_executor(self._pool, self._read, image, prompt)
-                for image, prompt in zip(images, prompts, strict=True)
-            )
+            *(loop.run_in_executor(self._pool, self._read, image) for image in images)
         )
-        texts = [str(prompt) for prompt in prompts]
         return list(
-            await asyncio.gather(*(self._score_with(one, pictures, texts) for one in models))
+            await asyncio.gather(*(self._score_with(one, pictures, prompts) for one in models))
         )
 
     async def score_packed(self, name: str, body: bytes) -> list[Result]:
@@ -186,23 +182,24 @@ class Service:
             served.batches.close()
         self._pool.shutdown()
 
-    def _read(self, image: object, prompt: object) -> Image.Image | str:
-        """The picture, or what is wrong with it or its prompt."""
-        if reason := _prompt_fault(prompt):
-            return reason
+    def _read(self, image: object) -> Image.Image | str:
+        """The picture, or what is wrong with it."""
         try:
             return self.reader.read(image)
         except UnusableImageError as error:
             return str(error)
 
     async def _score_with(
-        self, served: Served, pictures: Sequence[Image.Image | str], prompts: Sequence[str]
+        self, served: Served, pictures: Sequence[Image.Image | str], prompts: Sequence[object]
     ) -> list[Result]:
         loop = asyncio.get_running_loop()
         inputs = await asyncio.gather(
-            *(loop.run_in_executor(self._pool, _exact, served, one) for one in pictures)
+            *(
+                loop.run_in_executor(self._pool, _exact, served, one, prompt)
+                for one, prompt in zip(pictures, prompts, strict=True)
+            )
         )
-        return await self._queued(served, inputs, prompts)
+        return await self._queued(served, inputs, [_text(prompt) for prompt in prompts])
 
     async def _queued(
         self, served: Served, inputs: Sequence[object], prompts: Sequence[str]
@@ -224,7 +221,7 @@ class Service:
         request = unpack(body)
         prompts = [request.prompts[row.prompt] for row in request.rows]
         found: list[object] = [
-            _prompt_fault(prompt) or self._size_fault(request, row)
+            _prompt_fault(served, prompt) or self._size_fault(request, row)
             for prompt, row in zip(prompts, request.rows, strict=True)
         ]
         good = [place for place, reason in enumerate(found) if reason is None]
@@ -258,8 +255,10 @@ def load_scorers(settings: ServeSettings) -> dict[str, Scorer]:
     }
 
 
-def _exact(served: Served, picture: Image.Image | str) -> object:
-    """The model's inputs of a picture, or what is wrong with it."""
+def _exact(served: Served, picture: Image.Image | str, prompt: object) -> object:
+    """The model's inputs of a picture, or what is wrong with it or its prompt."""
+    if reason := _prompt_fault(served, prompt):
+        return reason
     if isinstance(picture, str):
         return picture
     try:
@@ -268,10 +267,16 @@ def _exact(served: Served, picture: Image.Image | str) -> object:
         return str(error)
 
 
-def _prompt_fault(prompt: object) -> str | None:
-    """What is wrong with a prompt, or None."""
+def _text(prompt: object) -> str:
+    """A prompt as the model gets it; empty for none."""
+    return prompt if isinstance(prompt, str) else ""
+
+
+def _prompt_fault(served: Served, prompt: object) -> str | None:
+    """What is wrong with a prompt, or None; a model that needs none takes none."""
+    given: Any = [prompt]
     try:
-        check_prompts([prompt])  # type: ignore[list-item] # what it is, is the question
+        check_prompts(given, needed=served.scorer.needs_prompt)
     except (TypeError, ValueError) as error:
         return str(error).replace("prompt 0 ", "its prompt ", 1)
     return None

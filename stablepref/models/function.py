@@ -99,7 +99,7 @@ class FunctionScorer(JointScorer):
             raise ValueError(msg)
         return values.to(self.device)
 
-    def forward(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+    def forward(self, pixels: Tensor, prompts: Sequence[str] | None = None) -> Tensor:
         """Scores `(batch,)` of float pixels `(batch, 3, H, W)` in [0, 1], rounded to 8 bits.
 
         Raises:
@@ -109,9 +109,10 @@ class FunctionScorer(JointScorer):
         values = super().forward(pixels, prompts)
         wrong = (~values.isfinite()).nonzero().flatten().tolist()
         if wrong:
+            prompt = None if prompts is None else prompts[wrong[0]]
             msg = (
                 f"{self._called()} returned {values[wrong[0]].item()} for the prompt "
-                f"{prompts[wrong[0]]!r}, image {wrong[0]} of its batch; expected finite numbers"
+                f"{prompt!r}, image {wrong[0]} of its batch; expected finite numbers"
             )
             raise ValueError(msg)
         return values

@@ -61,15 +61,20 @@ class JointScorer(Scorer):
     def score_inputs(self, inputs: Sequence[Any], prompts: Sequence[str]) -> Tensor:
         """Scores `(batch,)`, float32, on the scorer's device; see `Scorer.score_inputs`."""
 
-    def forward(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+    def forward(self, pixels: Tensor, prompts: Sequence[str] | None = None) -> Tensor:
         """Scores `(batch,)` of float pixels `(batch, 3, H, W)` in [0, 1], without gradient.
+
+        Prompts are None where the scorer needs none.
 
         Raises:
             TypeError: A gradient is asked for, or an argument is of the wrong type.
             ValueError: The counts differ, or as `score_inputs`.
         """
         require_tensor(pixels)
-        check_prompts(prompts, count=len(pixels))
+        if prompts is None and not self.needs_prompt:
+            prompts = [""] * len(pixels)
+        given: Any = prompts
+        prompts = check_prompts(given, count=len(pixels), needed=self.needs_prompt)
         if pixels.requires_grad and torch.is_grad_enabled():
             self._refuse("a gradient to the pixels")
         return self.score_inputs(self.preprocess(pixels), prompts)

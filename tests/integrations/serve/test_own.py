@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers.brightness import Brightness
-from helpers.served import b64, grey, noisy, png, served
+from helpers.served import b64, grey, noisy, png, remote, served
 from starlette.testclient import TestClient
 
 LEVELS = [0, 51, 255]
@@ -74,6 +74,22 @@ def test_what_came_is_not_repeated(client: TestClient) -> None:
     answer = client.post("/v1/score", json={"images": [["secret" * 50]], "prompts": "a"})
     assert answer.status_code == 422
     assert "secret" not in answer.text
+
+
+def test_a_model_that_needs_no_prompt_takes_none() -> None:
+    """Beside one that needs prompts, whose images then have an error each."""
+    free = Brightness()
+    free.needs_prompt = False
+    with served({"free": free, "bright": Brightness()}) as client:
+        for model, scores in (("free", [pytest.approx(0.2)]), ("bright", [None])):
+            asked = {"images": [b64(grey(51))], "model": model}
+            assert client.post("/v1/score", json=asked).json()["scores"] == scores
+        files = [("images", ("a.png", png(grey(51)), "image/png"))]
+        answer = client.post("/v1/score/files", files=files).json()
+        assert answer["scores"] == [pytest.approx(0.2)]
+        far = remote(client, "free")
+        assert far.score(grey(51)).tolist() == pytest.approx([0.2])
+        assert far.rank([grey(51), grey(102)])[0].index == 1
 
 
 def test_models_and_health(client: TestClient) -> None:
