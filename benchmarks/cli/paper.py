@@ -123,11 +123,14 @@ def paper(
         dtype=dtype,
         batch_size=batch_size,
     )
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-    table = _made(request)
-    if out is not None:
-        _write(out, table)
+    if out is None:
+        table = _made(request)
+    else:
+        from stablepref.output.locks import sole_writer
+
+        with sole_writer(out, folder=True):
+            table = _made(request)
+            _write(out, table)
     _show(table, request.style)
     finish(Tally(scored=table.scored, failed=table.failed))
 

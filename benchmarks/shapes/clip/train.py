@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Subset
 
 from stablepref.models.clip import MAX_LOG_SCALE
+from stablepref.output.locks import sole_writer
 from stablepref.training.optimizer import build_optimizer
 
 from ..world.commands import DeviceOption
@@ -183,7 +184,8 @@ def main(
         learning_rate=learning_rate,
         precision=precision,
     )
-    train(config, out, device=device, workers=workers, max_hours=max_hours)
+    with sole_writer(out, folder=True):
+        train(config, out, device=device, workers=workers, max_hours=max_hours)
 
 
 if __name__ == "__main__":

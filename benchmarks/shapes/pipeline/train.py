@@ -6,6 +6,7 @@
 import copy
 import math
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,9 @@ import torch
 import typer
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
+
+from stablepref.output.durable import SAVING
+from stablepref.output.locks import sole_writer
 
 from ..clip.training_files import Precision, forget_metrics, log_metrics
 from ..world.commands import DeviceOption, ThreadsOption
@@ -119,12 +123,12 @@ def _save(
     autoencoder: AutoencoderKL, text: CLIPTextModel, denoiser: UNet2DConditionModel, folder: Path
 ) -> Path:
     """Save the pipeline in a folder of its own, which then takes the place of the last one."""
-    staging = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(staging, ignore_errors=True)
     parts = [copy.deepcopy(part).cpu() for part in (autoencoder, text, denoiser)]
-    save_pipeline(assemble(*parts), staging)
-    shutil.rmtree(folder, ignore_errors=True)
-    return staging.rename(folder)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=SAVING) as name:
+        staging = Path(name) / folder.name
+        save_pipeline(assemble(*parts), staging)
+        shutil.rmtree(folder, ignore_errors=True)
+        return staging.rename(folder)
 
 
 def main(
@@ -154,22 +158,23 @@ def main(
     """Train the laboratory's pipeline; run it again with the same options to resume."""
     if threads is not None:
         torch.set_num_threads(threads)
-    saved = train_pipeline(
-        AutoencoderConfig(steps=autoencoder_steps, seed=seed, precision=precision),
-        DenoiserConfig(
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            pictures=pictures,
-            seed=seed,
-            precision=precision,
-        ),
-        out,
-        device=device,
-        workers=workers,
-        checkpoint_every=math.gcd(CHECKPOINT_EVERY, visit_every),
-        visit_every=visit_every,
-    )
+    with sole_writer(out, folder=True):
+        saved = train_pipeline(
+            AutoencoderConfig(steps=autoencoder_steps, seed=seed, precision=precision),
+            DenoiserConfig(
+                steps=steps,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                pictures=pictures,
+                seed=seed,
+                precision=precision,
+            ),
+            out,
+            device=device,
+            workers=workers,
+            checkpoint_every=math.gcd(CHECKPOINT_EVERY, visit_every),
+            visit_every=visit_every,
+        )
     size = sum(file.stat().st_size for file in saved.rglob("*") if file.is_file())
     typer.echo(f"{saved}: {size / 1e6:.1f} MB")
 

@@ -7,7 +7,7 @@ or seed only its own.
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +21,7 @@ from stablepref.data.read import read_groups
 from stablepref.evaluation.agreement import pairwise_accuracy
 from stablepref.evaluation.evaluate import evaluate
 from stablepref.output.durable import replacing
+from stablepref.output.locks import sole_writer
 from stablepref.recipes import Precision, TrainConfig, recipe
 from stablepref.scorer import Scorer
 from stablepref.trainer import train
@@ -81,6 +82,30 @@ def main(
         configs = {peak: replace(common, learning_rate=peak) for peak in sorted(rate or RATES)}
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--rate") from error
+    with sole_writer(out, folder=True):
+        folder = made(
+            configs,
+            out,
+            start=start,
+            groups=groups,
+            held_out=held_out,
+            seeds=seeds,
+            share=share,
+        )
+    typer.echo(folder)
+
+
+def made(
+    configs: Mapping[float, TrainConfig],
+    out: Path,
+    *,
+    start: str,
+    groups: int,
+    held_out: int,
+    seeds: int,
+    share: float,
+) -> Path:
+    """The folder of the chosen model; the arguments are those of the command."""
     before = load(start, dtype="float32")
     _claim(out, before, start)
     counts: dict[Split, int] = {"train": groups, "validation": held_out, "test": held_out}
@@ -117,7 +142,7 @@ def main(
     save_folder(models[best][chosen].half(), folder)
     with replacing(folder / CARD_FILE) as staging:
         staging.write_text(card, encoding="utf-8")
-    typer.echo(folder)
+    return folder
 
 
 def _claim(out: Path, start: Scorer, name: str) -> None:

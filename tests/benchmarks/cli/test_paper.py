@@ -7,6 +7,7 @@ from helpers.isolated import BENCH_HELP, heavy_imports
 from helpers.paper_case import paper
 
 from stablepref.benchmarks.paper.request import ITEMS, Request
+from stablepref.output.locks import sole_writer
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,11 @@ def test_a_file_is_no_folder_for_results(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", ['"paper", "--help"', '"paper", "table4", "--run", "x"'])
 def test_help_and_mistakes_need_no_torch(arguments: str, tmp_path: Path) -> None:
     assert heavy_imports(BENCH_HELP.format(arguments=arguments), tmp_path) == set()
+
+
+def test_a_second_paper_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with sole_writer(tmp_path, folder=True):
+        done = paper("figure4", "--out", tmp_path)
+    assert done.returncode == 2
+    assert "is being written by another process" in done.stderr
+    assert not list(tmp_path.iterdir())
