@@ -113,7 +113,7 @@ def mps(name: str) -> Tensor:
     assert not unexpected
     assert all("inv_freq" in k or "norm.bias" in k or "position_ids" in k for k in missing)
     model.eval()
-    torch.Tensor.half = lambda tensor: tensor  # type: ignore[method-assign] # CPUs: float32
+    setattr(torch.Tensor, "half", lambda tensor: tensor)  # noqa: B010 - on a CPU, in float32
     tokenizer = transformers_tokenizer(transformers)
     settings: Any = {"padding": "max_length", "truncation": True, "max_length": 77}
 

@@ -120,8 +120,8 @@ def class_of_kind(kind: object, base: type[T]) -> type[T]:
     known = {cls.__dict__["kind"]: cls for cls in _declaring(base)}
     if isinstance(kind, str) and kind in known:
         return known[kind]
-    own = filter(None, (entry.kind for entry in (*ENTRIES, *FAMILIES)))
-    kinds = dict.fromkeys((*own, *known))
+    listed = (entry.kind for entry in (*ENTRIES, *FAMILIES) if entry.kind)
+    kinds = dict.fromkeys((*listed, *known))
     msg = f"no scorer is called {kind!r}; expected one of {', '.join(map(repr, kinds))}"
     raise ValueError("; ".join([msg, *failed]))
 

@@ -29,7 +29,8 @@ from stablepref.scorer import Scorer, Towers
 from stablepref.scoring.prompts import cut_prompt
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.files import assign_weights, read_weights
-from stablepref.weights.hub import UnavailableError, first_line
+from stablepref.weights.hub import UnavailableError
+from stablepref.weights.network import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

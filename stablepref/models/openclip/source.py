@@ -18,7 +18,8 @@ from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from stablepref.weights.errors import WeightsError
-from stablepref.weights.hub import UnavailableError, fetch, first_line, require_network
+from stablepref.weights.hub import UnavailableError, fetch
+from stablepref.weights.network import first_line, require_network
 from stablepref.weights.remote import RemoteFile
 
 PREFIX: Final = "open_clip:"

@@ -73,8 +73,8 @@ def text_tower(model: Any, name: str) -> Tower:  # noqa: ANN401 - one of open_cl
     if {"layer_attr", "token_embeddings_attr"} <= words.keys():
         encoder = getattr(text.transformer, "encoder", text.transformer)
         norms = _parts(encoder, ("layer_norm", "final_layer_norm"))
-        first = (getattr(text.transformer, words["token_embeddings_attr"]),)
-        return Tower(first, list(getattr(encoder, words["layer_attr"])), [*norms, text.proj])
+        embeddings = getattr(text.transformer, words["token_embeddings_attr"])
+        return Tower([embeddings], list(getattr(encoder, words["layer_attr"])), [*norms, text.proj])
     msg = (
         f"{name} has a text tower of the kind {text.config.model_type}, whose blocks are not known"
     )
