@@ -125,7 +125,7 @@ def wanted_files(root: Path = ROOT) -> set[str]:
     return {
         f"{place}/{path.name}"
         for folder, place in folders(root)
-        if place in packages or {"assets", "templates"} & set(place.split("/"))
+        if place in packages or {"assets", "templates", "workflows"} & set(place.split("/"))
         for path in folder.iterdir()
         if path.is_file()
     }
