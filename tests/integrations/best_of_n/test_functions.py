@@ -169,8 +169,8 @@ def test_what_cannot_be_called_so_is_refused_before_anything_is_made() -> None:
         best_of_n(greys, "any", Brightness(), 2, steps=3)
     with pytest.raises(ValueError, match="a function has none"):
         best_of_n(greys, "any", Brightness(), 2, prune={0.5: 0.5})
-    with pytest.raises(TypeError, match="pipe is a str"):
-        best_of_n("shapes", "any", Brightness(), 2)  # type: ignore[call-overload] # on purpose
+    with pytest.raises(TypeError, match="pipe is a int"):
+        best_of_n(5, "any", Brightness(), 2)  # type: ignore[call-overload] # on purpose
     with pytest.raises(TypeError, match="pipe is a Linear"):
         best_of_n(torch.nn.Linear(1, 1), "any", Brightness(), 2)
     with pytest.raises(TypeError, match=r"pipe is the class Service"):
