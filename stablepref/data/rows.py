@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from stablepref.data.groups import DataError
 from stablepref.data.json_values import Values, json_entries, json_lines, parsed
@@ -141,6 +141,10 @@ def open_parquet(path: Path) -> Any:  # noqa: ANN401 (pyarrow has no types)
         raise DataError(path, "row 1", f"not readable as Parquet ({error})") from error
 
 
+LARGEST_MEMBER: Final = 2**30
+"""Bytes of one file in a shard; a few kilobytes of archive can declare any number."""
+
+
 def tar_rows(path: Path) -> Values:
     """Yield ("sample KEY", row) for each sample of a WebDataset shard.
 
@@ -158,6 +162,12 @@ def tar_rows(path: Path) -> Values:
             for key, group in groupby(members, key=lambda member: _split_name(member.name)[0]):
                 files = {}
                 for member in group:
+                    if member.issparse() or member.size > LARGEST_MEMBER:
+                        kind = "a sparse file of " if member.issparse() else ""
+                        raise ValueError(
+                            f"{member.name} is {kind}{member.size:,} bytes; expected whole files "
+                            f"of at most {LARGEST_MEMBER:,}"
+                        )
                     content = shard.extractfile(member)
                     assert content is not None, "a regular file has content"
                     files[_split_name(member.name)[1]] = content.read()

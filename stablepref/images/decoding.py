@@ -7,6 +7,7 @@
 import io
 import os
 import stat
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
@@ -73,12 +74,21 @@ def decode(source: Source) -> "Image.Image | torch.Tensor":
             came, what was expected and what to do.
     """
     try:
-        return _decode(source.value)
+        pixels = _decode(source.value)
     except UnusableImageError as error:
         raise ImageError(source.index, source.name, str(error)) from error
     except MemoryError as error:
         reason = "it does not fit into memory: make it smaller"
         raise ImageError(source.index, source.name, reason) from error
+    limit = Image.MAX_IMAGE_PIXELS
+    if isinstance(pixels, Image.Image) and limit and pixels.width * pixels.height > limit:
+        warnings.warn(  # beside Pillow's own, which names nothing
+            f"image {source.index} ({shorten(source.name)}) has {pixels.width} x {pixels.height} "
+            f"pixels, more than the {limit:,} of PIL.Image.MAX_IMAGE_PIXELS",
+            Image.DecompressionBombWarning,
+            stacklevel=2,
+        )
+    return pixels
 
 
 def _decode(value: object) -> "Image.Image | torch.Tensor":

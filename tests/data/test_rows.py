@@ -2,6 +2,7 @@
 
 import json
 import math
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -273,3 +274,21 @@ def test_columns_of_parquet(tmp_path: Path) -> None:
         pyarrow.Table.from_pylist([{"a": 1, "b": 2, "c": 3}]), tmp_path / "d.parquet"
     )
     assert list(parquet_rows(tmp_path / "d.parquet", ["a", "c"])) == [("row 1", {"a": 1, "c": 3})]
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_a_shard_that_declares_gigabytes_is_refused(sparse: bool, tmp_path: Path) -> None:
+    member = tarfile.TarInfo("a.jpg")
+    member.size = 2**40
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    if sparse:  # GNU's old form: the type S, and the real size where it stands there
+        header[156:157] = b"S"
+        header[124:136] = b"00000000000\0"
+        header[386:410] = b"00000000000\0" * 2
+        header[483:495] = b"77777777777\0"
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header[:512])
+    path = tmp_path / "shard.tar"
+    path.write_bytes(bytes(header) + bytes(1024))
+    with pytest.raises(DataError, match=r"a\.jpg is .* bytes; expected whole files"):
+        list(tar_rows(path))

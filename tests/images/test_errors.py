@@ -225,7 +225,7 @@ def test_decompression_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "decompression bomb" in message
     assert "PIL.Image.MAX_IMAGE_PIXELS" in message
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2048)
-    with pytest.warns(Image.DecompressionBombWarning):
+    with pytest.warns(Image.DecompressionBombWarning, match=r"image 0 \(large\) has .* pixels"):
         decode(Source(0, "large", file))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
