@@ -106,7 +106,7 @@ def finetune(
         )
         raise ValueError(msg)
     sampled = read_prompts(sample_prompts) if sample_prompts else None
-    models: list[str | None] = [*(renamed_scorer(scorer, model) or [None])]
+    models: list[str | None] = [*(renamed_scorer(scorer, model) or [])] or [None]
     scorers = [ScorerOptions(name, None, device, dtype) for name in models]
     second = None if held_out is None else ScorerOptions(held_out, None, device, dtype)
 

@@ -134,7 +134,7 @@ def evaluate(
     model: Annotated[list[str] | None, FORMER_SCORER] = None,
 ) -> None:
     """Measure how well models agree with people, and how stable their choices are."""
-    models: list[str | None] = [*(renamed_scorer(scorer, model) or [None])]
+    models: list[str | None] = [*(renamed_scorer(scorer, model) or [])] or [None]
     scorers = [ScorerOptions(name, like, device, dtype, threads=threads) for name in models]
 
     from stablepref.evaluation.agreement import pairwise_accuracy
