@@ -13,11 +13,14 @@ expectations are integrals, the same on every call:
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NARROW: Final = 2.0
 _NODES, _WEIGHTS = np.polynomial.hermite.hermgauss(64)
@@ -70,7 +73,12 @@ def uncertain_preference_loss(margin: Tensor, std: Tensor) -> Tensor:
     return _expected(narrow, wide, margin, std)
 
 
-def _expected(narrow, wide, margin: Tensor, std: Tensor) -> Tensor:  # type: ignore[no-untyped-def] # noqa: ANN001
+def _expected(
+    narrow: Callable[[Tensor], Tensor],
+    wide: Callable[[Tensor, Tensor, Tensor], Tensor],
+    margin: Tensor,
+    std: Tensor,
+) -> Tensor:
     """The expectation by whichever of the two integrals converges, without NaN in either gradient.
 
     Args:
@@ -80,12 +88,14 @@ def _expected(narrow, wide, margin: Tensor, std: Tensor) -> Tensor:  # type: ign
         std: Standard deviation of z.
     """
     is_wide = std > _NARROW
-    exact = {"dtype": margin.dtype, "device": margin.device}
-    nodes, weights = (torch.as_tensor(values, **exact) for values in (_NODES, _WEIGHTS))
+    dtype, device = margin.dtype, margin.device
+    nodes, weights, levels, density = (
+        torch.as_tensor(values, dtype=dtype, device=device)
+        for values in (_NODES, _WEIGHTS, _LOGISTIC, _DENSITY)
+    )
     small = torch.where(is_wide, torch.zeros_like(std), std)
     z = margin[..., None] + math.sqrt(2) * small[..., None] * nodes
     by_nodes = (narrow(z) * weights).sum(-1) / math.sqrt(math.pi)
-    levels, density = (torch.as_tensor(values, **exact) for values in (_LOGISTIC, _DENSITY))
     large = torch.where(is_wide, std, torch.full_like(std, _NARROW))
     by_levels = (wide(levels, margin[..., None], large[..., None]) * density).sum(-1)
     return torch.where(is_wide, by_levels, by_nodes)
