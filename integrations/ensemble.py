@@ -127,7 +127,7 @@ class Ensemble(Scorer):
         columns = zip(self._members(), zip(*inputs, strict=True), strict=True)
         return self._sum([scorer.score_inputs(column, prompts) for scorer, column in columns])
 
-    def forward(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+    def forward(self, pixels: Tensor, prompts: Sequence[str] | None = None) -> Tensor:
         """Weighted sums `(batch,)`, differentiable in `pixels` where all scorers are."""
         if not self.joint:
             return super().forward(pixels, prompts)

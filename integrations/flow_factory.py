@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from stablepref.scorer import Scorer
 
 
-class PointwiseReward(PointwiseRewardModel):  # type: ignore[misc] # its package has no types
+class PointwiseReward(PointwiseRewardModel):
     """Scores of images, each by itself, in the scorer's unit.
 
     Args:
@@ -64,7 +64,7 @@ class PointwiseReward(PointwiseRewardModel):  # type: ignore[misc] # its package
         return RewardModelOutput(rewards=scores.to(self.device))
 
 
-class GroupwiseReward(GroupwiseRewardModel):  # type: ignore[misc] # its package has no types
+class GroupwiseReward(GroupwiseRewardModel):
     """For each image the share of its group's others that it beats, 0 to 1; ties count half.
 
     It takes any scorer, and a judge of pairs, which compares the images of a group with each other.

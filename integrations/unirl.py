@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class StableprefSpec(PromptRewardComponentSpec):  # type: ignore[misc] # UniRL is not always here
+class StableprefSpec(PromptRewardComponentSpec):
     """The configuration of `StableprefReward`.
 
     Attributes:
@@ -49,7 +49,7 @@ class StableprefSpec(PromptRewardComponentSpec):  # type: ignore[misc] # UniRL i
     divisor: float = 1.0
 
 
-class StableprefReward(RewardBackend):  # type: ignore[misc] # UniRL is not always here
+class StableprefReward(RewardBackend):
     """Scores of a request's images under its prompts.
 
     An image that cannot be scored is a failure with its reason, as UniRL's own are.

@@ -19,7 +19,7 @@ from stablepref.integrations.diffusion.single_file import refuse_single_file
 from stablepref.output.names import stays_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 SHORT_NAMES: Final = {
     "steps": "num_inference_steps",
@@ -114,10 +114,11 @@ def check_sources(contestants: Sequence[Contestant]) -> None:
     for contestant in contestants:
         if contestant.finished:
             continue
-        for check, source in (
+        checks: list[tuple[Callable[[str], None], str]] = [
             (check_pipeline, contestant.source),
             *((check_lora, lora.path) for lora in contestant.loras),
-        ):
+        ]
+        for check, source in checks:
             try:
                 check(source)
             except (ValueError, OSError) as error:

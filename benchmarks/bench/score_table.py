@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from stablepref.data.prompts import ListedPrompt
     from stablepref.evaluation.means import Array
+    from stablepref.output.tables import Cell
 
 SCORES_FOLDER: Final = "scores"
 
@@ -104,7 +105,7 @@ class ScoreTable:
 
     def _repr_html_(self) -> str:
         means = [self.means(scorer) for scorer in self.scorers]
-        rows = [
+        rows: list[list[Cell]] = [
             [model, *(_mean(one[place]) for one in means)]
             for place, model in enumerate(self.models)
         ]

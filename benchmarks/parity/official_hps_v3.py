@@ -128,7 +128,7 @@ def record(case: str) -> dict[str, Any]:
     pictures = [hps_v3.picture(*shape) for shape in hps_v3.PICTURES]
     prompts = list(hps_v3.PROMPTS)
     count = len(pictures)
-    made = {
+    made: dict[str, Any] = {
         "model": "hps-v3",
         "case": case,
         "official": "`hpsv3.HPSv3RewardInferencer.reward` on the CPU, its instruction replaced.",

@@ -17,6 +17,7 @@ from PIL import Image
 from rich.table import Table
 
 import stablepref
+from stablepref.data.prompts import ListedPrompt
 from stablepref.integrations.best_of_n import best_of_n
 from stablepref.integrations.diffusion.load import load_pipeline
 from stablepref.integrations.finetune.config import FinetuneConfig
@@ -24,7 +25,7 @@ from stablepref.integrations.finetune.lora import remove_lora
 from stablepref.integrations.finetune.run import finetune
 from stablepref.runtime.threads import use_threads
 
-from ..bench.prompt_sets import ListedPrompt, PromptSet
+from ..bench.prompt_sets import PromptSet
 from ..bench.run import bench
 
 if TYPE_CHECKING:

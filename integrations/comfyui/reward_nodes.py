@@ -180,7 +180,8 @@ class ComparePictures:
                     f"{name} is a batch of {len(image)} images; expected one, as from an "
                     "ImageFromBatch node"
                 )
-        choice = reward.compare(*pictures(image_a), *pictures(image_b), prompt)
+        (a,), (b,) = pictures(image_a), pictures(image_b)
+        choice = reward.compare(a, b, prompt)
         probability = math.nan if choice.probability is None else choice.probability
         image = image_b if choice.preferred == "b" else image_a
         return choice.preferred, probability, choice.margin, choice.spread, image

@@ -135,7 +135,7 @@ class Deferred(nn.Module):
             calls = [(call, row) for row in range(len(pixels))]
         else:
             calls = [
-                (Pixels(one[None], *(None if t is None else t[[row]] for t in (boxes, hflip))), 0)
+                (Pixels(one[None], _row(boxes, row), _row(hflip, row)), 0)
                 for row, one in enumerate(pixels)
             ]
         views = next((t.shape[1] for t in (boxes, hflip) if t is not None), None)
@@ -357,3 +357,7 @@ def _check_row(
 def _below(number: object, end: int | None = None) -> bool:
     whole = isinstance(number, int) and not isinstance(number, bool) and number >= 0
     return whole and (end is None or number < end)  # type: ignore[operator] # it is whole
+
+
+def _row(values: Tensor | None, row: int) -> Tensor | None:
+    return None if values is None else values[[row]]

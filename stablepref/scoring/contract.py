@@ -104,6 +104,7 @@ class BatchScorer(Protocol):
 
     Attributes:
         name: What `stablepref.load` calls it.
+        unit: The unit of its scores.
         preference_scale: The factor that turns a difference of scores into log-odds, or None.
         preprocess: Its own preprocessing.
         needs_prompt: Whether the score depends on the prompt.
@@ -112,6 +113,7 @@ class BatchScorer(Protocol):
     """
 
     name: str
+    unit: str
     preference_scale: float | None
     preprocess: Preprocessing
     needs_prompt: bool

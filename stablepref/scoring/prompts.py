@@ -87,7 +87,7 @@ def match_prompts(
         return repeat(prompts)
     _check_container(prompts)
     if not isinstance(prompts, Collection):
-        return prompts
+        return cast("Iterable[object]", prompts)
     return check_prompts(cast("Collection[str]", prompts), count=count, needed=needed)
 
 

@@ -25,8 +25,9 @@ from stablepref.models.openclip.source import find
 from stablepref.models.openclip.towers import image_tower, text_tower
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.runtime.precision import REDUCED, unit, widen
-from stablepref.scorer import Scorer, Towers
+from stablepref.scorer import Scorer
 from stablepref.scoring.prompts import cut_prompt
+from stablepref.scoring.towers import Towers
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.files import assign_weights, read_weights
 from stablepref.weights.hub import UnavailableError

@@ -10,7 +10,7 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import TextTransformer, VisionTransformer
 from torch import nn
 
-from stablepref.scorer import Tower
+from stablepref.scoring.towers import Tower
 
 AFTER: Final = ("ln_post", "proj", "attn_pool", "attn_pool_contrastive")
 TIMM_BLOCKS: Final = ("blocks", "stages", "layers")

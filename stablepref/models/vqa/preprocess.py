@@ -108,7 +108,7 @@ class VisionPreprocess(nn.Module):
 
     def _of_square(self, square: Tensor, device: torch.device) -> dict[str, Tensor]:
         """The inputs of a prepared square: their tokens are those of any picture."""
-        blank = self.conversation.image(Image.new("RGB", square.shape[-2:]))
+        blank = self.conversation.image(Image.new("RGB", (square.shape[-2], square.shape[-1])))
         inputs = {name: blank[name] for name in ("ids", "types")}
         return {"pixel_values": square[None], **_moved(inputs, device)}
 
@@ -155,7 +155,7 @@ def _square_of(processor: Any, name: str) -> Preprocess | None:  # noqa: ANN401 
     size, crop = dict(processor.size), dict(processor.crop_size)
     side = size.get("shortest_edge")
     steps = (processor.do_resize, processor.do_center_crop, processor.do_normalize)
-    if not all(steps) or {crop.get("height"), crop.get("width")} != {side}:
+    if side is None or not all(steps) or {crop.get("height"), crop.get("width")} != {side}:
         return None
     if int(processor.resample) != Image.Resampling.BICUBIC:
         return None
