@@ -147,7 +147,7 @@ def _numbers(axes: Axes, demo: Demo, left: float, upper: float) -> None:
     right = demo.truth.count(candidate.index for candidate in demo.order)
     columns = [
         (signed(demo.gain), "best above average"),
-        (f"{demo.stays} of {len(demo.stability)}", f"perturbations keep the choice{tied(demo)}"),
+        (f"{demo.stays} of {len(demo.stability)}", "perturbations keep the choice"),
     ]
     if right is not None:
         columns.insert(1, (f"{right} of {len(demo.order)}", "candidates are correct"))
@@ -155,6 +155,9 @@ def _numbers(axes: Axes, demo: Demo, left: float, upper: float) -> None:
     for place, (value, meaning) in enumerate(columns):
         _text(axes, left + place * step, upper - 28, value, 21, _web(BEST), weight="bold")
         _text(axes, left + place * step, upper - 58, meaning, 10, _SOFT)
+    if demo.ties:  # below the last of them
+        words = tied(demo).removeprefix("; ")
+        _text(axes, left + (len(columns) - 1) * step, upper - 78, words, 10, _SOFT)
 
 
 def _scores(axes: Axes, demo: Demo, left: float, base: float) -> None:

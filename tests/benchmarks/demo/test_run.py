@@ -3,13 +3,16 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers.brightness import Brightness
 from helpers.demo_case import DrawingPipeline
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
+from stablepref.benchmarks.demo import picture
 from stablepref.benchmarks.demo.page import write_demo_page
 from stablepref.benchmarks.demo.result import Demo
 from stablepref.benchmarks.demo.run import demo
@@ -114,6 +117,26 @@ def test_the_picture_shows_the_best_pixel_by_pixel(shown: Demo) -> None:
     centres = ((np.arange(2, 62) + 0.5) * side).astype(int)  # the frame covers the outermost
     found = card[120 + centres][:, 48 + centres]
     assert np.abs(found - best[2:62, 2:62]).max() <= 2
+
+
+@pytest.mark.parametrize("ties", [0, 1, 11])
+def test_every_word_of_the_picture_lies_inside(
+    ties: int, shown: Demo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(Demo, "ties", property(lambda _: ties))
+    monkeypatch.setattr(picture, "save_figure", lambda figure, *_, **__: drawn.append(figure))
+    picture.draw_card(Path("not-written.png"), shown)
+    canvas = FigureCanvasAgg(drawn[0])
+    texts = drawn[0].axes[0].texts
+    assert len(texts) > 8
+    assert any("tie" in text.get_text() for text in texts) == (ties > 0)
+    for text in texts:
+        box = text.get_window_extent(canvas.get_renderer())
+        assert box.x0 >= 0, text
+        assert box.y0 >= 0, text
+        assert box.x1 <= picture.SIZE[0] - 10, text
+        assert box.y1 <= picture.SIZE[1], text
 
 
 def test_an_interrupted_one_goes_on_and_a_finished_one_makes_nothing(tmp_path: Path) -> None:
