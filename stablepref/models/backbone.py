@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import copy
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from open_clip.model import CLIP
@@ -138,9 +140,15 @@ def clip_tokenizer(vocabulary: Path | None) -> SimpleTokenizer:
         WeightsError: The file is too large when it is unpacked, or cannot be read.
     """
     if vocabulary is None:
-        return SimpleTokenizer()
+        return copy(_openai_tokenizer())
     check_vocabulary(vocabulary)
     return SimpleTokenizer(str(vocabulary))
+
+
+@cache
+def _openai_tokenizer() -> SimpleTokenizer:
+    """Read once in a process, which takes a tenth of a second; its users get copies."""
+    return SimpleTokenizer()
 
 
 def _check(given: Mapping[str, Any], known: Mapping[str, _Check], where: str) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from helpers.tiny import tiny_clip
+from open_clip.tokenizer import SimpleTokenizer
 
-from stablepref.models.backbone import clip_network
+from stablepref.models.backbone import clip_network, clip_tokenizer
 from stablepref.models.sizes import VIT_H_14, VIT_L_14
 from stablepref.scorer import Scorer
 from stablepref.weights.errors import WeightsError
@@ -124,3 +125,10 @@ def test_the_published_sizes_are_within_all_bounds(sizes: dict[str, Any]) -> Non
 def test_a_configuration_without_towers_says_which(saved: Path, tmp_path: Path) -> None:
     message = refused(saved, tmp_path, lambda config: config["backbone"].pop("text_cfg"))
     assert "the backbone has no text_cfg" in message
+
+
+def test_tokenizers_of_two_models_do_not_share_what_one_changes() -> None:
+    first, second = clip_tokenizer(None), clip_tokenizer(None)
+    first.clean_fn = str.upper
+    assert first.encode("a red fox") != second.encode("a red fox")
+    assert second.encode("a red fox") == SimpleTokenizer().encode("a red fox")
