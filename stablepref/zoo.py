@@ -241,13 +241,14 @@ def _read_file(path: Path, like: str | None) -> Scorer:
     """An official file outside the cache; others it needs lie beside it, in the cache or hub."""
     if like is None and path.name == WEIGHTS_FILE and _is_saved(path.parent):
         return load_folder(path.parent, Scorer.of_kind)
-    entry = entry_of_file(path) if like is None else entry_of(like)
-    if entry is None:
+    known = entry_of_file(path) if like is None else entry_of(like)
+    if known is None:
         msg = (
             f"cannot tell which model {path} is from its name: pass like= with one of "
             f"{', '.join(e.name for e in ENTRIES if e.files)}"
         )
         raise ValueError(msg)
+    entry = entry_of(known.name)  # which may have been registered anew
     rest = [
         _beside(path, file) or fetch(file, model=entry.name, page=entry.page)
         for file in entry.files[1:]

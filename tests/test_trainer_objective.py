@@ -111,7 +111,9 @@ def test_it_sees_views_and_labels_of_the_whole_batch(tmp_path: Path) -> None:
 
 
 def test_a_package_adds_one_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="loss is 'hinge'; expected 'stable-preference' or 'cross"):
+    with pytest.raises(
+        ValueError, match="loss is 'hinge'; expected .*'cross-entropy' or 'uncertainty'$"
+    ):
         recipe("sp-clip-h", loss="hinge")
     (tmp_path / "plugin").mkdir()
     install_plugin(tmp_path / "plugin", monkeypatch, PLUGIN, ENTRIES)
@@ -121,7 +123,7 @@ def test_a_package_adds_one_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert torch.equal(named.state_dict()[name], value), name
     assert named.preference_scale == 0.5
     assert '"loss": "hinge"' in (tmp_path / "named" / "last" / "README.md").read_text()
-    with pytest.raises(ValueError, match="'cross-entropy', 'hinge' or 'broken'"):
+    with pytest.raises(ValueError, match="'cross-entropy', 'uncertainty', 'hinge' or 'broken'"):
         recipe("sp-clip-h", loss="mse")
     with pytest.raises(TypeError, match="the loss is 3; expected a function of scores, better"):
         run(tmp_path / "broken", config=replace(CONFIG, loss="broken"))

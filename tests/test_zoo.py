@@ -199,7 +199,16 @@ def test_truncated_foreign_and_dangerous_files(tmp_path: Path) -> None:
             load(path, like="hps-v2.1")
 
 
-KINDS = ("clip", "imagereward", "blip", "aesthetic", "cyclereward", "mps", "aesthetic-siglip")
+KINDS = (
+    "clip",
+    "imagereward",
+    "blip",
+    "aesthetic",
+    "cyclereward",
+    "mps",
+    "aesthetic-siglip",
+    "hps-v3",
+)
 
 
 def test_every_entry_is_complete() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
@@ -95,7 +94,7 @@ def stability(
         `WEAK_VIEWS`, then each of `kept_perturbations(prompt)`.
 
     Raises:
-        ValueError: A score is not finite.
+        ValueError: A picture has no score.
     """
     names = kept_perturbations(prompt)
     total = len(indices) * (1 + len(names))
@@ -106,13 +105,11 @@ def stability(
             pictures = (
                 picture(index) if changed is None else changed(picture(index)) for index in indices
             )
-            for one in scorer.stream(
-                pictures, prompt, views=views, on_error="raise", progress=False
-            ):
-                if not all(map(math.isfinite, one.view_scores)):
+            for one in scorer.stream(pictures, prompt, views=views, on_error="nan", progress=False):
+                if one.error is not None:
                     msg = (
-                        f"{scorer.name} gives candidate {indices[one.index]} under {name} a score "
-                        "that is not finite; in half precision try float32"
+                        f"{scorer.name} has no score for candidate {indices[one.index]} under "
+                        f"{name}: {one.reason}"
                     )
                     raise ValueError(msg)
                 advance(1)

@@ -49,6 +49,7 @@ class Table:
         unbroken: Columns that are not wrapped on a narrow terminal as long as others can be.
         number_format: How numbers with a fraction are shown, such as ".4g"; CSV has them in full.
         compact: With the least room between columns, and no line around them.
+        marked: Whether the cells are Markdown of our own, with marks such as backticks.
     """
 
     columns: Sequence[str]
@@ -61,6 +62,7 @@ class Table:
     unbroken: Collection[str] = ()
     number_format: str = ".4g"
     compact: bool = False
+    marked: bool = False
 
     def __post_init__(self) -> None:
         """Check that every row has a cell for each column.
@@ -82,7 +84,8 @@ class Table:
 
     def markdown(self) -> str:
         """The table in Markdown, under its title as a heading if it has one."""
-        body = "\n".join(markdown_lines(self._shown_names(), self._shown_cells()))
+        cells = self._shown_cells()
+        body = "\n".join(markdown_lines(self._shown_names(), cells, marked=self.marked))
         heading = f"## {markdown_text(self.title)}\n\n" if self.title else ""
         return f"{heading}{body}\n"
 
@@ -164,12 +167,15 @@ def print_table(table: Table) -> None:
     sys.stdout.write(_drawn(table._rich(), console))
 
 
-def markdown_lines(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+def markdown_lines(
+    columns: Iterable[str], rows: Iterable[Iterable[str]], *, marked: bool = False
+) -> Iterator[str]:
     """The lines of a Markdown table, each as soon as its row is there.
 
     Args:
         columns: Names of the columns.
         rows: Cells as text; what Markdown or HTML would take for a mark is escaped.
+        marked: Whether the cells are Markdown already; then only bars are escaped.
 
     Yields:
         Lines without their ends.
@@ -177,7 +183,7 @@ def markdown_lines(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Ite
     names = list(columns)
     yield _markdown_line(names)
     yield _markdown_line(["---"] * len(names))
-    yield from map(_markdown_line, rows)
+    yield from (_markdown_line(row, marked=marked) for row in rows)
 
 
 def csv_line(cells: Iterable[object], *, spreadsheet: bool = False) -> str:
@@ -214,8 +220,12 @@ def markdown_text(text: str) -> str:
     return _MARKS.sub(lambda found: "".join(f"\\{mark}" for mark in found[0]), without_html)
 
 
-def _markdown_line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(map(markdown_text, cells))} |"
+def _markdown_line(cells: Iterable[str], *, marked: bool = False) -> str:
+    if marked:
+        escaped = [" ".join(cell.replace("|", "\\|").splitlines()) for cell in cells]
+    else:
+        escaped = list(map(markdown_text, cells))
+    return f"| {' | '.join(escaped)} |"
 
 
 def _missing(cell: object) -> bool:

@@ -69,7 +69,10 @@ def test_a_model_is_trained_resumed_evaluated_and_loaded(
         (["--recipe", "sp"], "there is no recipe 'sp'; expected one of sp-clip-l, "),
         (["--steps", "0"], "steps is 0; expected more than 0"),
         (["--steps", "many"], "steps is 'many'; expected a whole number"),
-        (["--loss", "mse"], "loss is 'mse'; expected 'stable-preference' or 'cross-entropy'"),
+        (
+            ["--loss", "mse"],
+            "loss is 'mse'; expected 'stable-preference', 'cross-entropy' or 'uncertainty'",
+        ),
         (["--batch-size", "500"], "pairs of images of different rank"),
         (["--data", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--mixed-precision", "fp16"], "fp16 needs a GPU"),

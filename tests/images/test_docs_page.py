@@ -35,7 +35,8 @@ def test_python_blocks_run(
 
 
 def test_limits_are_those_of_the_code() -> None:
-    assert f"{fetch.TIMEOUT:g} s and {fetch.LARGEST // 2**20} MiB" in PAGE
+    assert f"at most {fetch.TIMEOUT:g} s from the first attempt to connect" in PAGE
+    assert f"to the last byte and {fetch.LARGEST // 2**20} MiB" in PAGE
     assert f"less than {rgb.ROUNDING:.4f} outside" in PAGE
     assert Image.MAX_IMAGE_PIXELS is not None
     assert f"about {round(2 * Image.MAX_IMAGE_PIXELS / 1e6)} million" in PAGE

@@ -184,7 +184,11 @@ def test_a_reward_for_another_range_is_refused() -> None:
 def test_constants_of_the_zoo_are_those_of_the_trainers() -> None:
     """ReNO's rewards/*.py and AlignProp's main.py; HPS is a cosine there and 100 x it here."""
     hps, clip, aesthetic = (1.0, 0.01), (100.0, 1.0), (10.0, 1.0)
+    plain = (0.0, 1.0)  # in none of these trainers
     assert {entry.name: entry.loss_form for entry in BY_NAME.values() if entry.files} == {
+        **dict.fromkeys(("hps-v3", "mps-v1", "mps-v1-batch"), plain),
+        **dict.fromkeys(("cyclereward-combo", "cyclereward-t2i", "cyclereward-i2t"), plain),
+        "aesthetic-v2.5": aesthetic,  # on the scale of the others of its kind
         "hps-v2.1": hps,
         "hps-v2": hps,
         "hps-v1": hps,

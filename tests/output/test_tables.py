@@ -147,3 +147,8 @@ def test_a_spreadsheet_runs_no_formula_of_others(start: str) -> None:
     (_, row) = csv.reader(io.StringIO(table.csv(spreadsheet=False)))
     assert row[0] == text
     assert next(csv.reader(io.StringIO(csv_line([text])))) == [text]
+
+
+def test_cells_of_our_own_marks_keep_them() -> None:
+    table = Table(columns=["a|b"], rows=[["`code` | **bold**"]], marked=True)
+    assert table.markdown().splitlines() == ["| a\\|b |", "| --- |", "| `code` \\| **bold** |"]

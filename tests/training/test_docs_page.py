@@ -64,5 +64,5 @@ def test_python_blocks_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_every_recipe_of_the_page_is_there_and_no_other() -> None:
     rows = [line for line in PAGE.splitlines() if re.match(r"\| `(sp|ce)-", line)]
-    listed = {name for row in rows for name in re.findall(r"`((?:sp|ce)-[a-z-]+)`", row)}
+    listed = {name for row in rows for name in re.findall(r"`((?:sp|ce)-[a-z0-9-]+)`", row)}
     assert listed == set(RECIPES)

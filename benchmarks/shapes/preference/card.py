@@ -109,6 +109,7 @@ def preference_card(
     agreements = Table(
         columns=["with", config.model, "shapes", "all seeds"],
         rows=_agreement(chosen, start, finals),
+        marked=True,
     )
     disturbed = Table(
         columns=["perturbation", config.model, "shapes", f"{config.model} flips", "shapes flips"],

@@ -97,5 +97,5 @@ def test_scores_that_are_all_equal_have_no_correlation() -> None:
 
 
 def test_a_score_that_is_not_finite_is_told() -> None:
-    with pytest.raises(ValueError, match=r"candidate 4 under weak-views a score that is not fin"):
+    with pytest.raises(ValueError, match=r"candidate 4 under weak-views: the model's score is nan"):
         stability(Brightness(math.nan), PROMPT, list(PICTURES), PICTURES.__getitem__)

@@ -78,7 +78,7 @@ def test_prompts_to_train_on_come_out_of_every_form_of_file(
         (["--prompts", "blank.txt"], "blank.txt holds no prompt"),
         (["--prompts", "gone.txt"], "gone.txt"),
         (["-p", "a", "--steps", "many"], "steps is 'many'; expected a whole number"),
-        (["-p", "a", "--last-steps", "9"], "last_steps is 9 of 2 sampling_steps"),
+        (["-p", "a", "--last-steps", "9"], "--last-steps is 9 of 2 sampling_steps"),
         (["-p", "a", "--pipeline-dtype", "float16"], "float16"),
         (["-p", "a", "-s", "no-such-model"], "unknown model"),
         (["-p", "a", "-s", "laion", "-s", "laion"], "unknown model"),

@@ -157,7 +157,7 @@ def test_the_command_writes_numbers_and_a_figure(
     call = {
         "pipeline": tmp_path / "pipeline",
         "out": tmp_path / "out",
-        "model": str(tmp_path / "scorer"),
+        "scorer": str(tmp_path / "scorer"),
         "scale": [0.02],
         "views": 1,
         "per_category": 1,
