@@ -104,7 +104,9 @@ def preference_card(
         for rate, values in agreement.items()
     ]
     rates = Table(
-        columns=["rate", *(f"seed {seed}" for seed in range(len(finals))), "mean"], rows=tried
+        columns=["rate", *(f"seed {seed}" for seed in range(len(finals))), "mean"],
+        rows=tried,
+        marked=True,
     )
     agreements = Table(
         columns=["with", config.model, "shapes", "all seeds"],
