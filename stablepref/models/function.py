@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, NoReturn, final
 
 import numpy as np
@@ -178,6 +179,8 @@ def _identity(fn: Callable[..., object]) -> str:
     try:
         text = inspect.getsource(fn)
     except (OSError, TypeError):  # typed at a prompt, or an object with a __call__
+        text = ""
+    except (SyntaxError, TokenError):  # another text is in the file of that name by now
         text = ""
     return f"{_place(fn)}\n{text}"
 

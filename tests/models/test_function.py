@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -316,3 +317,17 @@ def test_views_of_large_pictures_are_those_of_small_ones(monkeypatch: pytest.Mon
     monkeypatch.setattr("stablepref.scoring.batching.LARGE", 0)
     assert scorer.rank([picture], "a cat", views=4)[0].view_scores == whole
     assert len(set(whole)) > 2
+
+
+@pytest.mark.parametrize(
+    "text", ["def other(:\n", "x = (\n" * 9, "    indented\n"], ids=["syntax", "open", "indented"]
+)
+def test_a_function_whose_file_holds_another_text_is_a_scorer(text: str, tmp_path: Path) -> None:
+    """Typed code may bear the name of a file, and files change while a program runs."""
+    file = tmp_path / "page.md"
+    file.write_text(text)
+    names: dict[str, Any] = {}
+    code = "def level(images, prompts):\n    return [float(len(prompts)) for _ in images]\n"
+    exec(compile(code, str(file), "exec"), names)
+    scorer = FunctionScorer(names["level"], name="level", unit="prompts")
+    assert scorer.score([Image.new("RGB", (8, 8))], "a cat").tolist() == [1]
