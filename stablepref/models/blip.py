@@ -111,8 +111,37 @@ class BLIPBase(Scorer):
         write_vocabulary(self.tokenizer.vocabulary, folder / VOCABULARY_FILE)
 
 
+class BLIPReader(BLIPBase):
+    """A model whose BERT reads the prompt and sees the image's tokens, with a head at its end."""
+
+    text: BertEncoder
+    head: nn.Module
+
+    def reading_text(self) -> BertEncoder:
+        """BERT in this model's sizes, which attends to the image tokens."""
+        sizes = self.architecture
+        return BertEncoder(
+            vocabulary_size=len(self.tokenizer),
+            width=sizes["text_width"],
+            depth=sizes["text_depth"],
+            image_width=sizes["vision_width"],
+        )
+
+    def towers(self) -> Towers:
+        """The vision transformer, and BERT with the head."""
+        return self.two_towers(None, self.head)
+
+    def encode_inputs(self, inputs: Tensor) -> Tensor:
+        """Image tokens `(batch, 197, vision_width)`, the class token first."""
+        return self.vision.forward_features(inputs.to(self.dtype))
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Token ids and mask, int64 `(batch, 2, length)`; `match` reads them beside the image."""
+        return self.tokenizer(prompts).to(self.device)
+
+
 @final
-class ImageRewardScorer(BLIPBase):
+class ImageRewardScorer(BLIPReader):
     """ImageReward (Xu et al. 2023, arXiv:2304.05977): BERT reads the prompt and sees the image.
 
     Score = (head(BERT(prompt, image tokens)) - REWARD_MEAN) / REWARD_STD. It was trained by the
@@ -157,25 +186,8 @@ class ImageRewardScorer(BLIPBase):
             text_width=text_width,
             text_depth=text_depth,
         )
-        self.text = BertEncoder(
-            vocabulary_size=len(self.tokenizer),
-            width=text_width,
-            depth=text_depth,
-            image_width=vision_width,
-        )
+        self.text = self.reading_text()
         self.head = MLPHead(text_width)
-
-    def towers(self) -> Towers:
-        """The vision transformer, and BERT with the head."""
-        return self.two_towers(None, self.head)
-
-    def encode_inputs(self, inputs: Tensor) -> Tensor:
-        """Image tokens `(batch, 197, vision_width)`, the class token first."""
-        return self.vision.forward_features(inputs.to(self.dtype))
-
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Token ids and mask, int64 `(batch, 2, 35)`: `match` reads prompt and image together."""
-        return self.tokenizer(prompts).to(self.device)
 
     def match(self, image_features: Tensor, prompt_features: Tensor) -> Tensor:
         """Normalised rewards `(batch,)`; the head and all after it in float32."""

@@ -9,8 +9,8 @@ from accelerate import init_empty_weights
 from torch import nn
 
 from stablepref.models.aesthetic import apply_wide
-from stablepref.models.bert import BertEncoder, read_vocabulary
-from stablepref.models.blip import BLIPBase, check_sizes, sizes_of
+from stablepref.models.bert import read_vocabulary
+from stablepref.models.blip import BLIPReader, check_sizes, sizes_of
 from stablepref.models.convert import GELU_LAYERS, imagereward_to_ours
 from stablepref.weights.files import assign_weights, read_weights
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stablepref.models.entry import Entry
-    from stablepref.scoring.towers import Towers
 
 MAX_LENGTH: Final = 128
 """Tokens of every prompt, as `CycleReward.score` of the cyclereward package pads them."""
@@ -48,7 +47,7 @@ class GELUHead(nn.Module):
 
 
 @final
-class CycleRewardScorer(BLIPBase):
+class CycleRewardScorer(BLIPReader):
     """CycleReward (Bahng et al. 2025, arXiv:2506.02095): how well image and text tell each other.
 
     Score = head(BERT(prompt, image tokens)), without ImageReward's mean and deviation. It was
@@ -94,25 +93,8 @@ class CycleRewardScorer(BLIPBase):
             text_width=text_width,
             text_depth=text_depth,
         )
-        self.text = BertEncoder(
-            vocabulary_size=len(self.tokenizer),
-            width=text_width,
-            depth=text_depth,
-            image_width=vision_width,
-        )
+        self.text = self.reading_text()
         self.head = GELUHead(text_width)
-
-    def towers(self) -> Towers:
-        """The vision transformer, and BERT with the head."""
-        return self.two_towers(None, self.head)
-
-    def encode_inputs(self, inputs: Tensor) -> Tensor:
-        """Image tokens `(batch, 197, vision_width)`, the class token first."""
-        return self.vision.forward_features(inputs.to(self.dtype))
-
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Token ids and mask, int64 `(batch, 2, 128)`: `match` reads prompt and image together."""
-        return self.tokenizer(prompts).to(self.device)
 
     def match(self, image_features: Tensor, prompt_features: Tensor) -> Tensor:
         """Rewards `(batch,)`; the head in float32."""
