@@ -1,92 +1,22 @@
-"""What a pipeline's denoiser predicts, with gradients: outside of the pipeline's call, or within.
-
-A pipeline's call runs under `no_grad`. Here are the two things of it that a sampling loop with
-gradients needs, the conditions that it makes of prompts and one prediction with guidance, and the
-same prediction for a callback, as the step itself makes it.
-"""
+"""A pipeline's denoiser, and what it predicts within a callback, as the step itself makes it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
 from torch import Tensor
 
-from .families import SIZES, family_of, find_family, stepwise
+from .families import family_of, find_family, trainable
 from .load import dtype_argument
 from .pipelines import refuse_offloading, require_pipeline, unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from .pipelines import Pipeline
 
 _TEXT: Final = ("text_encoder", "tokenizer")
-
-
-@final
-class Denoiser:
-    """The denoiser of a pipeline with classifier-free guidance (Ho and Salimans 2022).
-
-    Attributes:
-        module: The network.
-        pipe: The pipeline.
-        guidance: Scale of the guidance.
-
-    Args:
-        pipe: A pipeline that `check_denoisable` accepts.
-        guidance: Scale; 1 or less predicts without guidance, as pipelines do.
-        negative_prompt: What guidance leads away from; None for the pipeline's own, an empty text
-            or, for SDXL, nothing.
-    """
-
-    def __init__(self, pipe: Any, *, guidance: float, negative_prompt: str | None = None) -> None:  # noqa: ANN401 (diffusers has no types)
-        self.pipe = pipe
-        self.module: Any = denoiser_of(pipe)
-        self.guidance = guidance
-        self._negative = negative_prompt
-        self._family = family_of(pipe)
-
-    @torch.no_grad()
-    def conditions(self, prompts: Sequence[str], *, height: int, width: int) -> dict[str, Any]:
-        """What the denoiser is conditioned on: under guidance the negative prompts come first.
-
-        Args:
-            prompts: One for each picture.
-            height: Of the pictures, in pixels; SDXL is conditioned on it.
-            width: Of the pictures, in pixels.
-
-        Returns:
-            Arguments of the network, rows `(batch,)` or, under guidance, `(2 * batch,)`.
-        """
-        guided, negative = self.guidance > 1, None
-        if guided and self._negative is not None:
-            negative = [self._negative] * len(prompts)
-        embedded = self.pipe.encode_prompt(
-            prompt=list(prompts),
-            device=self.pipe.device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=guided,
-            negative_prompt=negative,
-            **dict.fromkeys(self._family.more_texts),
-        )
-        # Of the tokens, then pooled; each for the prompts and for the negative ones.
-        texts = [name for name in self._family.conditions if name != SIZES]
-        tensors = {
-            name: _joined(embedded[2 * place : 2 * place + 2], guided)
-            for place, name in enumerate(texts)
-        }
-        if SIZES in self._family.conditions:
-            rows = tensors[texts[0]]
-            # Size, upper left corner of the crop, and size wanted (SDXL, Podell et al. 2023, 2.2).
-            sizes = torch.tensor([[height, width, 0, 0, height, width]]).to(rows)
-            tensors[SIZES] = sizes.repeat(len(rows), 1)
-        return self._family.inputs(tensors)
-
-    def __call__(self, latents: Tensor, timestep: Tensor, conditions: Mapping[str, Any]) -> Tensor:
-        """The prediction `(batch, channels, h, w)` for latents as the scheduler scales them."""
-        guidance = self.guidance if self.guidance > 1 else None
-        return guided_output(self.pipe, latents, timestep, conditions, guidance=guidance)
 
 
 def denoise(
@@ -160,13 +90,13 @@ def check_denoisable(pipe: object) -> None:
     """Refuse a pipeline that the sampling loop does not know, or that lacks a part.
 
     Raises:
-        TypeError: It is not a pipeline of `stepwise()`.
+        TypeError: It is not a pipeline of `trainable()`.
         ValueError: It has no text encoder, weights in float16, weights that are offloaded, or a
             guidance scale that its denoiser takes as an input.
     """
     kind, family = type(pipe).__name__, find_family(pipe)
-    if family is None or not family.conditions:
-        msg = f"fine-tuning is for {', '.join(stepwise())}; this is {kind}"
+    if family is None or family.pictures:
+        msg = f"fine-tuning is for {', '.join(trainable())}; this is {kind}"
         raise TypeError(msg)
     require_pipeline(pipe)
     known = cast("Pipeline", pipe)
@@ -197,13 +127,3 @@ def embeds_guidance(pipe: Pipeline) -> bool:
 def denoiser_of(pipe: object) -> Any:  # noqa: ANN401 (diffusers has no types)
     """The network of a pipeline of `FAMILIES` that predicts noise, velocity or flow, to call it."""
     return getattr(pipe, family_of(pipe).denoiser)
-
-
-def _joined(embedded: Sequence[Tensor | None], guided: bool) -> Tensor:
-    """The texts' embeddings, under guidance behind those of the negative ones."""
-    positive, negative = embedded
-    assert positive is not None
-    if not guided:
-        return positive
-    assert negative is not None
-    return torch.cat([negative, positive])

@@ -30,13 +30,15 @@ class Family:
             that the pipeline's call holds, with a row for each picture (under guidance two), the
             denoiser's argument, or `argument.key` for an entry of a dictionary. The names are those
             that `callback_on_step_end_tensor_inputs` knows. Empty where a callback does not reach
-            all such tensors: then there is no guidance, pruning or fine-tuning.
+            all such tensors: then there is no guidance or pruning.
         attention: The pipeline's attribute with arguments of attention processors, which the
             denoiser takes under the same name; empty if there are none.
-        more_texts: Arguments of `encode_prompt` for further text encoders; None stands for the
-            prompt itself.
         lora_targets: Layers that get LoRA matrices.
-        begins_at_zero: Whether the call sets the scheduler's begin index to 0.
+        guidance: The call's argument for the scale of guidance.
+        unguided: Its value for no classifier-free guidance; None where the scale is an input of the
+            denoiser, which it always has.
+        arguments: Further ones of the call, where pictures are made for training.
+        packed: Whether the latents in the pipeline's loop are not those that its VAE decodes.
         backpropagates: Whether gradients pass through the whole call, back to the initial noise.
         pictures: Arguments of the call with a picture for all candidates that becomes a list, one
             for each: of a single one, encoded with noise, all get the noise of the first.
@@ -45,9 +47,11 @@ class Family:
     denoiser: str
     conditions: Mapping[str, str] = field(default_factory=dict)
     attention: str = "cross_attention_kwargs"
-    more_texts: tuple[str, ...] = ()
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
-    begins_at_zero: bool = False
+    guidance: str = "guidance_scale"
+    unguided: float | None = 1.0
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    packed: bool = False
     backpropagates: bool = False
     pictures: tuple[str, ...] = ()
 
@@ -68,10 +72,12 @@ class Family:
         return made
 
 
-SIZES: Final = "add_time_ids"
-"""The condition that holds the sizes of the pictures, in place of something of the text."""
-
-_TRANSFORMER: Final = Family(denoiser="transformer", backpropagates=True)
+_TRANSFORMER: Final = Family(
+    denoiser="transformer",
+    # Of the size and the words that were asked for.
+    arguments={"use_resolution_binning": False, "clean_caption": False},
+    backpropagates=True,
+)
 
 FAMILIES: Final = Registry(
     "pipeline",
@@ -87,9 +93,8 @@ FAMILIES: Final = Registry(
             conditions={
                 "prompt_embeds": "encoder_hidden_states",
                 "add_text_embeds": "added_cond_kwargs.text_embeds",
-                SIZES: "added_cond_kwargs.time_ids",
+                "add_time_ids": "added_cond_kwargs.time_ids",
             },
-            begins_at_zero=True,
             backpropagates=True,
         ),
         "StableDiffusion3Pipeline": Family(
@@ -99,7 +104,6 @@ FAMILIES: Final = Registry(
                 "pooled_prompt_embeds": "pooled_projections",
             },
             attention="joint_attention_kwargs",
-            more_texts=("prompt_2", "prompt_3"),
             # With the text's side of its attention layers.
             lora_targets=(
                 *Family.lora_targets,
@@ -107,6 +111,7 @@ FAMILIES: Final = Registry(
             ),
             backpropagates=True,
         ),
+        "FluxPipeline": Family(denoiser="transformer", unguided=None, packed=True),
         "PixArtAlphaPipeline": _TRANSFORMER,
         "PixArtSigmaPipeline": _TRANSFORMER,
         "SanaPipeline": _TRANSFORMER,
@@ -167,8 +172,13 @@ def family_of(pipe: object) -> Family:
 
 
 def stepwise() -> list[str]:
-    """The pipelines whose steps are known: for guidance, pruning and fine-tuning."""
+    """The pipelines whose steps are known to callbacks: for guidance and pruning."""
     return [name for name in FAMILIES if FAMILIES[name].conditions]
+
+
+def trainable() -> list[str]:
+    """The pipelines that are called from within: for fine-tuning."""
+    return [name for name in FAMILIES if not FAMILIES[name].pictures]
 
 
 def differentiable() -> list[str]:

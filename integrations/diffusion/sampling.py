@@ -1,51 +1,56 @@
-"""The sampling of a text-to-image pipeline, with gradients through its last steps.
-
-For equal noise it makes the latents that the pipeline's call makes (tested, for each scheduler of
-`SCHEDULERS`), on a scheduler of its own: the pipeline's is left as it is.
-"""
+"""Sampling with gradients: the pipeline's own pictures, step by step."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import TYPE_CHECKING, Any, final
 
 import torch
-from diffusers.utils.torch_utils import randn_tensor
-from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from .denoiser import Denoiser, check_denoisable
+from .call import CallEnded, Texts, call, first_latents, scheduled
+from .denoiser import check_denoisable
 from .families import family_of
-from .x0 import FLOW_MATCHING, SCHEDULERS, another_scheduler, predict_x0
+from .latents import decode_latents
+from .x0 import SCHEDULERS, another_scheduler, predict_x0
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from torch import Tensor
+
+    from .call import StepRule
+
 
 @final
 class SamplingLoop:
-    """Pictures' latents of prompts, as `pipe(prompts, generator=..., output_type="latent")`.
+    """Latents and predictions of a pipeline for prompts, by the pipeline's own call.
+
+    Latents have the form that the pipeline's loop has them in: as `output_type="latent"` gives
+    them, or, where `Family.packed` says so, packed.
 
     Attributes:
         pipe: The pipeline.
-        denoiser: Its denoiser, with guidance.
         steps: Denoising steps.
-        size: Height and width of the pictures in pixels.
+        guidance: Scale of guidance, the pipeline's own number.
 
     Args:
-        pipe: A Stable Diffusion 1.x, 2.x, XL or 3 pipeline.
+        pipe: A text-to-image pipeline of `stablepref.integrations.diffusion.families`.
         steps: Denoising steps.
-        guidance: Scale of classifier-free guidance; 1 or less for none.
+        guidance: What the pipeline's call takes as `Family.guidance`: the scale of classifier-free
+            guidance, 1 or less for none; of a distilled model its embedded scale.
         negative_prompt: What not to make.
         height: Of the pictures, in pixels; None for the pipeline's own.
         width: Of the pictures, in pixels; None for the pipeline's own.
         checkpointing: Keep no activations of the denoiser where there is a gradient, and compute
             them again in the backward pass.
+        arguments: Further ones of the pipeline's call.
 
     Raises:
         TypeError: It is another kind of pipeline.
         ValueError: The pipeline lacks a part or is in float16, or its scheduler, or a setting of
-            it, is not supported (see `check_scheduler`), or cannot make that number of steps.
+            it, is not supported (see `check_scheduler`), or cannot make that number of steps; or
+            the pipeline takes no such size or negative prompt.
     """
 
     def __init__(
@@ -58,15 +63,19 @@ class SamplingLoop:
         height: int | None = None,
         width: int | None = None,
         checkpointing: bool = False,
+        arguments: Mapping[str, object] | None = None,
     ) -> None:
         check_denoisable(pipe)
         check_scheduler(pipe.scheduler)
         self.pipe = pipe
-        self.denoiser = Denoiser(pipe, guidance=guidance, negative_prompt=negative_prompt)
         self.steps = steps
-        self.size = self._own_size(height, width)
+        self.guidance = guidance
         self.checkpointing = checkpointing
-        self.scheduler()  # refuses a number of steps that it cannot make
+        self._family = family_of(pipe)
+        self._negative = negative_prompt
+        self._arguments = self._checked({"height": height, "width": width, **(arguments or {})})
+        self._texts = Texts()
+        self._scheduler = self._scheduled()
 
     def sample(
         self,
@@ -74,23 +83,28 @@ class SamplingLoop:
         generators: Sequence[torch.Generator],
         *,
         last_steps: int = 0,
+        rule: StepRule | None = None,
+        latents: Tensor | None = None,
+        guided: bool = True,
     ) -> Tensor:
-        """Latents `(batch, channels, h, w)` of pictures, scaled as pipelines give them.
+        """Finished latents `(batch, ...)`.
 
         Args:
             prompts: One for each picture.
             generators: Of all noise of each picture.
             last_steps: Sampling steps with a gradient, counted from the end (DRaFT-K, Clark et al.
                 2023): 0 for none, `steps` for all.
+            rule: In place of the scheduler's step.
+            latents: Noise to begin with, as `noise` gives it; the generators then draw it in vain.
+            guided: Whether with classifier-free guidance; an embedded guidance stays in any case.
         """
-        scheduler = self.scheduler()
-        latents = self.noise(generators, scheduler)
-        conditions = self.conditions(prompts)
-        first = self.steps - last_steps
-        for step in range(self.steps):
-            with torch.set_grad_enabled(step >= first and torch.is_grad_enabled()):
-                latents = self._step(scheduler, latents, step, conditions, generators)
-        return latents
+        return self._run(
+            self._call(prompts, generators, guided=guided),
+            rule=rule,
+            latents=latents,
+            last_steps=None if last_steps == self.steps else last_steps,
+            decode=False,
+        )
 
     def predict(
         self, prompts: Sequence[str], generators: Sequence[torch.Generator], *, at: int
@@ -104,94 +118,166 @@ class SamplingLoop:
             generators: Of all noise of each picture.
             at: The step, from 0.
         """
-        scheduler = self.scheduler()
-        latents = self.noise(generators, scheduler)
-        conditions = self.conditions(prompts)
-        with torch.no_grad():
-            for step in range(at):
-                latents = self._step(scheduler, latents, step, conditions, generators)
-        output = self.denoise(scheduler, latents, scheduler.timesteps[at], conditions)
-        return predict_x0(scheduler, output, latents, at)
+        found: list[Tensor] = []
 
-    def scheduler(self) -> Any:  # noqa: ANN401 (diffusers' schedulers share no type)
-        """A new scheduler like the pipeline's, at its first step."""
-        scheduler = type(self.pipe.scheduler).from_config(self.pipe.scheduler.config)
-        scheduler.set_timesteps(self.steps, device=self.pipe.device)
-        if len(scheduler.timesteps) != self.steps:
-            msg = (
-                f"{type(scheduler).__name__} makes {len(scheduler.timesteps)} of "
-                f"{self.steps} steps; choose another number of steps"
-            )
-            raise ValueError(msg)
-        if family_of(self.pipe).begins_at_zero and hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(0)
-        return scheduler
+        def rule(scheduler: Any, index: int, output: Tensor, latents: Tensor) -> None:  # noqa: ANN401 (diffusers' schedulers share no type)
+            if index == at:
+                found.append(predict_x0(scheduler, output, latents, index))
+                raise CallEnded
 
-    def noise(self, generators: Sequence[torch.Generator], scheduler: Any) -> Tensor:  # noqa: ANN401 (diffusers' schedulers share no type)
-        """The latents that sampling begins with, each from its own generator."""
-        side = self.pipe.vae_scale_factor
-        height, width = self.size
-        channels = self.denoiser.module.config.in_channels
-        drawn: Tensor = randn_tensor(
-            (len(generators), channels, height // side, width // side),
-            generator=list(generators),
-            device=self.pipe.device,
-            dtype=self.pipe.text_encoder.dtype,
+        self._run(
+            self._call(prompts, generators),
+            rule=rule,
+            last_steps=None if at == 0 else self.steps - at,
         )
-        scaled: Tensor = drawn * getattr(scheduler, "init_noise_sigma", 1.0)
-        return scaled
+        return found[0]
 
-    def conditions(self, prompts: Sequence[str]) -> dict[str, Any]:
-        """What the denoiser is conditioned on for a batch."""
-        height, width = self.size
-        return self.denoiser.conditions(prompts, height=height, width=width)
+    def noise(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """The latents that sampling begins with, each from its own generator."""
+        arguments = self._call([""] * len(generators), generators)
+        with self._texts.remembered(self.pipe):
+            return first_latents(self.pipe, arguments, scheduler=self._new_scheduler())
 
     def denoise(
         self,
-        scheduler: Any,  # noqa: ANN401 (diffusers' schedulers share no type)
         latents: Tensor,
         timestep: Tensor,
-        conditions: Mapping[str, Any],
+        prompts: Sequence[str],
+        *,
+        guided: bool = True,
     ) -> Tensor:
-        """The denoiser's output with guidance, `(batch, channels, h, w)`."""
-        if hasattr(scheduler, "scale_model_input"):
-            latents = scheduler.scale_model_input(latents, timestep)
-        if self.checkpointing and torch.is_grad_enabled():
-            output: Tensor = checkpoint(
-                self.denoiser, latents, timestep, conditions, use_reentrant=False
-            )
-            return output
-        return self.denoiser(latents, timestep, conditions)
+        """What the denoiser predicts, with gradients: one step of the pipeline's own call.
 
-    def _step(
+        Args:
+            latents: `(batch, ...)`, as the denoiser sees them: of Euler's schedulers divided by
+                `noise_level(scheduler, step).scale`.
+            timestep: A timestep of the scheduler, of no dimension for all pictures, or `(batch,)`.
+            prompts: One for each picture.
+            guided: Whether with classifier-free guidance; an embedded guidance stays in any case.
+
+        Returns:
+            Of the shape of the latents, in the convention of the scheduler: noise, velocity or
+            flow (noise minus picture), whatever sign the denoiser itself has.
+        """
+        timestep = timestep.to(latents.device)
+        if timestep.ndim and bool((timestep == timestep[0]).all()):
+            timestep = timestep[0]
+        if timestep.ndim and guided:
+            return self._each_timestep(latents, timestep, prompts)
+        found: list[Tensor] = []
+
+        def rule(scheduler: object, index: int, output: Tensor, given: Tensor) -> None:
+            del scheduler, index, given
+            found.append(output)
+            raise CallEnded
+
+        self._run(
+            self._call(prompts, torch.Generator(), guided=guided),
+            rule=rule,
+            latents=latents,
+            timesteps=timestep[None],
+        )
+        return found[0]
+
+    def _each_timestep(self, latents: Tensor, timestep: Tensor, prompts: Sequence[str]) -> Tensor:
+        """A call for each timestep: pipelines guide all pictures at the same."""
+        found: dict[int, Tensor] = {}
+        for time in timestep.unique():
+            rows = (timestep == time).nonzero().flatten().tolist()
+            parts = self.denoise(latents[rows], time, [prompts[row] for row in rows])
+            found.update(zip(rows, parts, strict=True))
+        return torch.stack([found[row] for row in range(len(latents))])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures `(batch, 3, H, W)` in [0, 1] of finished latents, as the pipeline decodes."""
+        if not self.packed:
+            return ((decode_latents(self.pipe.vae, latents) + 1) / 2).clamp(0, 1)
+        arguments = self._call([""] * len(latents), torch.Generator(), guided=False)
+        made = self._run(
+            arguments | {"output_type": "pt"},
+            latents=latents,
+            timesteps=torch.empty(0, device=latents.device),
+        )
+        pictures: Tensor = made.images
+        return pictures
+
+    @property
+    def packed(self) -> bool:
+        """Whether the VAE does not decode latents as they are, but `decode` does."""
+        return self._family.packed
+
+    def scheduler(self) -> Any:  # noqa: ANN401 (diffusers' schedulers share no type)
+        """A new scheduler like the pipeline's, its timesteps set as the pipeline sets them."""
+        return copy.deepcopy(self._scheduler)
+
+    def _run(self, arguments: Mapping[str, object], **options: Any) -> Any:  # noqa: ANN401 (those of `call`)
+        replayed = options.get("timesteps") is not None
+        with self._texts.remembered(self.pipe):
+            return call(
+                self.pipe,
+                arguments,
+                scheduler=self.scheduler() if replayed else self._new_scheduler(),
+                checkpointing=self.checkpointing,
+                **options,
+            )
+
+    def _call(
         self,
-        scheduler: Any,  # noqa: ANN401 (diffusers' schedulers share no type)
-        latents: Tensor,
-        step: int,
-        conditions: Mapping[str, Any],
-        generators: Sequence[torch.Generator],
-    ) -> Tensor:
-        """The next latents."""
-        timestep = scheduler.timesteps[step]
-        output = self.denoise(scheduler, latents, timestep, conditions)
-        takes = inspect.signature(scheduler.step).parameters
-        noisy = "generator" in takes and type(scheduler).__name__ not in FLOW_MATCHING
-        extra = {"generator": list(generators)} if noisy else {}
-        made: Tensor = scheduler.step(output, timestep, latents, **extra, return_dict=False)[0]
+        prompts: Sequence[str],
+        generator: Sequence[torch.Generator] | torch.Generator,
+        *,
+        guided: bool = True,
+    ) -> dict[str, Any]:
+        """Arguments of the pipeline's call."""
+        family = self._family
+        one = isinstance(generator, torch.Generator)
+        made = {
+            "prompt": list(prompts),
+            "generator": generator if one else list(generator),
+            "num_inference_steps": self.steps,
+            **self._arguments,
+        }
+        on = guided or family.unguided is None
+        made[family.guidance] = self.guidance if on else family.unguided
+        if self._negative is not None and on:
+            made["negative_prompt"] = [self._negative] * len(prompts)
         return made
 
-    def _own_size(self, height: int | None, width: int | None) -> tuple[int, int]:
-        side = self.denoiser.module.config.sample_size
-        own = side if isinstance(side, list | tuple) else (side, side)
-        factor = self.pipe.vae_scale_factor
-        size = height or own[0] * factor, width or own[1] * factor
-        # Stable Diffusion 3 cuts latents into patches of two.
-        multiple = factor * getattr(self.denoiser.module.config, "patch_size", 1)
-        multiple = max(8, multiple)
-        if any(length % multiple for length in size):
-            msg = f"pictures of {size[0]} x {size[1]} pixels; expected multiples of {multiple}"
+    def _new_scheduler(self) -> Any:  # noqa: ANN401 (diffusers' schedulers share no type)
+        scheduler = self.pipe.scheduler
+        return type(scheduler).from_config(scheduler.config)
+
+    def _scheduled(self) -> Any:  # noqa: ANN401 (diffusers' schedulers share no type)
+        """What the pipeline makes of a scheduler for this number of steps and these sizes.
+
+        Raises:
+            ValueError: It makes another number of steps, or the pipeline refuses the call.
+        """
+        arguments = self._call([""], torch.Generator())
+        with self._texts.remembered(self.pipe):
+            found = scheduled(self.pipe, arguments, scheduler=self._new_scheduler())
+        if len(found.timesteps) != self.steps:
+            msg = (
+                f"{type(found).__name__} makes {len(found.timesteps)} of "
+                f"{self.steps} steps; choose another number of steps"
+            )
             raise ValueError(msg)
-        return size
+        return found
+
+    def _checked(self, arguments: Mapping[str, object]) -> dict[str, object]:
+        """Those that are given, with those of the pipeline's row."""
+        kind = type(self.pipe).__name__
+        takes = inspect.signature(self.pipe.__call__).parameters
+        given = {name: value for name, value in arguments.items() if value is not None}
+        for one, other in (("height", "width"), ("width", "height")):
+            if one in given and other not in given:  # Stable Diffusion would ignore it
+                msg = f"{one} without {other}: give both, or neither"
+                raise ValueError(msg)
+        asked = [*given] if self._negative is None else [*given, "negative_prompt"]
+        if wrong := [name for name in asked if name not in takes]:
+            msg = f"{kind} takes no {', no '.join(wrong)}; leave it out"
+            raise ValueError(msg)
+        return {**self._family.arguments, **given}
 
 
 def check_scheduler(scheduler: object) -> None:
@@ -212,7 +298,6 @@ def check_scheduler(scheduler: object) -> None:
         "stochastic_sampling": config.get("stochastic_sampling"),
         "thresholding": config.get("thresholding"),
         "invert_sigmas": config.get("invert_sigmas"),
-        "use_dynamic_shifting": config.get("use_dynamic_shifting"),
         "predict_x0=False": config.get("predict_x0") is False,
         "an algorithm_type other than dpmsolver++": config.get("algorithm_type", "dpmsolver++")
         != "dpmsolver++",

@@ -97,11 +97,10 @@ def _gradients(
     scheduler = loop.scheduler()
     sums = shares[0].new_zeros(2)
     for trajectory, advantage in zip(trajectories, shares, strict=True):
-        conditions = loop.conditions(trajectory.prompts)
         weight = 1 / (count * len(trajectory.transitions))
         for choice in trajectory.transitions:
             timestep = scheduler.timesteps[choice.step]
-            output = loop.denoise(scheduler, choice.before, timestep, conditions)
+            output = loop.denoise(choice.before, timestep, trajectory.prompts)
             mean, std = ddim_step(scheduler, output, choice.before, choice.step, eta=config.eta)
             now = log_probability(choice.after, mean, std)
             losses = clipped_loss(
@@ -180,12 +179,9 @@ def rollout(
         generators: Of all noise of each picture.
         eta: Noise of the steps, from 0 to 1.
     """
-    scheduler = loop.scheduler()
-    latents = loop.noise(generators, scheduler)
-    conditions = loop.conditions(prompts)
-    transitions = []
-    for step, timestep in enumerate(scheduler.timesteps):
-        output = loop.denoise(scheduler, latents, timestep, conditions)
+    transitions: list[Transition] = []
+
+    def rule(scheduler: Any, step: int, output: Tensor, latents: Tensor) -> Tensor:  # noqa: ANN401 (diffusers' schedulers share no type)
         mean, std = ddim_step(scheduler, output, latents, step, eta=eta)
         noise = randn_tensor(
             mean.shape, generator=list(generators), device=mean.device, dtype=latents.dtype
@@ -194,8 +190,10 @@ def rollout(
         if std > 0:
             chance = log_probability(after, mean, std)
             transitions.append(Transition(step, latents, after, chance))
-        latents = after
-    return Trajectory(prompts, latents, transitions)
+        return after
+
+    finished = loop.sample(prompts, generators, rule=rule)
+    return Trajectory(prompts, finished, transitions)
 
 
 def ddim_step(

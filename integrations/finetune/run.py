@@ -127,7 +127,7 @@ def finetune(
         checkpointing=config.gradient_checkpointing,
     )
     check_trainable(pipe, config)
-    judge = LatentReward(pipe, reward)
+    judge = LatentReward(pipe, reward, decode=loop.decode if loop.packed else None)
     if config.method != "ddpo" and judge.scorer.joint:
         msg = (
             f"{judge.scorer.name} has no gradient, which method={config.method!r} needs; use the "

@@ -10,8 +10,6 @@ import torch
 from stablepref.output.durable import replacing
 from stablepref.output.sheet import contact_sheet
 
-from ..diffusion.latents import decode_latents
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -76,6 +74,7 @@ def draw(loop: SamplingLoop, pictures: Sequence[Picture], *, batch_size: int) ->
     for start in range(0, len(pictures), batch_size):
         batch = pictures[start : start + batch_size]
         latents = loop.sample([p.prompt for p in batch], [p.generator() for p in batch])
-        decoded = decode_latents(loop.pipe.vae, latents)
-        images += loop.pipe.image_processor.postprocess(decoded, output_type="pil")
+        images += loop.pipe.image_processor.postprocess(
+            loop.decode(latents), output_type="pil", do_denormalize=[False] * len(batch)
+        )
     return images

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import cpu_offload
+from diffusers import StableDiffusionImg2ImgPipeline
 from helpers.tiny_finetune import pipeline
 from helpers.tiny_pipelines import build, unet
 from torch import Tensor
@@ -14,15 +15,15 @@ from stablepref.integrations.diffusion.families import family_of
 from stablepref.integrations.diffusion.x0 import noise_level
 
 
-@pytest.mark.parametrize("kind", ["sd", "sdxl", "sd3"])
+@pytest.mark.parametrize("kind", ["sd", "sdxl", "sd3", "flux"])
 def test_whole_pipelines_pass(kind: str) -> None:
     check_denoisable(pipeline(kind))
     check_denoisable(pipeline(kind).to(torch.bfloat16))
 
 
 def test_other_pipelines_are_refused() -> None:
-    with pytest.raises(TypeError, match="this is FluxPipeline"):
-        check_denoisable(pipeline("flux"))
+    with pytest.raises(TypeError, match="this is StableDiffusionImg2ImgPipeline"):
+        check_denoisable(StableDiffusionImg2ImgPipeline(**pipeline().components))
     with pytest.raises(TypeError, match="this is str"):
         check_denoisable("a folder")
 

@@ -115,10 +115,10 @@ def test_a_rollout_is_as_likely_as_it_says() -> None:
     loop = SamplingLoop(pipe, steps=2, guidance=1.0, height=SIDE, width=SIDE)
     made = rollout(loop, PROMPTS, generators(2), eta=1.0)
     assert [choice.step for choice in made.transitions] == [0, 1]
-    scheduler, conditions = loop.scheduler(), loop.conditions(PROMPTS)
+    scheduler = loop.scheduler()
     for choice in made.transitions:
         timestep = scheduler.timesteps[choice.step]
-        output = loop.denoise(scheduler, choice.before, timestep, conditions)
+        output = loop.denoise(choice.before, timestep, PROMPTS)
         mean, std = ddim_step(scheduler, output, choice.before, choice.step, eta=1.0)
         now = log_probability(choice.after, mean, std)
         assert now.requires_grad
@@ -189,9 +189,9 @@ def test_weights_move_along_the_gradient_of_a_naive_loss(tmp_path: Path) -> None
     total = torch.zeros((), dtype=torch.float64)
     scheduler = run.loop.scheduler()
     for trajectory, advantage in zip(alone, better, strict=True):
-        conditions = run.loop.conditions(trajectory.prompts)
         for choice in trajectory.transitions:
-            output = run.loop.denoiser(choice.before, scheduler.timesteps[choice.step], conditions)
+            timestep = scheduler.timesteps[choice.step]
+            output = run.loop.denoise(choice.before, timestep, trajectory.prompts)
             mean, std = ddim_step(scheduler, output, choice.before, choice.step, eta=0.8)
             chance = Normal(mean, std).log_prob(choice.after).mean()
             # At the weights that drew, the ratio is 1 and its gradient that of the logarithm.

@@ -1,0 +1,321 @@
+"""A pipeline's own call, with gradients, from any latents, at any timestep, step by step.
+
+The sampling loop is diffusers' own in all cases: guidance, packing of latents, the units of
+timesteps and the sign of predictions are whatever the pipeline makes of them. Its call is entered
+behind its `no_grad`, with a scheduler of that call's own. All that is asked of a pipeline is that
+it draws its first latents by `prepare_latents` and calls `scheduler.step` once for each timestep,
+as those of diffusers do.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections import OrderedDict
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .denoiser import denoiser_of
+from .pipelines import without_progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+_REMEMBERED: Final = 8
+"""Batches of texts whose encoding is remembered for each text encoder."""
+
+
+class StepRule(Protocol):
+    """What takes the place of a scheduler's step."""
+
+    def __call__(
+        self,
+        scheduler: Any,  # noqa: ANN401 (diffusers' schedulers share no type)
+        index: int,
+        output: Tensor,
+        latents: Tensor,
+    ) -> Tensor | None:
+        """The next latents; None for the scheduler's own.
+
+        Args:
+            scheduler: Of this call, its timesteps set.
+            index: Number of the step, from 0.
+            output: What the denoiser predicts, guided, in the convention of the scheduler: noise,
+                velocity, or flow (noise minus picture).
+            latents: That went into the step, as the scheduler has them, of the output's shape.
+
+        Raises:
+            CallEnded: Nothing more is needed of the call.
+        """
+
+
+@final
+class CallEnded(Exception):  # noqa: N818 (it is no error)
+    """Raised by a step rule: what the pipeline would do next is not needed."""
+
+
+@final
+class Texts:
+    """What the text encoders of a pipeline returned for their latest inputs, without gradients.
+
+    For encoders whose weights do not change while this is in use.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, OrderedDict[object, object]] = {}
+
+    @contextmanager
+    def remembered(self, pipe: Any) -> Iterator[None]:  # noqa: ANN401 (diffusers has no types)
+        """Within, a text that was encoded before is not encoded again."""
+        with ExitStack() as stack:
+            for name, part in pipe.components.items():
+                if name.startswith("text_encoder") and isinstance(part, nn.Module):
+                    known = self._known.setdefault(name, OrderedDict())
+                    stack.enter_context(_forward(part, functools.partial(_recalled, known, part)))
+            yield
+
+
+def call(
+    pipe: Any,  # noqa: ANN401 (diffusers has no types)
+    arguments: Mapping[str, object],
+    *,
+    scheduler: Any,  # noqa: ANN401 (diffusers' schedulers share no type)
+    rule: StepRule | None = None,
+    latents: Tensor | None = None,
+    timesteps: Tensor | None = None,
+    last_steps: int | None = None,
+    checkpointing: bool = False,
+    decode: bool = True,
+) -> Any:  # noqa: ANN401 (of each pipeline its own)
+    """Call a pipeline as it is, without its `no_grad`.
+
+    Gradients are kept where the caller's mode keeps them.
+
+    Args:
+        pipe: A pipeline of diffusers; it is left as it was.
+        arguments: Of its call.
+        scheduler: What the call uses in place of the pipeline's own scheduler, and changes.
+        rule: Called in place of the scheduler's step.
+        latents: What the first step gets, in the form that the loop has them in: packed, for
+            pipelines that pack. None for what the pipeline draws.
+        timesteps: `(steps,)`, those of the loop, in place of those that the scheduler would set;
+            or `(steps, batch)`, one for each picture, for a call without guidance. With none of
+            them, `(0,)`, the latents are decoded as they are. The denoiser then sees latents as
+            they are, unscaled.
+        last_steps: Steps with a gradient, counted from the end; None for all.
+        checkpointing: Keep no activations of the denoiser where there is a gradient, and compute
+            them again in the backward pass.
+        decode: Whether to go on after the last step.
+
+    Returns:
+        What the pipeline returns; without `decode` the latents that the last step made, in the form
+        that the loop has them in. None if `rule` ended the call.
+    """
+    kept = torch.is_grad_enabled()
+    watch = _Steps(scheduler, rule, last_steps if kept else 0, ends=not decode)
+    with ExitStack() as stack:
+        stack.enter_context(without_progress_bar(pipe))
+        stack.enter_context(_set(pipe, scheduler=scheduler))
+        if timesteps is not None:
+            stack.enter_context(_set(scheduler, **_fixed(scheduler, timesteps)))
+        if latents is not None:
+            stack.enter_context(_set(pipe, prepare_latents=_giving(pipe, latents)))
+        if checkpointing:
+            stack.enter_context(_forward(denoiser_of(pipe), _checkpointed))
+        stack.enter_context(_set(scheduler, step=watch.step()))
+        # Its mode changes on the way, and is put back at the end.
+        stack.enter_context(torch.set_grad_enabled(kept and last_steps is None))
+        try:
+            return inspect.unwrap(type(pipe).__call__)(pipe, **arguments)
+        except CallEnded:
+            return watch.finished
+
+
+def first_latents(pipe: Any, arguments: Mapping[str, object], *, scheduler: Any) -> Tensor:  # noqa: ANN401 (diffusers has no types)
+    """What the pipeline's first step would get: drawn, scaled and packed."""
+    found: list[Tensor] = []
+    prepare = pipe.prepare_latents
+
+    @functools.wraps(prepare)
+    def caught(*args: object, **kwargs: object) -> object:
+        made = prepare(*args, **kwargs)
+        found.append(made if isinstance(made, Tensor) else made[0])
+        raise CallEnded
+
+    with torch.no_grad(), _set(pipe, prepare_latents=caught):
+        call(pipe, arguments, scheduler=scheduler)
+    return found[0]
+
+
+def scheduled(pipe: Any, arguments: Mapping[str, object], *, scheduler: Any) -> Any:  # noqa: ANN401 (diffusers has no types)
+    """The scheduler as the pipeline's first step finds it, its timesteps set."""
+
+    def ended(module: object, inputs: object) -> None:
+        del module, inputs
+        raise CallEnded
+
+    handle = denoiser_of(pipe).register_forward_pre_hook(ended)
+    try:
+        with torch.no_grad():
+            call(pipe, arguments, scheduler=scheduler)
+    finally:
+        handle.remove()
+    return scheduler
+
+
+@final
+class _Steps:
+    """Counts a scheduler's steps, hands them to a rule, and keeps gradients of the last ones.
+
+    Attributes:
+        finished: What the last step made, if the call ended there.
+
+    Args:
+        scheduler: The scheduler.
+        rule: In place of its step.
+        last: Steps with a gradient; None for all, where the mode is left alone.
+        ends: Whether the call ends after the last step.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,  # noqa: ANN401 (diffusers' schedulers share no type)
+        rule: StepRule | None,
+        last: int | None,
+        *,
+        ends: bool,
+    ) -> None:
+        self.finished: Tensor | None = None
+        self._scheduler = scheduler
+        self._own = scheduler.step
+        self._rule = rule
+        self._last = last
+        self._ends = ends
+        self._done = 0
+
+    def step(self) -> Callable[..., object]:
+        """In place of the scheduler's, with its signature: pipelines look there."""
+
+        @functools.wraps(self._own)
+        def step(
+            model_output: Tensor,
+            timestep: Tensor,
+            sample: Tensor,
+            *args: object,
+            **kwargs: object,
+        ) -> object:
+            made = None
+            if self._rule is not None:
+                made = self._rule(self._scheduler, self._done, model_output, sample)
+            result: Any = (made, made)  # of a consistency model the second is the prediction
+            if made is None:
+                result = self._own(model_output, timestep, sample, *args, **kwargs)
+            self._done += 1
+            left = len(self._scheduler.timesteps) - self._done
+            if self._ends and not left:
+                self.finished = result[0]
+                raise CallEnded
+            if self._last:
+                torch.set_grad_enabled(left <= self._last)
+            return result
+
+        return step
+
+
+def _fixed(scheduler: Any, timesteps: Tensor) -> dict[str, object]:  # noqa: ANN401 (diffusers' schedulers share no type)
+    """What a scheduler is given so that a pipeline goes through these timesteps."""
+
+    @functools.wraps(scheduler.set_timesteps)
+    def set_timesteps(*args: object, **kwargs: object) -> None:
+        del args, kwargs
+
+    def set_begin_index(begin_index: int = 0) -> None:
+        del begin_index
+
+    def scale_model_input(sample: Tensor, *args: object, **kwargs: object) -> Tensor:
+        del args, kwargs
+        return sample
+
+    return {
+        "timesteps": timesteps,
+        "set_timesteps": set_timesteps,
+        "set_begin_index": set_begin_index,
+        "scale_model_input": scale_model_input,
+    }
+
+
+def _giving(pipe: Any, latents: Tensor) -> Callable[..., object]:  # noqa: ANN401 (diffusers has no types)
+    """The pipeline's `prepare_latents`, with these latents in the place of those that it draws."""
+    prepare = pipe.prepare_latents
+
+    @functools.wraps(prepare)
+    def given(*args: object, **kwargs: object) -> object:
+        made = prepare(*args, **kwargs)
+        if isinstance(made, Tensor):
+            return latents.to(made)
+        first, *others = made  # with the places of packed latents
+        return (latents.to(first), *others)
+
+    return given
+
+
+def _checkpointed(forward: Callable[..., object], *args: object, **kwargs: object) -> object:
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+
+def _recalled(
+    known: OrderedDict[object, object],
+    encoder: nn.Module,
+    forward: Callable[..., object],
+    *args: object,
+    **kwargs: object,
+) -> object:
+    """What an encoder returned for the same arguments, or returns now."""
+    weight = next(encoder.parameters(), None)
+    place = None if weight is None else (weight.dtype, weight.device)
+    key = place, _key(args), tuple((name, _key(value)) for name, value in sorted(kwargs.items()))
+    if key not in known:
+        with torch.no_grad():
+            known[key] = forward(*args, **kwargs)
+        while len(known) > _REMEMBERED:
+            known.popitem(last=False)
+    known.move_to_end(key)
+    return known[key]
+
+
+def _key(value: object) -> object:
+    if isinstance(value, Tensor):
+        return value.shape, value.dtype, tuple(value.flatten().tolist())
+    if isinstance(value, tuple | list):
+        return tuple(_key(part) for part in value)
+    return repr(value)
+
+
+@contextmanager
+def _forward(module: nn.Module, around: Callable[..., object]) -> Iterator[None]:
+    """Give a module a `forward` that calls `around(forward it has, *args, **kwargs)`.
+
+    In front of what offloading and compilation put there, which is called only when needed.
+    """
+    with _set(module, forward=functools.partial(around, module.forward)):
+        yield
+
+
+@contextmanager
+def _set(holder: object, **values: object) -> Iterator[None]:
+    """Within, attributes of an object itself, past whatever else setting them would do."""
+    own = vars(holder)
+    before = {name: own[name] for name in values if name in own}
+    own.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            own.pop(name, None)
+        own.update(before)

@@ -1,0 +1,153 @@
+"""The pipeline's own call from within: the same latents, predictions and pictures, bit for bit."""
+
+from typing import Any
+
+import pytest
+import torch
+from helpers.tiny_finetune import PROMPTS, generators, pipeline
+from helpers.tiny_pipelines import build
+from torch import Tensor
+
+from stablepref.integrations.diffusion.sampling import SamplingLoop
+from stablepref.integrations.diffusion.x0 import noise_level
+
+STEPS, GUIDANCE = 4, 3.0
+KINDS = ["sd", "sdxl", "sd3", "flux", "pixart", "sana"]
+
+
+def loop_of(kind: str, **options: Any) -> SamplingLoop:  # noqa: ANN401 (those of the loop)
+    _, arguments = build(kind)
+    return SamplingLoop(
+        pipeline(kind),
+        steps=STEPS,
+        guidance=GUIDANCE,
+        arguments={name: v for name, v in arguments.items() if name != "num_inference_steps"},
+        **options,
+    )
+
+
+def own(loop: SamplingLoop, kind: str, output_type: str) -> Tensor:
+    """What the pipeline itself makes for the generators of `generators(2)`."""
+    _, arguments = build(kind)
+    made: Tensor = loop.pipe(
+        list(PROMPTS),
+        generator=generators(2),
+        output_type=output_type,
+        guidance_scale=GUIDANCE,
+        **{**arguments, "num_inference_steps": STEPS},
+    ).images
+    return made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_latents_pictures_and_predictions_are_the_pipelines(kind: str) -> None:
+    loop = loop_of(kind)
+    expected, pictures = own(loop, kind, "latent"), own(loop, kind, "pt")
+    steps: list[tuple[Tensor, Tensor]] = []
+
+    def rule(scheduler: object, index: int, output: Tensor, latents: Tensor) -> None:
+        del scheduler
+        assert index == len(steps)
+        steps.append((output, latents))
+
+    with torch.no_grad():
+        found = loop.sample(PROMPTS, generators(2), rule=rule)
+        assert torch.equal(found, expected)
+        assert torch.equal(loop.decode(found), pictures)
+        assert torch.equal(loop.noise(generators(2)), steps[0][1])
+        scheduler = loop.scheduler()
+        for index, (output, latents) in enumerate(steps):
+            seen = latents / noise_level(scheduler, index).scale
+            again = loop.denoise(seen, scheduler.timesteps[index], PROMPTS)
+            assert torch.equal(again, output)
+        # Noise that is given is what the loop begins with, whatever the generators draw.
+        assert torch.equal(loop.sample(PROMPTS, generators(2, 7), latents=steps[0][1]), found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("guided", [False, True])
+def test_each_picture_may_have_a_timestep_of_its_own(kind: str, guided: bool) -> None:
+    loop = loop_of(kind)
+    noise, times = loop.noise(generators(2)), loop.scheduler().timesteps[[0, 2]]
+    with torch.no_grad():
+        found = loop.denoise(noise, times, PROMPTS, guided=guided)
+        rows = [
+            loop.denoise(noise[row : row + 1], times[row], PROMPTS[row : row + 1], guided=guided)
+            for row in range(2)
+        ]
+    torch.testing.assert_close(found, torch.cat(rows), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(rows[0], rows[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_have_the_slope_of_finite_differences(kind: str) -> None:
+    """In float64, along a direction of the latents, with and without checkpointing."""
+    loop = loop_of(kind)
+    loop.pipe.to(torch.float64)
+    noise = loop.noise(generators(2)).double()
+    time = loop.scheduler().timesteps[1]
+    slope, mix = (
+        torch.randn(noise.shape, generator=torch.Generator().manual_seed(seed)).double()
+        for seed in (1, 2)
+    )
+
+    def value(latents: Tensor) -> Tensor:
+        return (loop.denoise(latents, time, PROMPTS) * mix).sum()
+
+    given = noise.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(value(given), given)
+    with torch.no_grad():
+        in_float32 = kind in ("flux", "sana")  # parts of their attention, whatever comes in
+        size = 1e-3 if in_float32 else 1e-5
+        difference = (value(noise + size * slope) - value(noise - size * slope)) / (2 * size)
+    assert (gradient * slope).sum().item() == pytest.approx(
+        difference.item(), rel=1e-3 if in_float32 else 1e-5
+    )
+    loop.checkpointing = True
+    (again,) = torch.autograd.grad(value(given), given)
+    torch.testing.assert_close(again, gradient)
+
+
+def test_the_pipeline_is_left_as_it_was() -> None:
+    pipe = pipeline("flux")
+    before, scheduler = dict(vars(pipe)), dict(vars(pipe.scheduler))
+    loop = SamplingLoop(pipe, steps=2, height=32, width=32)
+    loop.denoise(loop.noise(generators(1)), loop.scheduler().timesteps[0], ["a dog"])
+    with pytest.raises(KeyError, match="of the rule"):
+        loop.sample(["a dog"], generators(1), rule=failing)
+    assert {**vars(pipe), "_current_timestep": None} == {**before, **left(pipe)}
+    assert vars(pipe.scheduler) == scheduler
+    assert "forward" not in vars(pipe.transformer)
+    assert torch.is_grad_enabled()
+
+
+def failing(*given: object) -> Tensor:
+    raise KeyError("of the rule")
+
+
+def left(pipe: Any) -> dict[str, object]:  # noqa: ANN401 (diffusers has no types)
+    """What a call of the pipeline always leaves behind."""
+    marks = ("_guidance_scale", "_joint_attention_kwargs", "_current_timestep", "_interrupt",
+             "_num_timesteps", "_progress_bar_config")  # fmt: skip
+    return {name: vars(pipe)[name] for name in marks if name in vars(pipe)} | {
+        "_current_timestep": None
+    }
+
+
+def test_texts_are_encoded_once() -> None:
+    loop = loop_of("sd3")
+    calls = []
+    handle = loop.pipe.text_encoder.text_model.register_forward_hook(lambda *given: calls.append(1))
+    for _ in range(2):
+        loop.sample(PROMPTS, generators(2))
+    handle.remove()
+    assert len(calls) == 2  # of the prompts and of the negative ones
+    trained = loop.pipe.text_encoder.requires_grad_()
+    made = loop.sample(PROMPTS, generators(2), last_steps=STEPS)
+    made.sum().backward()
+    assert all(weight.grad is None for weight in trained.parameters())
+
+
+def test_arguments_that_the_pipeline_does_not_take_are_refused() -> None:
+    with pytest.raises(ValueError, match="FluxPipeline takes no eta; leave it out"):
+        SamplingLoop(pipeline("flux"), steps=2, arguments={"eta": 0.5})
