@@ -102,7 +102,7 @@ def check_finetuning(pipe: Any, config: FinetuneConfig) -> None:  # noqa: ANN401
         TypeError: It is another kind of pipeline.
         ValueError: It, or its scheduler, is not supported.
     """
-    SamplingLoop(pipe, steps=config.sampling_steps, guidance=config.guidance)
+    SamplingLoop(pipe, steps=config.sampling_steps, guidance=config.guidance_scale)
     check_trainable(pipe, config)
 
 
@@ -148,7 +148,7 @@ def tune(
             out=out / AFTER,
             progress=progress,
             num_inference_steps=config.sampling_steps,
-            guidance_scale=config.guidance,
+            guidance_scale=config.guidance_scale,
         )
     finally:
         remove_lora(pipe)

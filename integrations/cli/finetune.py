@@ -1,4 +1,4 @@
-"""`stablepref finetune`: LoRA weights that raise a diffusers pipeline's reward."""
+"""`stablepref finetune`: weights, LoRA's or all, that raise a diffusers pipeline's reward."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def finetune(
         typer.Option(
             "--out",
             "-o",
-            help="Folder for checkpoints, metrics, sheets of samples and the LoRA weights; if "
+            help="Folder for checkpoints, metrics, sheets of samples and the weights; if "
             "interrupted, run the same command again to resume.",
         ),
     ],
@@ -65,8 +65,19 @@ def finetune(
         typer.Option(
             "--scorer",
             "-s",
-            help="The scorer, as for `score`; several are averaged by their log-odds.",
+            help="The scorer, as for `score`; several are averaged by their log-odds, or with "
+            "--weight added.",
             show_default="$STABLEPREF_MODEL, else hps-v2.1",
+        ),
+    ] = None,
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--weight",
+            "-w",
+            help="What each --scorer's scores are multiplied by, in their order, to be added; the "
+            "metrics then show each of them.",
+            show_default=False,
         ),
     ] = None,
     views: Annotated[
@@ -107,6 +118,7 @@ def finetune(
         raise ValueError(msg)
     sampled = read_prompts(sample_prompts) if sample_prompts else None
     models: list[str | None] = [*(renamed_scorer(scorer, model) or [])] or [None]
+    weights = _weights(weight, models, config)
     scorers = [ScorerOptions(name, None, device, dtype) for name in models]
     second = None if held_out is None else ScorerOptions(held_out, None, device, dtype)
 
@@ -115,20 +127,28 @@ def finetune(
     from stablepref.runtime.threads import use_threads
 
     from ..diffusion.load import load_pipeline
+    from ..finetune.latent_reward import WeightedReward
     from ..finetune.run import finetune as run
     from ..reward import DifferentiableReward
 
     use_threads(threads)
-    loaded = _scorer(scorers)
+    loaded = [_on_own_device(options).load() for options in scorers]
+    judges = [_together(loaded)] if weights is None else loaded
     judge = None if second is None else _on_own_device(second).load()
-    pipe: Any = load_pipeline(pipeline, dtype=pipeline_dtype, device=loaded.device)
-    reward = DifferentiableReward(
-        loaded,
-        views=views,
-        reduce="min" if worst else "mean",
-        checkpointing=config.gradient_checkpointing,
-        vae=pipe.components.get("vae"),
-    )
+    pipe: Any = load_pipeline(pipeline, dtype=pipeline_dtype, device=loaded[0].device)
+    rewards = [
+        DifferentiableReward(
+            one,
+            views=views,
+            reduce="min" if worst else "mean",
+            checkpointing=config.gradient_checkpointing,
+            vae=pipe.components.get("vae"),
+        )
+        for one in judges
+    ]
+    reward: Any = rewards[0]
+    if weights is not None:
+        reward = [WeightedReward(r, w) for r, w in zip(rewards, weights, strict=True)]
     result = run(pipe, trained_on, reward, config, out=out, sample_prompts=sampled, held_out=judge)
     if PartialState().is_main_process:
         _print(result, as_json=as_json)
@@ -144,11 +164,29 @@ def read_prompts(path: Path) -> list[str]:
     return [one.prompt.strip() for one in read_prompt_file(path)]
 
 
-def _scorer(given: "Sequence[ScorerOptions]") -> "Scorer":
+def _weights(
+    given: "Sequence[float] | None", models: "Sequence[object]", config: FinetuneConfig
+) -> "Sequence[float] | None":
+    """The weights of several rewards; None for one reward.
+
+    Raises:
+        ValueError: There are more or fewer than scorers, or none where advantages are added.
+    """
+    if given and len(given) != len(models):
+        msg = (
+            f"--weight is given {len(given)} times; expected one for each of {len(models)} scorers"
+        )
+        raise ValueError(msg)
+    if config.combine == "advantages" and not given:
+        msg = "--combine advantages adds those of several rewards; give each --scorer a --weight"
+        raise ValueError(msg)
+    return given or None
+
+
+def _together(loaded: "Sequence[Scorer]") -> "Scorer":
     """The one scorer, or the mean of several by their log-odds."""
     from ..ensemble import Ensemble
 
-    loaded = [_on_own_device(options).load() for options in given]
     return loaded[0] if len(loaded) == 1 else Ensemble(loaded, normalise="log-odds")
 
 
@@ -165,7 +203,8 @@ def _on_own_device(options: ScorerOptions) -> ScorerOptions:
 def _print(result: "Finetuned", *, as_json: bool) -> None:
     if as_json:
         shown = {
-            "lora": str(result.lora),
+            "lora": None if result.lora is None else str(result.lora),
+            "denoiser": None if result.denoiser is None else str(result.denoiser),
             "first": asdict(result.first),
             "last": asdict(result.last),
             "signs": list(result.signs),
@@ -176,4 +215,7 @@ def _print(result: "Finetuned", *, as_json: bool) -> None:
         print(f"{name:14} {before:10.4f} -> {result.last.scalars()[name]:10.4f}")
     for sign in result.signs:
         print(f"look at the samples: {sign}")
-    print(f"pipe.load_lora_weights({str(result.lora)!r})")
+    if result.lora is not None:
+        print(f"pipe.load_lora_weights({str(result.lora)!r})")
+    else:
+        print(f"the trained denoiser: {result.denoiser}")

@@ -100,10 +100,7 @@ def noise_level(scheduler: Any, step: int) -> NoiseLevel:  # noqa: ANN401 - diff
 def predict_x0(scheduler: Any, output: Tensor, latents: Tensor, step: int) -> Tensor:  # noqa: ANN401
     """The picture that a denoiser's output predicts, as latents; differentiable.
 
-    With a, s the factors of picture and noise and x = latents / scale, the prediction is
-    (x - s output) / a of noise (epsilon; Ho et al. 2020), a x - s output of velocity
-    (v_prediction; Salimans and Ho 2022), x - s output of flow, where a + s = 1 (Lipman et al.
-    2023), and the output itself (sample). It is clipped where the scheduler clips it.
+    See `x0_of_output`. It is clipped where the scheduler clips it.
 
     Args:
         scheduler: One of `SCHEDULERS`, its timesteps set.
@@ -117,25 +114,54 @@ def predict_x0(scheduler: Any, output: Tensor, latents: Tensor, step: int) -> Te
     Raises:
         ValueError: The scheduler has another `prediction_type`.
     """
-    level = noise_level(scheduler, step)
+    level, kind = noise_level(scheduler, step), type(scheduler).__name__
+    x = widen(latents) / level.scale
+    x0 = x0_of_output(
+        prediction_type(scheduler), widen(output), x, signal=level.signal, noise=level.noise
+    )
+    if kind in _BY_TIMESTEP and scheduler.config.clip_sample:
+        reach = scheduler.config.clip_sample_range
+        x0 = x0.clamp(-reach, reach)
+    return x0
+
+
+def prediction_type(scheduler: Any) -> str:  # noqa: ANN401 - diffusers is untyped
+    """What the denoiser of a scheduler of `SCHEDULERS` predicts, as diffusers calls it.
+
+    Raises:
+        ValueError: It is not "epsilon", "v_prediction", "flow_prediction" or "sample".
+    """
     kind = type(scheduler).__name__
-    of = "flow_prediction" if kind in FLOW_MATCHING else scheduler.config.prediction_type
-    output, x = widen(output), widen(latents) / level.scale
-    if of == "epsilon":
-        x0 = (x - level.noise * output) / level.signal
-    elif of == "v_prediction":
-        x0 = level.signal * x - level.noise * output
-    elif of == "flow_prediction":
-        x0 = x - level.noise * output
-    elif of == "sample":
-        x0 = output
-    else:
+    of: str = "flow_prediction" if kind in FLOW_MATCHING else scheduler.config.prediction_type
+    if of not in ("epsilon", "v_prediction", "flow_prediction", "sample"):
         msg = (
             f"{kind} has the prediction_type {of!r}; expected epsilon, v_prediction, "
             "flow_prediction or sample"
         )
         raise ValueError(msg)
-    if kind in _BY_TIMESTEP and scheduler.config.clip_sample:
-        reach = scheduler.config.clip_sample_range
-        x0 = x0.clamp(-reach, reach)
-    return x0
+    return of
+
+
+def x0_of_output(
+    of: str, output: Tensor, x: Tensor, *, signal: Tensor | float, noise: Tensor | float
+) -> Tensor:
+    """The picture that a denoiser's output predicts, as latents; differentiable.
+
+    With a, s the factors of picture and noise, the prediction is (x - s output) / a of noise
+    (epsilon; Ho et al. 2020), a x - s output of velocity (v_prediction; Salimans and Ho 2022),
+    x - s output of flow, where a + s = 1 (Lipman et al. 2023), and the output itself (sample).
+
+    Args:
+        of: As `prediction_type` gives it.
+        output: The denoiser's, for these latents.
+        x: Latents as the denoiser sees them, `(batch, channels, h, w)`.
+        signal: Factor of the picture in them; a number, or one that broadcasts.
+        noise: Factor of the noise in them, likewise.
+    """
+    if of == "epsilon":
+        return (x - noise * output) / signal
+    if of == "v_prediction":
+        return signal * x - noise * output
+    if of == "flow_prediction":
+        return x - noise * output
+    return output

@@ -1,3 +1,4 @@
 from .config import FinetuneConfig as FinetuneConfig
-from .run import Finetuned as Finetuned
+from .latent_reward import WeightedReward as WeightedReward
+from .loop import Finetuned as Finetuned
 from .run import finetune as finetune

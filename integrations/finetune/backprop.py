@@ -43,24 +43,25 @@ def draft_step(run: FinetuneRun, step: int) -> dict[str, float]:
             latents = loop.predict(prompts, noise, at=at)
         else:
             latents = loop.sample(prompts, noise, last_steps=config.last_steps)
-        rewards = run.rewards(latents, prompts, step)
+        parts = run.reward_parts(latents, prompts, step)
+        rewards = run.reward.total(parts)
         if not rewards.requires_grad:
             msg = (
                 f"{run.reward.scorer.name} gives rewards without a gradient to the pictures, which "
-                f"method {config.method} goes back along; use method='ddpo', or another scorer"
+                f"method {config.method} goes back along; use method='nft' or method='ddpo', or "
+                "another scorer"
             )
             raise ValueError(msg)
         losses = reward_loss(rewards, margin=config.margin)
         run.accelerator.backward(losses.sum() / len(pictures))
-        found.append(rewards.detach())
+        found.append(parts.detach())
         lost.append(losses.detach())
     every = run.gathered(torch.cat(found))
     loss = float(run.gathered(torch.cat(lost)).mean())
     norm = run.update(step, loss, [picture.prompt for picture in pictures])
     return {
         "loss": loss,
-        "reward": float(every.mean()),
-        "reward_std": float(every.std(correction=0)),
+        **run.of_rewards(every),
         "grad_norm": norm,
     }
 

@@ -1,4 +1,4 @@
-"""Everything that decides a fine-tuning: one frozen configuration."""
+"""Everything that decides a fine-tuning: one frozen configuration, flat for its users."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from pydantic import Field
 
 from stablepref.runtime.fields import NOT_NEGATIVE, POSITIVE, check_fields
 
-Method = Literal["draft", "refl", "ddpo"]
+from .method_settings import (
+    AdvantageSettings,
+    BackpropSettings,
+    DdpoSettings,
+    NftSettings,
+)
+
+Method = Literal["draft", "refl", "ddpo", "nft"]
 Tracker = Literal["tensorboard", "wandb"]
 
 FREE: Final = frozenset(
@@ -26,57 +33,55 @@ FREE: Final = frozenset(
 )
 """Fields that do not decide the weights after a given step, up to rounding."""
 
+GROUPS: Final = {"ddpo": 4, "nft": 8}
+"""Pictures of each prompt in a step, for methods that compare them."""
+UPDATES: Final = {"ddpo": 2}
+EMA: Final = {"nft": 0.9}
+GUIDANCE: Final = {"nft": 1.0}
+USUAL_GUIDANCE: Final = 7.5
 
-@final
+
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
-    """Everything that decides a fine-tuning but the pipeline, the prompts and the reward.
-
-    Each field's annotation says what it means. A training that is run again may change those of
-    `FREE`; more `steps` make it longer. Defaults are this package's choice; where a paper or its
-    code gives a value that is kept, the annotation names it.
-
-    Raises:
-        ValueError: A value is of a wrong type or out of range, or two do not go together.
-    """
+class _RunSettings:
+    """What every method has."""
 
     method: Annotated[
         Method,
         "draft back-propagates through the last sampling steps (Clark et al. 2023), refl through "
-        "one of them (Xu et al. 2023), ddpo is a policy gradient (Black et al. 2023)",
+        "one of them (Xu et al. 2023), ddpo is a policy gradient (Black et al. 2023), nft "
+        "contrasts what it drew well and badly (DiffusionNFT, Zheng et al. 2025)",
     ] = "draft"
     steps: Annotated[int, "training steps; of ddpo each has several updates", POSITIVE] = 200
     batch_size: Annotated[int, "pictures of a step, over all processes", POSITIVE] = 16
     pictures_per_prompt: Annotated[
-        int | None, "pictures of each prompt in a step; if none 1, and 4 for ddpo", POSITIVE
+        int | None, "pictures of each prompt in a step; if none 1, 4 for ddpo, 8 for nft", POSITIVE
     ] = None
-    last_steps: Annotated[
-        int,
-        "draft: sampling steps with a gradient, counted from the end (K); refl: one of "
-        "that many last steps, at random",
+    rank: Annotated[
+        int, "rank of the LoRA matrices, on all attention layers; 0 trains all weights",
+        NOT_NEGATIVE,
+    ] = 4  # fmt: skip
+    lora_alpha: Annotated[
+        int | None, "LoRA's alpha: the matrices' product counts alpha / rank times; rank if none",
         POSITIVE,
-    ] = 1
-    margin: Annotated[
-        float | None, "draft and refl: no gradient from rewards above this, as in ReFL"
-    ] = None
-    eta: Annotated[float, "ddpo: noise of DDIM's steps, above 0, to 1", Field(gt=0, le=1)] = 1.0
-    clip_range: Annotated[
-        float,
-        "ddpo: bound of the importance ratio (ddpo-pytorch's)",
-        POSITIVE,
-    ] = 1e-4
-    updates: Annotated[int, "ddpo: optimiser steps on each step's pictures", POSITIVE] = 2
-    rank: Annotated[int, "rank of the LoRA matrices, on all attention layers", POSITIVE] = 4
+    ] = None  # fmt: skip
     learning_rate: Annotated[
         float, "AdamW's, constant after the warm-up (ddpo-pytorch's)", POSITIVE
     ] = 3e-4
     warmup_steps: Annotated[int, "steps over which the learning rate first rises", NOT_NEGATIVE] = 0
     weight_decay: Annotated[float, "AdamW's (ddpo-pytorch's)", NOT_NEGATIVE] = 1e-4
     max_grad_norm: Annotated[float, "clip the gradient's norm (ddpo-pytorch's)", POSITIVE] = 1.0
-    sampling_steps: Annotated[int, "denoising steps of a picture", POSITIVE] = 50
+    ema: Annotated[
+        float | None,
+        "decay, at each step, of the averaged weights that samples are drawn with and that are "
+        "saved; 0 for none; if none 0, and 0.9 for nft (DiffusionNFT's)",
+        Field(ge=0, lt=1),
+    ] = None
+    sampling_steps: Annotated[int, "denoising steps of a picture to train on", POSITIVE] = 50
     guidance: Annotated[
-        float, "scale of classifier-free guidance; 1 or less for none", NOT_NEGATIVE
-    ] = 7.5
+        float | None,
+        "scale of classifier-free guidance, 1 or less for no guidance; if none 7.5, and 1 for nft",
+        NOT_NEGATIVE,
+    ] = None
     negative_prompt: Annotated[str | None, "what the pictures should not show"] = None
     height: Annotated[
         int | None,
@@ -95,12 +100,18 @@ class FinetuneConfig:
     seed: Annotated[int, "of the first weights, the prompts' order and all noise", NOT_NEGATIVE] = 0
     samples: Annotated[int, "prompts whose pictures are monitored, from the first", POSITIVE] = 8
     pictures_per_sample: Annotated[int, "pictures of each monitored prompt", POSITIVE] = 2
+    sample_steps: Annotated[
+        int | None, "denoising steps of monitored pictures; sampling_steps if none", POSITIVE
+    ] = None
+    sample_guidance: Annotated[
+        float | None, "guidance of monitored pictures; that of the training if none", NOT_NEGATIVE
+    ] = None
     monitor_views: Annotated[
         int, "weak views of each monitored picture, to measure the gap", POSITIVE
     ] = 8
     sample_every: Annotated[
         int,
-        "steps between sheets of samples, each with its LoRA",
+        "steps between sheets of samples, each with its weights",
         POSITIVE,
     ] = 20
     checkpoint_every: Annotated[int, "steps between checkpoints", POSITIVE] = 10
@@ -108,31 +119,65 @@ class FinetuneConfig:
     log_every: Annotated[int, "steps between rows of metrics.jsonl", POSITIVE] = 1
     log_with: Annotated[Tracker | None, "also log with tensorboard or wandb"] = None
 
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(
+    NftSettings, DdpoSettings, AdvantageSettings, BackpropSettings, _RunSettings
+):  # fmt: skip
+    """Everything that decides a fine-tuning but the pipeline, the prompts and the reward.
+
+    Each field's annotation says what it means; those of one method stand in
+    `method_settings`. A training that is run again may change those of `FREE`; more `steps` make
+    it longer. Defaults are this package's choice; where a paper or its code gives a value that is
+    kept, the annotation names it.
+
+    Raises:
+        ValueError: A value is of a wrong type or out of range, or two do not go together.
+    """
+
     def __post_init__(self) -> None:
         """Check every value, and those that depend on each other."""
         check_fields(self)
-        if self.last_steps > self.sampling_steps:
-            raise ValueError(
-                f"last_steps is {self.last_steps} of {self.sampling_steps} sampling_steps; "
-                "expected no more"
-            )
+        self.check_last_steps(self.sampling_steps)
+        self.check_timesteps(self.sampling_steps)
         if self.batch_size % self.group:
             raise ValueError(
                 f"batch_size is {self.batch_size}; expected a multiple of the {self.group} "
                 "pictures_per_prompt"
             )
-        if self.method == "ddpo" and self.group < 2:
+        if self.method in GROUPS and self.group < 2:
             raise ValueError(
-                f"pictures_per_prompt is {self.group}; ddpo compares the pictures of a prompt and "
-                f"needs 2 or more"
+                f"pictures_per_prompt is {self.group}; {self.method} compares the pictures of a "
+                f"prompt and needs 2 or more"
+            )
+        if self.rank == 0 and self.lora_alpha is not None:
+            raise ValueError(
+                f"lora_alpha is {self.lora_alpha} and rank is 0, which trains all weights without "
+                "LoRA; leave it out"
             )
 
     @property
     def group(self) -> int:
         """Pictures of each prompt in a step."""
-        if self.pictures_per_prompt is not None:
-            return self.pictures_per_prompt
-        return 4 if self.method == "ddpo" else 1
+        return self.pictures_per_prompt or GROUPS.get(self.method, 1)
+
+    @property
+    def update_count(self) -> int:
+        """Optimiser steps on the pictures of a step."""
+        return self.updates or UPDATES.get(self.method, 1)
+
+    @property
+    def guidance_scale(self) -> float:
+        """Of the pictures to train on."""
+        if self.guidance is not None:
+            return self.guidance
+        return GUIDANCE.get(self.method, USUAL_GUIDANCE)
+
+    @property
+    def ema_decay(self) -> float:
+        """Of the averaged weights; 0 without them."""
+        return EMA.get(self.method, 0.0) if self.ema is None else self.ema
 
     @property
     def mixed_precision(self) -> Literal["no"]:

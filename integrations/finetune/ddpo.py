@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..diffusion.sampling import SamplingLoop
     from .state import FinetuneRun
 
-ADVANTAGE_BOUND: Final = 5.0  # ddpo-pytorch's adv_clip_max
-_SAME: Final = 1e-6  # its addend to the standard deviation
 _LOG_ROOT_TWO_PI: Final = 0.5 * math.log(2 * math.pi)
 
 
@@ -42,7 +40,8 @@ def ddpo_step(run: FinetuneRun, step: int) -> dict[str, float]:
 
     Returns:
         "loss" of the last update, "reward" and "reward_std" over the step's pictures, "grad_norm"
-        of the last update, "clipped": the share of choices whose ratio was beyond its bounds.
+        of the last update, "clipped": the share of choices whose ratio was beyond its bounds,
+        "dropped": the prompts whose pictures all have one reward.
 
     Raises:
         ValueError: No sampling step has noise, or something is not finite; names the step.
@@ -59,25 +58,23 @@ def ddpo_step(run: FinetuneRun, step: int) -> dict[str, float]:
             msg = f"none of the {run.loop.steps} sampling_steps has noise; take more of them"
             raise ValueError(msg)
         with torch.no_grad():
-            found.append(run.rewards(made.latents, made.prompts, step))
+            found.append(run.reward_parts(made.latents, made.prompts, step))
         trajectories.append(made)
     prompts = [picture.prompt for picture in pictures]
-    mine = torch.cat(found)
-    every = run.gathered(mine)
-    better = advantages(every, prompts)
-    first = run.accelerator.process_index * len(mine)
-    shares = better[first : first + len(mine)].split([len(t.prompts) for t in trajectories])
+    every = run.gathered(torch.cat(found))
+    better = run.better(every, prompts)
+    shares = run.own_part(better.values).split([len(t.prompts) for t in trajectories])
     loss = norm = clipped = 0.0
-    for _ in range(config.updates):
+    for _ in range(config.update_count):
         sums = _gradients(run, trajectories, shares, count=len(pictures))
         loss, clipped = run.gathered(sums[None]).sum(dim=0).tolist()
         norm = run.update(step, loss, prompts)
     return {
         "loss": loss,
-        "reward": float(every.mean()),
-        "reward_std": float(every.std(correction=0)),
+        **run.of_rewards(every),
         "grad_norm": norm,
         "clipped": clipped,
+        "dropped": better.dropped,
     }
 
 
@@ -248,21 +245,6 @@ def log_probability(drawn: Tensor, mean: Tensor, std: float) -> Tensor:
     distance = (widen(drawn.detach()) - mean) / std
     density = -0.5 * distance.square() - math.log(std) - _LOG_ROOT_TWO_PI
     return density.flatten(1).mean(dim=1)
-
-
-def advantages(rewards: Tensor, prompts: Sequence[str]) -> Tensor:
-    """Rewards `(batch,)` made standard within each prompt, at most 5 in size (DDPO, section 5).
-
-    Args:
-        rewards: Of all pictures of a step.
-        prompts: One for each.
-    """
-    made = torch.empty_like(rewards)
-    for prompt in dict.fromkeys(prompts):
-        rows = [row for row, other in enumerate(prompts) if other == prompt]
-        group = rewards[rows]
-        made[rows] = (group - group.mean()) / (group.std(correction=0) + _SAME)
-    return made.clamp(-ADVANTAGE_BOUND, ADVANTAGE_BOUND)
 
 
 def clipped_loss(

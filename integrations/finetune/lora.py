@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
-from typing import TYPE_CHECKING, Any, Final, final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from diffusers.utils import convert_state_dict_to_diffusers
 from torch import nn
 
-from stablepref.output.durable import WRITING, sync
-
 from ..diffusion.denoiser import denoiser_of
 from ..diffusion.families import family_of
 from ..diffusion.pipelines import unwrapped
+from .weights import TrainedWeights, replacing_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ADAPTER: Final = "stablepref"
 """Name of the adapter in the pipeline, for `pipe.set_adapters`."""
 
 
-@final
-class LoraWeights(nn.Module):
-    """The trained weights of a denoiser by name, as a module that can be checkpointed alone.
-
-    Its weights are the denoiser's own, not copies.
-    """
-
-    def __init__(self, denoiser: nn.Module) -> None:
-        super().__init__()
-        for name, weight in denoiser.named_parameters():
-            if weight.requires_grad:
-                # Dots would be submodules.
-                self.register_parameter(name.replace(".", "/"), weight)
-
-
-def add_lora(pipe: Any, *, rank: int, seed: int) -> LoraWeights:  # noqa: ANN401 (diffusers has no types)
+def add_lora(
+    pipe: Any,  # noqa: ANN401 (diffusers has no types)
+    *,
+    rank: int,
+    seed: int,
+    alpha: int | None = None,
+) -> TrainedWeights:
     """Freeze a pipeline and put LoRA matrices (Hu et al. 2021) on its denoiser's attention.
 
     The pipeline makes the same pictures as before, until they are trained: the second matrices
@@ -47,8 +37,9 @@ def add_lora(pipe: Any, *, rank: int, seed: int) -> LoraWeights:  # noqa: ANN401
 
     Args:
         pipe: A pipeline that `check_denoisable` accepts.
-        rank: Of the matrices; their product is not scaled.
+        rank: Of the matrices.
         seed: Of the first matrices.
+        alpha: Their product counts alpha / rank times; None for once.
 
     Raises:
         ImportError: peft is not installed.
@@ -69,7 +60,7 @@ def add_lora(pipe: Any, *, rank: int, seed: int) -> LoraWeights:  # noqa: ANN401
         denoiser.add_adapter(
             LoraConfig(
                 r=rank,
-                lora_alpha=rank,
+                lora_alpha=alpha or rank,
                 init_lora_weights="gaussian",
                 target_modules=list(family_of(pipe).lora_targets),
             ),
@@ -78,7 +69,7 @@ def add_lora(pipe: Any, *, rank: int, seed: int) -> LoraWeights:  # noqa: ANN401
     for weight in denoiser.parameters():
         if weight.requires_grad:
             weight.data = weight.data.to(torch.promote_types(denoiser.dtype, torch.float32))
-    return LoraWeights(denoiser)
+    return TrainedWeights(denoiser)
 
 
 def check_no_adapters(pipe: object) -> None:
@@ -109,26 +100,26 @@ def save_lora(pipe: Any, folder: Path) -> None:  # noqa: ANN401 (diffusers has n
     """
     from peft import get_peft_model_state_dict  # noqa: PLC0415 - an extra
 
-    staging = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}{WRITING}")
     network: Any = unwrapped(denoiser_of(pipe))
+    chosen = network.peft_config[ADAPTER]
+    scale = chosen.lora_alpha / chosen.r  # in the second matrix, as readers differ in alpha
     state = {
-        name: weight.contiguous()
+        name: (weight * scale if ".lora_B." in name else weight).contiguous()
         for name, weight in get_peft_model_state_dict(network, adapter_name=ADAPTER).items()
     }
     part = family_of(pipe).denoiser
     # The names that diffusers reads: its own for a UNet, peft's for a transformer.
     named = convert_state_dict_to_diffusers(state) if part == "unet" else state
-    pipe.save_lora_weights(staging, **{f"{part}_lora_layers": named})
-    for file in staging.iterdir():
-        sync(file)
-    old = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}{WRITING}")
-    if folder.exists():
-        folder.rename(old)
+    with replacing_folder(folder) as staging:
+        pipe.save_lora_weights(staging, **{f"{part}_lora_layers": named})
+
+
+@contextmanager
+def without_lora(pipe: object) -> Iterator[None]:
+    """Within, the denoiser predicts as it did before `add_lora`; without gradient."""
+    network: Any = unwrapped(denoiser_of(pipe))
+    network.disable_adapters()
     try:
-        staging.rename(folder)
-    except BaseException:
-        if old.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-    sync(folder.parent)
+        yield
+    finally:
+        network.enable_adapters()

@@ -2,78 +2,49 @@
 
 from __future__ import annotations
 
-import json
-import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from stablepref.output.durable import remove_leftovers, replacing
 from stablepref.output.locks import sole_writer
-from stablepref.runtime.stopping import leave, stop_signals
 from stablepref.runtime.threads import threads_for
 from stablepref.scoring.prompts import check_prompts
-from stablepref.training.distributed import any_process, engine
-from stablepref.training.log import METRICS_FILE, train_log
+from stablepref.training.distributed import engine
 from stablepref.training.optimizer import build_optimizer
-from stablepref.training.resume import CHECKPOINTS, checkpoint_of, save_checkpoint
+from stablepref.training.resume import checkpoint_of
 
 from ..diffusion.pipelines import modules_of, refuse_safety_checker
 from ..diffusion.sampling import SamplingLoop
-from ..monitor import Report, RewardMonitor
+from ..monitor import RewardMonitor
 from ..sampled_rewards import as_scorer
-from .backprop import draft_step
 from .batches import sample_pictures
 from .config import FinetuneConfig
-from .ddpo import check_policy, ddpo_step
 from .latent_reward import LatentReward
-from .lora import add_lora, check_no_adapters, remove_lora, save_lora
+from .loop import Finetuned, train
+from .lora import check_no_adapters
+from .methods import METHODS
+from .policies import Policies
 from .samples import SampleWatch
 from .state import FinetuneRun, described_finetuning
+from .weights import check_precision
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
     from stablepref.scorer import Scorer
-    from stablepref.training.log import TrainLog
-    from stablepref.training.resume import Checkpoint
 
-    from ..reward import DifferentiableReward
+    from .latent_reward import RewardLike, WeightedReward
 
-LORA: Final = "lora"
-"""The folder of the trained weights in a training's folder."""
-LORAS: Final = "loras"
-"""The folder of those at each sheet of samples."""
-REPORT_FILE: Final = "finetune.json"
 LEAST_WATCHED: Final = 2
 """Pictures of which a report can be made."""
-
-
-@final
-@dataclass(frozen=True)
-class Finetuned:
-    """What a fine-tuning came to.
-
-    Attributes:
-        lora: Folder for `pipe.load_lora_weights(lora)`.
-        first: What was measured of the samples before it.
-        last: And after it.
-        signs: What in `last` looks like reward hacking, in words; empty if nothing.
-    """
-
-    lora: Path
-    first: Report
-    last: Report
-    signs: Sequence[str]
 
 
 def finetune(
     pipe: Any,  # noqa: ANN401 (diffusers has no types)
     prompts: Sequence[str],
-    reward: DifferentiableReward | Scorer | str | os.PathLike[str],
+    reward: RewardLike | Sequence[WeightedReward],
     config: FinetuneConfig | None = None,
     *,
     out: str | os.PathLike[str],
@@ -120,18 +91,29 @@ def finetune(
     loop = SamplingLoop(
         pipe,
         steps=config.sampling_steps,
-        guidance=config.guidance,
+        guidance=config.guidance_scale,
         negative_prompt=config.negative_prompt,
         height=config.height,
         width=config.width,
         checkpointing=config.gradient_checkpointing,
     )
+    watching = SamplingLoop(
+        pipe,
+        steps=config.sample_steps or config.sampling_steps,
+        guidance=(
+            config.guidance_scale if config.sample_guidance is None else config.sample_guidance
+        ),
+        negative_prompt=config.negative_prompt,
+        height=config.height,
+        width=config.width,
+    )
     check_trainable(pipe, config)
     judge = LatentReward(pipe, reward, decode=loop.decode if loop.packed else None)
-    if config.method != "ddpo" and judge.scorer.joint:
+    if METHODS[config.method].gradient and judge.scorer.joint:
+        without = [f'"{name}"' for name, row in METHODS.items() if not row.gradient]
         msg = (
             f"{judge.scorer.name} has no gradient, which method={config.method!r} needs; use the "
-            'method "ddpo"'
+            f"method {' or '.join(without)}"
         )
         raise ValueError(msg)
     monitor = RewardMonitor(
@@ -167,27 +149,28 @@ def finetune(
             msg = f"{folder} holds a training of {found.step} steps, steps is {config.steps}"
             raise ValueError(msg)
         at_once = config.micro_batch_size or config.batch_size
-        watch = SampleWatch(loop, monitor, watched, at_once, folder)
-        weights = add_lora(pipe, rank=config.rank, seed=config.seed)
+        watch = SampleWatch(watching, monitor, watched, at_once, folder)
+        policies = Policies.of(pipe, config)
         try:
             optimizer = build_optimizer(
-                weights,
+                policies.trained,
                 learning_rate=config.learning_rate,
                 weight_decay=config.weight_decay,
                 betas=(0.9, 0.999),
                 eps=1e-8,
             )
             # Not wrapped for DDP: sampling calls the denoiser many times before it goes back once.
-            accelerator.prepare_model(weights, device_placement=False, evaluation_mode=True)
+            for module in policies.modules():
+                accelerator.prepare_model(module, device_placement=False, evaluation_mode=True)
             run = FinetuneRun(
-                accelerator, loop, judge, weights,
+                accelerator, loop, judge, policies,
                 accelerator.prepare_optimizer(optimizer, device_placement=False),
                 config, prompts, folder, described,
             )  # fmt: skip
             with threads_for(*modules_of(pipe), judge.scorer):
-                return _train(run, watch, found, progress=progress)
+                return train(run, watch, found, progress=progress)
         except BaseException:
-            remove_lora(pipe)
+            policies.withdraw()
             raise
 
 
@@ -195,133 +178,11 @@ def check_trainable(pipe: Any, config: FinetuneConfig) -> None:  # noqa: ANN401 
     """Refuse what would train on other pictures than the pipeline is to make.
 
     Raises:
-        ValueError: It has a safety checker or adapters, or a scheduler without policy for ddpo.
+        ValueError: It has a safety checker or adapters, a denoiser in half precision of which all
+            weights are to be trained, or a scheduler that the method cannot use.
     """
     check_no_adapters(pipe)
     refuse_safety_checker(pipe)
-    if config.method == "ddpo":
-        check_policy(pipe.scheduler)
-
-
-def _train(
-    run: FinetuneRun, watch: SampleWatch, found: Checkpoint | None, *, progress: bool | None
-) -> Finetuned:
-    accelerator, config, folder = run.accelerator, run.config, run.folder
-    start: int = 0
-    reports: dict[str, Report] = {}
-    if found is not None:
-        accelerator.load_state(str(found.path))
-        start = found.step
-        reports = _reports(found)
-        watch.monitor.baseline = reports["first"]
-    if accelerator.is_main_process:
-        for place in (folder / CHECKPOINTS, folder / LORAS):
-            remove_leftovers(place)
-        if found is None:  # rows of a training that was killed before its first checkpoint
-            (folder / METRICS_FILE).unlink(missing_ok=True)
-    if config.log_with:
-        values = run.described["config"].items()
-        accelerator.init_trackers("stablepref", config={k: str(v) for k, v in values})
-    with (
-        train_log(accelerator, folder, steps=config.steps, start=start, show=progress) as log,
-        stop_signals() as signals,
-    ):
-        log.say(f"{config.method} on {len(run.prompts)} prompts, after step {start}")
-        if found is None:
-            first = _visit(run, watch, 0, log)
-            reports = {"first": first, "last": first}
-        stopping = _loop(run, watch, start, reports, log, signals)
-        if stopping:
-            leave(stopping)
-        signs = watch.monitor.signs(reports["last"])
-        result = Finetuned(folder / LORA, reports["first"], reports["last"], signs)
-        if accelerator.is_main_process:
-            _save(run, result)
-        accelerator.wait_for_everyone()
-    return result
-
-
-def _reports(found: Checkpoint) -> dict[str, Report]:
-    """The reports in a checkpoint.
-
-    Raises:
-        ValueError: They are not there, or are not reports; the message names the checkpoint.
-    """
-    try:
-        values = found.state["reports"]
-        return {name: Report(**values[name]) for name in ("first", "last")}
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{found.path} is damaged: its reports cannot be read ({error})"
-        ) from error
-
-
-def _loop(
-    run: FinetuneRun,
-    watch: SampleWatch,
-    start: int,
-    reports: dict[str, Report],
-    log: TrainLog,
-    signals: list[int],
-) -> int:
-    """Train to the end, or to a signal, whose number is returned; `reports` follows."""
-    config, accelerator = run.config, run.accelerator
-    one_step = ddpo_step if config.method == "ddpo" else draft_step
-    for step in range(start, config.steps):
-        since = time.monotonic()
-        rate = config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate
-        metrics = one_step(run, step) | {"learning_rate": rate}
-        done = step + 1
-        log.advance(done)
-        stopping = any_process(accelerator, signals)
-        at_end = done == config.steps
-        if done % config.log_every == 0 or at_end:
-            metrics["images_per_second"] = config.batch_size / (time.monotonic() - since)
-            log.show(metrics)
-            log.write(done, metrics)
-        if done % config.sample_every == 0 or at_end:
-            reports["last"] = _visit(run, watch, done, log)
-        if done % config.checkpoint_every == 0 or at_end or stopping:
-            save_checkpoint(
-                accelerator,
-                run.folder / CHECKPOINTS,
-                step=done,
-                state={
-                    "described": run.described,
-                    "reports": {name: asdict(report) for name, report in reports.items()},
-                },
-                keep=config.keep_checkpoints,
-            )
-        if stopping and not at_end:
-            log.say(f"stopped after step {done}; the same command resumes there")
-            return stopping
-    return 0
-
-
-def _visit(run: FinetuneRun, watch: SampleWatch, step: int, log: TrainLog) -> Report:
-    """Look at the samples, and keep the weights that made them; all processes see the same."""
-    main = run.accelerator.is_main_process
-    if main and step:
-        save_lora(run.loop.pipe, run.folder / LORAS / f"step-{step:08d}")
-    report = watch.visit(step, write=main)
-    log.write(step, {f"sample_{name}": value for name, value in report.scalars().items()})
-    log.say(f"step {step}: mean reward of the samples {report.reward:.3f}")
-    for sign in watch.monitor.signs(report):
-        log.say(f"step {step}: {sign}")
-    return report
-
-
-def _save(run: FinetuneRun, result: Finetuned) -> None:
-    """The weights in their place, and beside them what they came from and what was measured."""
-    save_lora(run.loop.pipe, result.lora)
-    report = {
-        **run.described,
-        "steps": run.config.steps,
-        "first": asdict(result.first),
-        "last": asdict(result.last),
-        "signs": list(result.signs),
-    }
-    with replacing(run.folder / REPORT_FILE) as staging:
-        staging.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if not config.rank:
+        check_precision(pipe)
+    METHODS[config.method].check(pipe)

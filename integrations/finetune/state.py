@@ -13,6 +13,7 @@ from stablepref.training.resume import CHECKPOINTS, newest_checkpoint
 from stablepref.weights.fingerprint import text_digest, weights_digest
 
 from ..diffusion.described import described_pipeline
+from .advantages import DDPO_FLOOR, GRPO_FLOOR, advantages
 from .batches import step_pictures
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from stablepref.scorer import Scorer
 
     from ..diffusion.sampling import SamplingLoop
+    from .advantages import Advantages
     from .batches import Picture
     from .config import FinetuneConfig
     from .latent_reward import LatentReward
-    from .lora import LoraWeights
+    from .policies import Policies
 
 NAMED: Final = 10
 """Prompts that a message names."""
@@ -43,7 +45,7 @@ class FinetuneRun:
         accelerator: The distributed engine.
         loop: Makes pictures.
         reward: Judges them.
-        weights: What is trained.
+        policies: What is trained, and the copies of it.
         optimizer: Trains it.
         config: The configuration.
         prompts: To train on.
@@ -54,7 +56,7 @@ class FinetuneRun:
     accelerator: Accelerator
     loop: SamplingLoop
     reward: LatentReward
-    weights: LoraWeights
+    policies: Policies
     optimizer: Any
     config: FinetuneConfig
     prompts: Sequence[str]
@@ -85,35 +87,87 @@ class FinetuneRun:
         return together
 
     def rewards(self, latents: Tensor, prompts: Sequence[str], step: int) -> Tensor:
-        """Rewards `(batch,)`.
+        """Rewards `(batch,)`, of several the weighted sum.
+
+        Raises:
+            ValueError: A latent, picture or reward is not finite; names the step.
+        """
+        return self.reward.total(self.reward_parts(latents, prompts, step))
+
+    def reward_parts(self, latents: Tensor, prompts: Sequence[str], step: int) -> Tensor:
+        """Each reward without its weight, `(batch, rewards)`.
 
         Raises:
             ValueError: A latent, picture or reward is not finite; names the step.
         """
         try:
-            return self.reward(latents, prompts, step=step)
+            return self.reward.parts(latents, prompts, step=step)
         except ValueError as error:
             msg = f"step {step + 1}: {error}; {self._where(prompts)}"
             raise ValueError(msg) from error
 
+    def better(self, rewards: Tensor, prompts: Sequence[str]) -> Advantages:
+        """By how much each picture of a step is better than its prompt's others.
+
+        Args:
+            rewards: Of all processes, `(batch, rewards)`.
+            prompts: One for each picture.
+        """
+        ddpo = self.config.method == "ddpo"
+        return advantages(
+            rewards,
+            prompts,
+            weights=self.reward.weights,
+            spread=self.config.advantage_std or ("prompt" if ddpo else "batch"),
+            combine=self.config.combine,
+            floor=DDPO_FLOOR if ddpo else GRPO_FLOOR,
+        )
+
+    def of_rewards(self, rewards: Tensor) -> dict[str, float]:
+        """What metrics say of a step's rewards `(batch, rewards)`; of several also each mean."""
+        total = self.reward.total(rewards)
+        found = {"reward": float(total.mean()), "reward_std": float(total.std(correction=0))}
+        if len(self.reward.names) > 1:
+            means = rewards.mean(dim=0).tolist()
+            found |= {f"reward_{n}": mean for n, mean in zip(self.reward.names, means, strict=True)}
+        return found
+
+    def own_part(self, values: Tensor) -> Tensor:
+        """This process's part of values `(batch, ...)` of a step's pictures."""
+        size = len(values) // self.accelerator.num_processes
+        first = self.accelerator.process_index * size
+        return values[first : first + size]
+
     def update(self, step: int, loss: float, prompts: Sequence[str]) -> float:
         """Change the weights by the gradients of all processes; their norm.
+
+        Weights without gradient in any process stay as they are.
 
         Raises:
             FloatingPointError: The loss or the gradient is not finite; names the step.
         """
-        trained = [weight for weight in self.weights.parameters() if weight.grad is not None]
+        weights = list(self.policies.trained.parameters())
         if self.accelerator.num_processes > 1:
-            own = torch.cat([w.grad.flatten() for w in trained if w.grad is not None])
+            has = torch.tensor([w.grad is not None for w in weights], device=weights[0].device)
+            anywhere = self.accelerator.reduce(has.float(), "sum").tolist()
+            weights = [weight for weight, count in zip(weights, anywhere, strict=True) if count]
+        trained = weights
+        if self.accelerator.num_processes > 1 and trained:
+            own = torch.cat([(w if w.grad is None else w.grad).flatten() * (w.grad is not None)
+                             for w in trained]).detach()  # fmt: skip
             total = self.accelerator.reduce(own, "sum").split([w.numel() for w in trained])
             for weight, gradient in zip(trained, total, strict=True):
                 weight.grad = gradient.view_as(weight)
-        norm = float(self.accelerator.clip_grad_norm_(trained, self.config.max_grad_norm))
+        trained = [weight for weight in trained if weight.grad is not None]
+        norm = 0.0
+        if trained:
+            norm = float(self.accelerator.clip_grad_norm_(trained, self.config.max_grad_norm))
         for what, value in (("loss", loss), ("norm of the gradient", norm)):
             if not math.isfinite(value):
                 msg = f"the {what} of step {step + 1} is {value}; {self._where(prompts)}"
                 raise FloatingPointError(msg)
-        self.optimizer.step()
+        if trained:
+            self.optimizer.step()
         self.optimizer.zero_grad()
         return norm
 

@@ -14,7 +14,7 @@ from helpers.tiny_pipelines import build
 from stablepref.integrations.diffusion.sampling import SamplingLoop
 from stablepref.integrations.finetune.config import FinetuneConfig
 from stablepref.integrations.finetune.latent_reward import LatentReward
-from stablepref.integrations.finetune.lora import add_lora
+from stablepref.integrations.finetune.policies import Policies
 from stablepref.integrations.finetune.state import FinetuneRun
 from stablepref.integrations.reward import DifferentiableReward
 
@@ -74,25 +74,23 @@ def plain_run(
     pipe: DiffusionPipeline, reward: object, folder: Path, **settings: object
 ) -> FinetuneRun:
     """A fine-tuning whose weights move by minus the gradient, which is not clipped."""
-    config = quick(**{"max_grad_norm": 1e9, "guidance": 1.0, **settings})
-    weights = add_lora(pipe, rank=2, seed=0)
-    with torch.no_grad():
-        noise = torch.Generator().manual_seed(1)
-        for weight in weights.parameters():  # at zero the first matrices have no gradient
-            weight.add_(0.1 * torch.randn(weight.shape, generator=noise))
+    config = quick(**{"max_grad_norm": 1e9, "guidance": 1.0, "rank": 2, **settings})
+    policies = Policies.of(pipe, config)
+    if config.rank:
+        disturb(policies.trained)
     return FinetuneRun(
         Accelerator(cpu=True),
         SamplingLoop(
             pipe,
             steps=config.sampling_steps,
-            guidance=config.guidance,
+            guidance=config.guidance_scale,
             height=SIDE,
             width=SIDE,
             checkpointing=config.gradient_checkpointing,
         ),
         LatentReward(pipe, reward),  # type: ignore[arg-type] # any reward
-        weights,
-        torch.optim.SGD(weights.parameters(), lr=1.0),
+        policies,
+        torch.optim.SGD(policies.trained.parameters(), lr=1.0),
         config,
         PROMPTS,
         folder,
@@ -100,13 +98,23 @@ def plain_run(
     )
 
 
+@torch.no_grad()
+def disturb(weights: torch.nn.Module, *, seed: int = 1) -> None:
+    """Move every weight a little: at zero the first LoRA matrices have no gradient."""
+    noise = torch.Generator().manual_seed(seed)
+    for weight in weights.parameters():
+        weight.add_(0.1 * torch.randn(weight.shape, generator=noise))
+
+
 def moved(run: FinetuneRun, step: Callable[[FinetuneRun, int], object]) -> dict[str, Tensor]:
     """By how much a step moves each weight, which is put back."""
-    before = {name: weight.detach().clone() for name, weight in run.weights.named_parameters()}
+    before = {
+        name: weight.detach().clone() for name, weight in run.policies.trained.named_parameters()
+    }
     step(run, 0)
     found = {}
     with torch.no_grad():
-        for name, weight in run.weights.named_parameters():
+        for name, weight in run.policies.trained.named_parameters():
             found[name] = weight - before[name]
             weight.copy_(before[name])
     return found

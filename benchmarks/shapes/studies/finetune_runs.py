@@ -9,7 +9,8 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 
 from stablepref.integrations.finetune.config import FinetuneConfig
-from stablepref.integrations.finetune.run import LORA, LORAS, finetune
+from stablepref.integrations.finetune.loop import LORA, LORAS
+from stablepref.integrations.finetune.run import finetune
 from stablepref.integrations.reward import DifferentiableReward
 from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile
@@ -131,7 +132,7 @@ def _measured(
         prompts,
         pictures=pictures,
         steps=config.sampling_steps,
-        guidance=config.guidance,
+        guidance=config.guidance_scale,
         quiet=quiet,
     )
     if sheet is not None:

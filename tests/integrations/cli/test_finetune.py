@@ -53,6 +53,23 @@ def test_a_pipeline_is_fine_tuned_and_a_finished_one_told_again(
     assert found["last"] == told["last"]
 
 
+def test_several_rewards_with_weights_and_all_weights_trained(
+    pipeline: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    done = run(
+        "finetune", pipeline, "-p", "a dog", "-s", model, "-w", 1, "-s", "shapes-clip", "-w", -0.5,
+        "-o", out, "--method=nft", "--rank=0", "--pictures-per-prompt=2", "--steps=1",
+        "--combine=advantages", *QUICK[1:], "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["lora"], found["denoiser"]) == (None, str(out / "denoiser"))
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    (row,) = (row for row in rows if "reward" in row)
+    assert row["reward"] == pytest.approx(row["reward_tiny"] - 0.5 * row["reward_shapes-clip"])
+
+
 def test_prompts_to_train_on_come_out_of_every_form_of_file(
     tmp_path: Path, shared_data: Path
 ) -> None:
@@ -81,6 +98,8 @@ def test_prompts_to_train_on_come_out_of_every_form_of_file(
         (["-p", "a", "--last-steps", "9"], "--last-steps is 9 of 2 sampling_steps"),
         (["-p", "a", "--pipeline-dtype", "float16"], "float16"),
         (["-p", "a", "-s", "no-such-model"], "unknown model"),
+        (["-p", "a", "-w", "1", "-w", "2"], "--weight is given 2 times"),
+        (["-p", "a", "--combine", "advantages"], "give each --scorer a --weight"),
         (["-p", "a", "-s", "laion", "-s", "laion"], "unknown model"),
     ],
 )

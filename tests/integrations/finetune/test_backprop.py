@@ -32,7 +32,7 @@ def test_weights_move_along_the_gradient_of_the_mean(
         rewards.append(reward(latents, [picture.prompt], step=0)[0])
     losses = [-r if margin is None else torch.relu(margin - r) for r in rewards]
     assert margin is None or 0 < sum(bool(loss == 0) for loss in losses) < 4
-    names, weights = zip(*run.weights.named_parameters(), strict=True)
+    names, weights = zip(*run.policies.trained.named_parameters(), strict=True)
     gradients = torch.autograd.grad(sum(losses) / 4, weights)  # type: ignore[arg-type] # a tensor
     expected = dict(zip(names, gradients, strict=True))
     found = moved(run, draft_step)

@@ -11,7 +11,7 @@ from stablepref.integrations.finetune.config import FREE, FinetuneConfig
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"method": "ppo"}, "method is 'ppo'; expected 'draft', 'refl' or 'ddpo'"),
+        ({"method": "ppo"}, "method is 'ppo'; expected 'draft', 'refl', 'ddpo' or 'nft'"),
         ({"steps": 0}, "steps is 0; expected more than 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan; expected a finite number"),
         ({"warmup_steps": -1}, "warmup_steps is -1; expected 0 or more"),
@@ -21,6 +21,12 @@ from stablepref.integrations.finetune.config import FREE, FinetuneConfig
         ({"batch_size": 5, "pictures_per_prompt": 2}, "expected a multiple of the 2"),
         ({"batch_size": 6, "method": "ddpo"}, "expected a multiple of the 4"),
         ({"method": "ddpo", "pictures_per_prompt": 1}, "needs 2 or more"),
+        ({"method": "nft", "pictures_per_prompt": 1}, "needs 2 or more"),
+        ({"nft_timesteps": 9, "sampling_steps": 8}, "nft_timesteps is 9 of 8 sampling_steps"),
+        ({"nft_old": "never"}, "nft_old is 'never'; expected 'copy', 'rising' or 'late'"),
+        ({"ema": 1.0}, "ema is 1.0; expected 0 or more, and less than 1"),
+        ({"rank": -1}, "rank is -1; expected 0 or more"),
+        ({"rank": 0, "lora_alpha": 4}, "rank is 0, which trains all weights without LoRA"),
     ],
 )
 def test_wrong_values_are_told(settings: dict[str, Any], says: str) -> None:
@@ -32,6 +38,17 @@ def test_what_a_step_is_made_of() -> None:
     assert FinetuneConfig().group == 1
     assert FinetuneConfig(method="ddpo").group == 4
     assert FinetuneConfig(method="ddpo", pictures_per_prompt=8).group == 8
+    assert FinetuneConfig(method="nft").group == 8
+
+
+def test_defaults_that_differ_by_method() -> None:
+    """DDPO's two updates are ddpo-pytorch's choice; NFT draws without guidance, as in its paper."""
+    draft, ddpo, nft = (FinetuneConfig(method=name) for name in ("draft", "ddpo", "nft"))
+    assert [c.guidance_scale for c in (draft, ddpo, nft)] == [7.5, 7.5, 1.0]
+    assert [c.update_count for c in (ddpo, nft)] == [2, 1]
+    assert [c.ema_decay for c in (draft, ddpo, nft)] == [0.0, 0.0, 0.9]
+    given = FinetuneConfig(method="nft", guidance=4.0, updates=3, ema=0.0)
+    assert (given.guidance_scale, given.update_count, given.ema_decay) == (4.0, 3, 0.0)
 
 
 def test_every_field_says_what_it_means() -> None:

@@ -23,8 +23,6 @@ from torch.distributions import Normal
 from stablepref.benchmarks.shapes.pipeline.parts import STEPS, build_scheduler
 from stablepref.integrations.diffusion.sampling import SamplingLoop
 from stablepref.integrations.finetune.ddpo import (
-    ADVANTAGE_BOUND,
-    advantages,
     check_policy,
     clipped_loss,
     ddim_step,
@@ -128,23 +126,6 @@ def test_a_rollout_is_as_likely_as_it_says() -> None:
         assert far == pytest.approx(1.0, abs=0.2)
 
 
-def test_advantages_are_standard_within_each_prompt() -> None:
-    rewards = torch.tensor([1.0, 10.0, 2.0, 30.0, 3.0, 5.0])
-    prompts = ["a", "b", "a", "b", "a", "c"]
-    found = advantages(rewards, prompts).tolist()
-    deviation = math.sqrt(2 / 3)
-    expected = [-1 / deviation, -1, 0, 1, 1 / deviation, 0]
-    assert found == pytest.approx(expected, abs=1e-4)
-
-
-def test_advantages_are_bounded_and_equal_rewards_have_none() -> None:
-    one_of_many = torch.zeros(100)
-    one_of_many[7] = 1.0
-    found = advantages(one_of_many, ["a"] * 100)
-    assert found.max().item() == ADVANTAGE_BOUND  # (1 - 0.01) / 0.0995 = 9.95
-    assert advantages(torch.full((4,), 2.5), ["a"] * 4).tolist() == [0.0] * 4
-
-
 def test_the_loss_is_a_naive_loop() -> None:
     now, before, advantage = drawn(0, 40) * 0.3, drawn(1, 40) * 0.3, drawn(2, 40)
     found = clipped_loss(now, before, advantage, clip_range=0.2)
@@ -185,7 +166,7 @@ def test_weights_move_along_the_gradient_of_a_naive_loss(tmp_path: Path) -> None
     pictures = run.pictures(0)
     alone = [rollout(run.loop, [p.prompt], [p.generator()], eta=0.8) for p in pictures]
     rewards = torch.cat([reward(one.latents, one.prompts, step=0) for one in alone])
-    better = advantages(rewards, [picture.prompt for picture in pictures])
+    better = run.better(rewards[:, None], [picture.prompt for picture in pictures]).values
     total = torch.zeros((), dtype=torch.float64)
     scheduler = run.loop.scheduler()
     for trajectory, advantage in zip(alone, better, strict=True):
@@ -196,7 +177,7 @@ def test_weights_move_along_the_gradient_of_a_naive_loss(tmp_path: Path) -> None
             chance = Normal(mean, std).log_prob(choice.after).mean()
             # At the weights that drew, the ratio is 1 and its gradient that of the logarithm.
             total = total - advantage * chance / (8 * 2)
-    names, weights = zip(*run.weights.named_parameters(), strict=True)
+    names, weights = zip(*run.policies.trained.named_parameters(), strict=True)
     expected = dict(zip(names, torch.autograd.grad(total, weights), strict=True))
     found = moved(run, ddpo_step)
     assert max(value.abs().max() for value in expected.values()) > 1e-6

@@ -27,6 +27,10 @@ def in_half_precision(pipe: DiffusionPipeline) -> None:
     pipe.to(torch.float16)
 
 
+def in_bfloat16(pipe: DiffusionPipeline) -> None:
+    pipe.to(torch.bfloat16)
+
+
 def without_text_encoder(pipe: DiffusionPipeline) -> None:
     pipe.text_encoder = None
 
@@ -50,6 +54,7 @@ def as_it_is(pipe: DiffusionPipeline) -> None:
         (as_it_is, ["a"], {"pictures_per_sample": 1}, "there is 1 sample, and a report needs 2"),
         (as_it_is, PROMPTS, {"sampling_steps": 1001}, "1001"),
         (with_euler, PROMPTS, {"method": "ddpo"}, "ddpo needs DDIMScheduler"),
+        (in_bfloat16, PROMPTS, {"rank": 0}, "unet is in bfloat16, and rank=0 .*=torch.float32"),
     ],
 )
 def test_refused_before_anything_is_made(

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from stablepref.integrations.finetune.lora import (
     ADAPTER,
-    LoraWeights,
     add_lora,
     check_no_adapters,
     remove_lora,
     save_lora,
 )
+from stablepref.integrations.finetune.weights import TrainedWeights
 
 KINDS = ["sd", "sdxl", "sd3"]
 
@@ -42,7 +42,7 @@ def picture(pipe: DiffusionPipeline) -> NDArray[np.float32]:
 
 
 @torch.no_grad()
-def disturb(weights: LoraWeights) -> None:
+def disturb(weights: TrainedWeights) -> None:
     noise = torch.Generator().manual_seed(3)
     for weight in weights.parameters():
         weight.add_(torch.randn(weight.shape, generator=noise))

@@ -42,6 +42,15 @@ LEARNING: dict[str, dict[str, Any]] = {
     "draft": {"steps": 5, "last_steps": 2},
     "refl": {"steps": 5, "last_steps": 2},
     "ddpo": {"steps": 10, "batch_size": 16, "pictures_per_prompt": 8, "clip_range": 0.1},
+    "nft": {
+        "steps": 6,
+        "batch_size": 16,
+        "rank": 0,
+        "learning_rate": 0.01,
+        "nft_kl": 0.0,
+        "nft_old": "copy",
+        "ema": 0.0,
+    },
 }
 
 
@@ -52,6 +61,8 @@ LEARNING: dict[str, dict[str, Any]] = {
         ("draft", -1.0),
         ("refl", 1.0),
         ("ddpo", 1.0),
+        ("nft", 1.0),
+        ("nft", -1.0),
         pytest.param("refl", -1.0, marks=pytest.mark.slow),
         pytest.param("ddpo", -1.0, marks=pytest.mark.slow),
     ],
@@ -59,16 +70,17 @@ LEARNING: dict[str, dict[str, Any]] = {
 def test_the_reward_of_the_samples_rises(method: str, sign: float, tmp_path: Path) -> None:
     """Whether bright or dark pictures are rewarded, so that it is no drift."""
     pipe = noisy_pipeline()
-    config = quick(
-        method=method,
-        guidance=1.0,
-        learning_rate=0.1,
-        weight_decay=0.0,
-        gradient_checkpointing=False,
-        sample_every=100,
-        checkpoint_every=100,
+    settings = {
+        "method": method,
+        "guidance": 1.0,
+        "learning_rate": 0.1,
+        "weight_decay": 0.0,
+        "gradient_checkpointing": False,
+        "sample_every": 100,
+        "checkpoint_every": 100,
         **LEARNING[method],
-    )
+    }
+    config = quick(**settings)
     reward = DifferentiableReward(Brightness(sign), vae=pipe.vae)
     result = finetune(pipe, PROMPTS, reward, config, out=tmp_path, progress=False)
     assert result.last.reward > result.first.reward + 0.0005
