@@ -1,5 +1,6 @@
 """What a saved configuration may say of its towers."""
 
+import copy
 import json
 import socket
 from collections.abc import Callable
@@ -131,4 +132,12 @@ def test_tokenizers_of_two_models_do_not_share_what_one_changes() -> None:
     first, second = clip_tokenizer(None), clip_tokenizer(None)
     first.clean_fn = str.upper
     assert first.encode("a red fox") != second.encode("a red fox")
+    assert second.encode("a red fox") == SimpleTokenizer().encode("a red fox")
+
+
+def test_copies_of_a_tokenizer_share_its_tables_alone() -> None:
+    first = clip_tokenizer(None)
+    second = copy.deepcopy(first)
+    assert second.encoder is first.encoder
+    first.clean_fn = str.upper
     assert second.encode("a red fox") == SimpleTokenizer().encode("a red fox")
