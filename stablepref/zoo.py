@@ -23,14 +23,10 @@ from stablepref.models.registry import (
 )
 from stablepref.runtime.precision import automatic_dtype
 from stablepref.scorer import Scorer
+from stablepref.weights.cache import is_cached
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.folder import CONFIG_FILE, WEIGHTS_FILE, load_folder, read_config
-from stablepref.weights.hub import (
-    UnavailableError,
-    download_folder,
-    fetch,
-    is_cached,
-)
+from stablepref.weights.hub import UnavailableError, download_folder, fetch
 from stablepref.weights.network import first_line
 
 if TYPE_CHECKING:
@@ -99,7 +95,7 @@ def load(
             units that multiply it (CPUs with AMX or AVX-512 BF16, CUDA from Ampere on), else
             torch.float32, which is exact everywhere.
         like: For a checkpoint file whose name does not tell: the zoo name whose architecture and
-            protocol it has.
+            protocol it has, or `open_clip:NAME`.
         compile: Compile the image encoder with `torch.compile`: the first batches take a minute or
             more, later ones less time.
 

@@ -28,6 +28,7 @@ DEFAULT_MODEL: Final = "hps-v2.1"
 CONFIG: Final = "config.json"
 """The file of a saved scorer that says of which kind it is."""
 HUB_PREFIX: Final = "hf-hub:"
+OPEN_CLIP: Final = "open_clip:"
 DTYPES: Final = ("float32", "bfloat16", "float16", "float64")
 
 SCORERS: Final[Registry[Entry | Builder]] = Registry("scorer", "stablepref.scorers", BY_NAME)
@@ -182,10 +183,18 @@ def check_model(name: str, like: str | None) -> None:
             model that has files, or is given with a name. The message lists what is known.
     """
     with_files = [entry.name for entry in ENTRIES if entry.files]
+    if like is not None and like.startswith(OPEN_CLIP):
+        if Path(name).is_file():
+            return
+        msg = f"like={like!r} says what a checkpoint file holds; {name!r} is no file"
+        raise ValueError(msg)
     if like is not None and not (
         like in with_files or (like not in BY_NAME and like in SCORERS and entry_of(like).files)
     ):
-        msg = f"like={like!r} is no model with an official file; known: {', '.join(with_files)}"
+        msg = (
+            f"like={like!r} is no model with an official file; known: {', '.join(with_files)}, "
+            f"{OPEN_CLIP}NAME"
+        )
         raise ValueError(msg)
     known = is_known(name)
     if name.startswith(HUB_PREFIX) or Path(name).exists() or (known and like is None):

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import open_clip
@@ -14,6 +15,7 @@ import pytest
 import torch
 from helpers.ranked import SMALL, ranked_groups
 from helpers.tiny_openclip import KINDS, write_model
+from safetensors.torch import load_file, save_file
 
 import stablepref
 from stablepref.benchmarks.parity import tiny
@@ -49,7 +51,8 @@ def loaded(folder: Path, **options: Any) -> OpenCLIPScorer:  # noqa: ANN401
     return scorer
 
 
-def official(folder: Path, prompts: list[str]) -> Tensor:
+@cache
+def official(folder: Path, *prompts: str) -> Tensor:
     """open_clip's own preprocessing, tokenizer, towers and logits; `(pictures, prompts)`."""
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
@@ -57,7 +60,7 @@ def official(folder: Path, prompts: list[str]) -> Tensor:
     pixels = torch.stack([preprocess(picture) for picture in tiny.pictures()])
     with torch.no_grad():
         images = model.encode_image(pixels, normalize=True)
-        texts = model.encode_text(tokenizer(prompts), normalize=True)
+        texts = model.encode_text(tokenizer(list(prompts)), normalize=True)
         logits: Tensor = model.logit_scale.exp() * images @ texts.T
         return logits if model.logit_bias is None else logits + model.logit_bias
 
@@ -71,7 +74,7 @@ def deviation(scores: Tensor, expected: Tensor) -> float:
 def test_scores_are_open_clips_own(kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
     scorer = loaded(folders[kind])
     prompts = [*tiny.prompts(), LONG]
-    expected = official(folders[kind], prompts)
+    expected = official(folders[kind], *prompts)
     assert expected.std(dim=0).min() > 10 * TOLERANCE
     assert expected.std(dim=1).min() > 10 * TOLERANCE
     pictures = tiny.pictures()
@@ -146,7 +149,7 @@ def test_a_mistake_is_noticed(
     mutate(scorer, monkeypatch)
     wrong = scorer.score_matrix(tiny.pictures(), tiny.prompts())
     scorer._prompt_cache = PromptCache()
-    assert deviation(wrong, official(folders["siglip2"], tiny.prompts())) > TOLERANCE
+    assert deviation(wrong, official(folders["siglip2"], *tiny.prompts())) > TOLERANCE
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -226,6 +229,31 @@ def test_a_file_loads_by_the_name_of_its_architecture(tmp_path: Path) -> None:
     scorer = stablepref.load(f"open_clip:ViT-S-32-alt/{tmp_path}/mine.pt", dtype="float32")
     assert scorer.name.startswith("open_clip:ViT-S-32-alt/")
     assert torch.equal(scorer.state_dict()["model.visual.proj"], model.visual.proj)
+    alike = stablepref.load(tmp_path / "mine.pt", like="open_clip:ViT-S-32-alt", dtype="float32")
+    assert torch.equal(alike.state_dict()["model.visual.proj"], model.visual.proj)
+    assert alike.preprocess.config() == scorer.preprocess.config()
+    with pytest.raises(ValueError, match="like='open_clip:ViT-S-32-alt' says what a checkpoint"):
+        stablepref.load(tmp_path, like="open_clip:ViT-S-32-alt")
+
+
+def test_other_weights_of_a_folders_model(folders: dict[str, Path], tmp_path: Path) -> None:
+    """`like=` names the folder of the model that was fine-tuned."""
+    state = {key: value.clone() for key, value in load_file(weights_of(folders["siglip2"])).items()}
+    state["logit_bias"] += 1
+    save_file(state, tmp_path / "tuned.safetensors")
+    tuned = stablepref.load(
+        tmp_path / "tuned.safetensors",
+        like=f"open_clip:{folders['siglip2']}",
+        device="cpu",
+        dtype="float32",
+    )
+    pictures, prompts = tiny.pictures(), tiny.prompts()
+    expected = official(folders["siglip2"], *prompts) + 1
+    assert deviation(tuned.score_matrix(pictures, prompts), expected) <= TOLERANCE
+
+
+def weights_of(folder: Path) -> Path:
+    return folder / "open_clip_model.safetensors"
 
 
 @pytest.mark.parametrize(

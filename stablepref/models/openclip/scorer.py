@@ -16,9 +16,10 @@ from open_clip.coca_model import CoCa
 from open_clip.convert import convert_state_dict
 from open_clip.hf_configs import arch_dict
 from open_clip.model import CLIP, CustomTextCLIP, convert_to_custom_text_state_dict
-from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+from open_clip.tokenizer import HFTokenizer
 from torch import Tensor, nn
 
+from stablepref.models.backbone import Tokenizer
 from stablepref.models.clip import MAX_LOG_SCALE, encode_tokens, warn_of_truncation
 from stablepref.models.entry import LOGIT
 from stablepref.models.openclip.source import find
@@ -197,9 +198,14 @@ class OpenCLIPScorer(Scorer):
 
 
 def build_open_clip(entry: Entry, files: Sequence[Path]) -> OpenCLIPScorer:
-    """The scorer of a name such as "open_clip:ViT-B-16-SigLIP2/webli"; see `source.find`."""
-    del files  # what a name stands for says which
-    return open_clip_from(find(entry.name), name=entry.name)
+    """The scorer of a name such as "open_clip:ViT-B-16-SigLIP2/webli"; see `source.find`.
+
+    Args:
+        entry: Its name says which model.
+        files: A file with other weights of that model, or none.
+    """
+    weights = files[0] if files else None
+    return open_clip_from(find(entry.name, weights=weights), name=entry.name)
 
 
 def open_clip_from(source: Source, *, name: str) -> OpenCLIPScorer:
@@ -274,7 +280,7 @@ def make_tokenizer(text: Mapping[str, Any], where: str | Path | None) -> Any:  #
     context = text.get("context_length", 77)
     options = dict(text.get("tokenizer_kwargs", {}))
     if not text.get("hf_tokenizer_name"):
-        return SimpleTokenizer(context_length=context, **options)
+        return Tokenizer(context_length=context, **options)
     _transformers(str(text["hf_tokenizer_name"]))
     mode = text.get("tokenizer_mode")
     try:

@@ -60,8 +60,13 @@ class Source:
     tokenizer: Path | None = None
 
 
-def find(name: str) -> Source:
+def find(name: str, *, weights: Path | None = None) -> Source:
     """What a name such as "open_clip:ViT-B-16-SigLIP2/webli" stands for; downloaded if need be.
+
+    Args:
+        name: NAME/TAG, NAME/PATH, a hub repository or a folder, after "open_clip:".
+        weights: A file that takes the place of the weights, which are then not looked for; "NAME"
+            is enough of a name.
 
     Raises:
         ValueError: open_clip has no such model or tag; the message lists near ones.
@@ -70,9 +75,9 @@ def find(name: str) -> Source:
     """
     rest = name.removeprefix(PREFIX)
     if rest.startswith(HUB):
-        return _of_folder(_downloaded(rest.removeprefix(HUB), name))
+        return _of_folder(_downloaded(rest.removeprefix(HUB), name, weights), weights)
     if Path(rest).expanduser().is_dir():
-        return _of_folder(Path(rest).expanduser())
+        return _of_folder(Path(rest).expanduser(), weights)
     model, slash, tag = rest.partition("/")
     architecture = open_clip.get_model_config(model)
     if architecture is None:
@@ -86,6 +91,8 @@ def find(name: str) -> Source:
     if slash and (own := Path(tag).expanduser()).is_file():
         preprocess = _published(model)
         return Source(architecture, preprocess, own, _tokenizer_in(own.parent))
+    if weights is not None and not tag:
+        return Source(architecture, _published(model), weights, _tokenizer_in(weights.parent))
     found = open_clip.get_pretrained_cfg(model, tag) if tag else {}
     if not found:
         tags = open_clip.list_pretrained_tags_by_model(model)
@@ -96,6 +103,8 @@ def find(name: str) -> Source:
         raise ValueError(msg)
     if "quick_gelu" in found and found["quick_gelu"] != architecture.get("quick_gelu", False):
         architecture["quick_gelu"] = found["quick_gelu"]  # OpenAI's weights under the plain name
+    if weights is not None:
+        return Source(architecture, _preprocess(found), weights, _tokenizer_in(weights.parent))
     return Source(architecture, _preprocess(found), _fetched(found, name))
 
 
@@ -143,10 +152,11 @@ def _first_of(repository: str, names: tuple[str, ...], model: str) -> Path:
     raise WeightsError(msg)
 
 
-def _downloaded(repository: str, name: str) -> Path:
+def _downloaded(repository: str, name: str, weights: Path | None) -> Path:
     """The folder of a repository of the hub, with what a model needs."""
     config = _first_of(repository, (CONFIG,), name)
-    _first_of(repository, WEIGHTS, name)
+    if weights is None:
+        _first_of(repository, WEIGHTS, name)
     text = _read_config(config)[0].get("text_cfg", {})
     if isinstance(text, dict) and text.get("hf_tokenizer_name"):
         for filename in TOKENIZER[:2]:
@@ -154,9 +164,10 @@ def _downloaded(repository: str, name: str) -> Path:
     return config.parent
 
 
-def _of_folder(folder: Path) -> Source:
+def _of_folder(folder: Path, weights: Path | None = None) -> Source:
     architecture, preprocess = _read_config(folder / CONFIG)
-    weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    here = (folder / name for name in WEIGHTS if (folder / name).is_file())
+    weights = weights or next(here, None)
     if weights is None:
         msg = f"{folder} has none of {', '.join(WEIGHTS)}, the weights of its {CONFIG}"
         raise WeightsError(msg)
