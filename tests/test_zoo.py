@@ -2,8 +2,7 @@
 
 import gc
 import shutil
-import subprocess
-import sys
+import socket
 import weakref
 from pathlib import Path
 
@@ -12,10 +11,11 @@ import torch
 from helpers.tiny import tiny_clip
 from safetensors.torch import save_file
 
+import stablepref
 from stablepref import zoo
 from stablepref.models.catalog import BY_NAME, ENTRIES
 from stablepref.scorer import Scorer
-from stablepref.weights import hub, network
+from stablepref.weights import cache, network
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.hub import UnavailableError
 from stablepref.zoo import load, score
@@ -34,9 +34,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fail(*_: object) -> None:
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(network.socket, "getaddrinfo", fail)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
     monkeypatch.setattr(network, "getproxies", dict)
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(cache, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setenv("STABLEPREF_CACHE", str(tmp_path / "cache"))
 
 
@@ -221,14 +221,9 @@ def test_every_entry_is_complete() -> None:
         assert all(0 < percent < 100 for percent in entry.published.values())
 
 
-def test_the_second_call_does_not_reload(folder: Path) -> None:
-    """In a process of its own, where reading weights a second time would fail."""
-    program = f"""
-import shutil, torch, stablepref
-pixels = torch.rand(1, 3, 64, 64)
-first = stablepref.score(pixels, "a cat", model={str(folder)!r})
-import stablepref.zoo
-stablepref.zoo._read = None
-assert torch.equal(first, stablepref.score(pixels, "a cat", model={str(folder)!r}))
-"""
-    subprocess.run([sys.executable, "-c", program], check=True)
+def test_the_second_call_does_not_reload(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where reading weights a second time would fail."""
+    pixels = torch.rand(1, 3, 64, 64)
+    first = stablepref.score(pixels, "a cat", model=str(folder))
+    monkeypatch.setattr(zoo, "_read", None)
+    assert torch.equal(first, stablepref.score(pixels, "a cat", model=str(folder)))

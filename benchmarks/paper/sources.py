@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from stablepref.cli.options import ScorerOptions
 from stablepref.models.catalog import BY_NAME
-from stablepref.weights.hub import is_cached
+from stablepref.weights.cache import is_cached
 
 from .data import Split, where
 

@@ -23,7 +23,7 @@ from stablepref.scoring.contract import FailedInputsError
 from stablepref.scoring.prompts import check_prompts
 from stablepref.scoring.ranking import Ranking
 from stablepref.scoring.stream import Scored
-from stablepref.weights.hub import cache_folder
+from stablepref.weights.cache import cache_folder
 
 try:
     from .asking import Asking, Usage

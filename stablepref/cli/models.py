@@ -17,7 +17,7 @@ def models(as_json: AsJson = False) -> None:
     from stablepref.models.families import FAMILIES
     from stablepref.models.registry import SCORERS, entry_of
     from stablepref.output.tables import print_table
-    from stablepref.weights.hub import is_cached
+    from stablepref.weights.cache import is_cached
 
     entries = []
     for name in SCORERS:

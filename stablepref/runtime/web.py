@@ -6,6 +6,8 @@ import io
 import socket
 import time
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import URLError
 from urllib.parse import urlsplit
@@ -50,6 +52,39 @@ class Deadline:
             msg = f"not complete within {self.seconds:g} s"
             raise TimeoutError(msg)
         return left
+
+    def renew(self) -> None:
+        """Begin anew with the same number of seconds."""
+        self._end = time.monotonic() + self.seconds
+
+
+def addresses(host: str | None, port: int | None, deadline: Deadline) -> list[tuple[Any, ...]]:
+    """A host's addresses for TCP, as `socket.getaddrinfo` gives them.
+
+    The operating system's look-up has no time limit: it is left to a thread, which may outlive the
+    call.
+
+    Raises:
+        OSError: The name is not known; `TimeoutError` if that takes too long.
+        ValueError: It cannot be a name.
+    """
+    found: SimpleQueue[list[tuple[Any, ...]] | Exception] = SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            found.put(list(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)))
+        except Exception as error:
+            found.put(error)
+
+    Thread(target=look_up, name="look-up", daemon=True).start()
+    try:
+        answer = found.get(timeout=deadline.left())
+    except Empty:
+        msg = f"the name {host} was not looked up within {deadline.seconds:g} s"
+        raise TimeoutError(msg) from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def open_url(url: str, *, deadline: Deadline, headers: Mapping[str, str]) -> HTTPResponse:
@@ -122,7 +157,7 @@ class _Connection(HTTPConnection):
         """Try the host's addresses one after the other, together within the time."""
         del timeout
         failure: OSError = OSError(f"{address[0]} has no address")
-        for *_, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+        for *_, place in addresses(*address, self.deadline):
             try:
                 host, port = place[:2]
                 return socket.create_connection(

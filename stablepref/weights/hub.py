@@ -10,18 +10,19 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from stablepref.output.durable import replacing
+from stablepref.weights.cache import cache_folder, cached
+from stablepref.weights.download import download
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.folder import CONFIG_FILE, read_config
 from stablepref.weights.network import first_line, require_network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from torch import nn
 
@@ -35,26 +36,6 @@ BLOCK = 2**24
 
 class UnavailableError(OSError):
     """A model's files are neither cached here nor can they be downloaded."""
-
-
-def cache_folder() -> Path:
-    """Where files that are not on the hub are kept: `$STABLEPREF_CACHE` or ~/.cache/stablepref."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "stablepref"
-    return Path(os.environ.get("STABLEPREF_CACHE", default)).expanduser()
-
-
-def cached(file: RemoteFile) -> Path | None:
-    """The file's local copy, if there is one."""
-    if file.repo is not None:
-        found = try_to_load_from_cache(file.repo, file.filename)
-        return Path(found) if isinstance(found, str) else None
-    path = cache_folder() / file.filename
-    return path if path.is_file() else None
-
-
-def is_cached(files: Iterable[RemoteFile]) -> bool:
-    """Whether every one of these files is here."""
-    return all(cached(file) is not None for file in files)
 
 
 def fetch(file: RemoteFile, *, model: str, page: str) -> Path:
@@ -140,7 +121,7 @@ def _download(file: RemoteFile, model: str, page: str) -> Path:
             return Path(hf_hub_download(file.repo, file.filename))
         path = cache_folder() / file.filename
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(str(file.url), str(path))
+        download(str(file.url), path, size=file.size)
     except OSError as error:  # no network, no such host, offline mode, a full disk
         msg = f"cannot download {file.filename} of {model} ({first_line(error)})"
         raise UnavailableError(msg) from error

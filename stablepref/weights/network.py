@@ -11,6 +11,8 @@ from urllib.request import getproxies, proxy_bypass
 from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
 
+from stablepref.runtime.web import Deadline, addresses
+
 ANSWER_SECONDS: Final = 5.0
 PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
@@ -52,13 +54,13 @@ def require_network(url: str) -> None:
         url: An http(s) address.
 
     Raises:
-        OSError: Its host cannot be resolved, or its proxy does not answer within 5 seconds.
+        OSError: Its host cannot be resolved, or its proxy does not answer, within 5 seconds.
     """
     parts = urlsplit(url)
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if proxy is None or proxy_bypass(parts.hostname or ""):
-        socket.getaddrinfo(parts.hostname, None)
+        addresses(parts.hostname, None, Deadline(ANSWER_SECONDS))
         return
     address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     port = address.port or PORTS.get(address.scheme, PORTS["http"])

@@ -6,18 +6,21 @@ Whether there is a network is found out on sockets of this machine.
 import dataclasses
 import hashlib
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from stablepref.weights import hub, network
+from stablepref.weights import download, hub, network
+from stablepref.weights.cache import cache_folder, cached, is_cached
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.hub import (
     UnavailableError,
-    cache_folder,
-    cached,
-    is_cached,
     verify,
 )
 from stablepref.weights.network import require_network
@@ -35,14 +38,52 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STABLEPREF_CACHE", str(tmp_path / "cache"))
 
 
+class Served(SimpleHTTPRequestHandler):
+    """A folder, and two addresses that misbehave."""
+
+    def do_GET(self) -> None:
+        """Answer one request."""
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "file:///etc/hostname")
+            self.end_headers()
+        elif self.path == "/short":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"weights")
+        elif self.path == "/slow":
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                for _ in range(100):
+                    self.wfile.write(b"w")
+                    time.sleep(0.02)
+        else:
+            super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
 @pytest.fixture
-def file(tmp_path: Path) -> RemoteFile:
-    """A file on a 'server' that is a folder."""
+def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server of the test's folder."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Served, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.fixture
+def file(address: str, tmp_path: Path) -> RemoteFile:
+    """A file on a server."""
     served = tmp_path / "served.bin"
     served.write_bytes(b"weights")
     return RemoteFile(
         "weights.bin",
-        url=served.as_uri(),
+        url=f"{address}/served.bin",
         size=7,
         sha256=hashlib.sha256(b"weights").hexdigest(),
     )
@@ -98,11 +139,53 @@ def test_the_hubs_own_checksum_is_used(tmp_path: Path) -> None:
         verify(link, size=None, sha256=hub._hub_checksum(link))
 
 
-def test_a_server_that_is_not_there(tmp_path: Path) -> None:
-    file = RemoteFile("x.bin", url=(tmp_path / "none.bin").as_uri())
+def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    file = RemoteFile("x.bin", url=f"http://127.0.0.1:{closed}/none.bin")
     with pytest.raises(UnavailableError, match=r"cannot download x\.bin of hps-v1"):
         fetch(file)
     assert not (cache_folder() / "x.bin").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("none.bin", "404"),
+        ("served.bin", "larger than the 5 bytes"),
+        ("short", "connection ended after 7 of 100 bytes"),
+        ("slow", r"not complete within 0\.2 s|timed out"),
+        ("moved", "file:///etc/hostname' is not allowed"),
+    ],
+)
+def test_a_download_that_is_not_whole_leaves_nothing(
+    path: str, says: str, file: RemoteFile, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "PATIENCE", 0.2 if path == "slow" else 20)
+    size = 5 if path == "served.bin" else None
+    with pytest.raises(UnavailableError, match=says):
+        fetch(dataclasses.replace(file, url=f"{address}/{path}", size=size))
+    assert not list(cache_folder().iterdir())
+
+
+def test_a_name_that_is_never_looked_up_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def wait(*_: object) -> list[object]:
+        asked.set()
+        over.wait(60)
+        return []
+
+    monkeypatch.setattr(network, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(socket, "getaddrinfo", wait)
+    monkeypatch.setattr(network, "getproxies", dict)
+    try:
+        with pytest.raises(TimeoutError, match=r"huggingface\.co was not looked up within 0\.05 s"):
+            require_network(URL)
+        assert asked.is_set()
+    finally:
+        over.set()
 
 
 def test_a_file_that_is_nowhere_to_be_downloaded() -> None:
@@ -122,7 +205,7 @@ def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr(network.socket, "getaddrinfo", fail)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
     return names
 
 

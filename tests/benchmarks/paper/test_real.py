@@ -11,7 +11,7 @@ from PIL import Image
 
 import stablepref
 from stablepref.models.clip import CLIPScorer
-from stablepref.weights import hub as download
+from stablepref.weights import cache
 
 RANKS = [[1, 2, 3], [2, 1, 3], [3, 1, 2]]
 """Three annotators of every group."""
@@ -58,7 +58,7 @@ def imagereward(folder: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _nothing_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(download, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(cache, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setenv("STABLEPREF_CACHE", str(tmp_path / "cache"))
 
 
