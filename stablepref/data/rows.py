@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, final
 
 from stablepref.data.groups import DataError
 from stablepref.data.json_values import Values, json_entries, json_lines, parsed
@@ -142,7 +142,55 @@ def open_parquet(path: Path) -> Any:  # noqa: ANN401 (pyarrow has no types)
 
 
 LARGEST_MEMBER: Final = 2**30
-"""Bytes of one file in a shard; a few kilobytes of archive can declare any number."""
+"""Bytes of one file in a shard, and of one sample's files together; a few kilobytes of archive can
+declare any number."""
+LARGEST_HEADER: Final = 2**20
+"""Bytes of all that stands before one file's content: long names, further headers, sparse maps."""
+
+
+@final
+class _Bounded:
+    """A shard's unpacked bytes, of which no more are read at a time than is expected."""
+
+    def __init__(self, stream: Any) -> None:  # noqa: ANN401 (tarfile's own)
+        self._stream = stream
+        self.left = LARGEST_HEADER
+
+    def read(self, size: int) -> bytes:
+        self.left -= size
+        if self.left < 0:
+            raise ValueError(
+                f"the header of a file is longer than the {LARGEST_HEADER:,} bytes allowed"
+            )
+        data: bytes = self._stream.read(size)
+        return data
+
+    def seek(self, place: int) -> int:
+        found: int = self._stream.seek(place)
+        return found
+
+    def tell(self) -> int:
+        found: int = self._stream.tell()
+        return found
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+@final
+class _Shard(tarfile.TarFile):
+    """A tar file read once from beginning to end, whose headers have an upper bound."""
+
+    def __init__(self, name: Any, mode: Any, fileobj: Any, **options: Any) -> None:  # noqa: ANN401
+        self._bounded = _Bounded(fileobj)
+        super().__init__(name, mode, self._bounded, **options)
+
+    def next(self) -> tarfile.TarInfo | None:
+        """The next header."""
+        self._bounded.left = LARGEST_HEADER
+        found = super().next()
+        self._bounded.left = 2 * LARGEST_MEMBER  # whole blocks: for content, which is checked
+        return found
 
 
 def tar_rows(path: Path) -> Values:
@@ -157,10 +205,11 @@ def tar_rows(path: Path) -> Values:
         DataError: If the shard is truncated or not a tar file.
     """
     try:
-        with tarfile.open(path, mode="r|*") as shard:
+        with _Shard.open(path, mode="r|*") as shard:
             members = (member for member in shard if member.isfile())
             for key, group in groupby(members, key=lambda member: _split_name(member.name)[0]):
-                files = {}
+                files: dict[str, bytes] = {}
+                room = LARGEST_MEMBER
                 for member in group:
                     if member.issparse() or member.size > LARGEST_MEMBER:
                         kind = "a sparse file of " if member.issparse() else ""
@@ -170,9 +219,14 @@ def tar_rows(path: Path) -> Values:
                         )
                     content = shard.extractfile(member)
                     assert content is not None, "a regular file has content"
+                    room -= member.size
+                    if room < 0:
+                        raise ValueError(
+                            f"the files of sample {key} have more than {LARGEST_MEMBER:,} bytes"
+                        )
                     files[_split_name(member.name)[1]] = content.read()
                 yield f"sample {key}", sample_row(files)
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(path, "archive", f"not readable as a tar file ({error})") from error
 
 

@@ -1,13 +1,16 @@
 """Rows out of every kind of file: the same rows whatever holds them, and errors that say where."""
 
+import gzip
 import json
 import math
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from helpers.archives import png, write_tar
 
+from stablepref.data import rows
 from stablepref.data.groups import DataError
 from stablepref.data.hub import choose_split, dataset_rows, hub_rows
 from stablepref.data.json_values import json_entries
@@ -292,3 +295,46 @@ def test_a_shard_that_declares_gigabytes_is_refused(sparse: bool, tmp_path: Path
     path.write_bytes(bytes(header) + bytes(1024))
     with pytest.raises(DataError, match=r"a\.jpg is .* bytes; expected whole files"):
         list(tar_rows(path))
+
+
+def long_name() -> bytes:
+    """A header whose name has 3 MiB."""
+    return tarfile.TarInfo("a" * 3 * 2**20 + ".jpg").tobuf(tarfile.GNU_FORMAT)
+
+
+def chained() -> bytes:
+    """Extended headers one after the other, which tarfile reads one inside the other."""
+    return tarfile.TarInfo("a" * 200).tobuf(tarfile.PAX_FORMAT)[:1024] * 1000
+
+
+def sparse_map() -> bytes:
+    """GNU's newest form of a sparse file, with a map of a million entries in its content."""
+    member = tarfile.TarInfo("a.jpg")
+    member.size = 2**22
+    member.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "a.jpg",
+        "GNU.sparse.realsize": "0",
+    }
+    return member.tobuf(tarfile.PAX_FORMAT) + b"1000000\n" + b"0\n" * 2**21
+
+
+@pytest.mark.parametrize("header", [long_name, chained, sparse_map], ids=lambda f: f.__name__)
+def test_a_gzipped_shard_whose_headers_explode_is_refused(
+    header: Callable[[], bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "shard.tar"
+    path.write_bytes(gzip.compress(header() + bytes(2**12)))
+    with pytest.raises(DataError, match=r"longer than the 1,048,576 bytes allowed|recursion"):
+        list(tar_rows(path))
+
+
+def test_a_sample_that_is_too_large_together_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tar(tmp_path / "shard.tar", {f"k.{n}.jpg": bytes(60) for n in range(3)})
+    assert len(list(tar_rows(tmp_path / "shard.tar"))) == 1
+    monkeypatch.setattr(rows, "LARGEST_MEMBER", 150)
+    with pytest.raises(DataError, match="the files of sample k have more than 150 bytes"):
+        list(tar_rows(tmp_path / "shard.tar"))
