@@ -1,14 +1,12 @@
 """The README and the pages under docs/ say what is there, and what they show runs."""
 
 import re
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from helpers.commandline import run_module
 from helpers.docs import python_blocks
 from helpers.places import DOCS, ROOT
 
@@ -60,9 +58,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     commands = "&&".join(SHELL_BLOCK.findall(README.read_text()))
     (render,) = (part for part in commands.split("&&") if "shapes.render" in part)
-    python, *arguments = shlex.split(render.replace("\\\n", " "))
-    assert python == "python"
-    subprocess.run([sys.executable, *arguments], check=True, cwd=folder)
+    run_module(render.replace("\\\n", " "), folder)
     return folder
 
 

@@ -97,7 +97,7 @@ def test_it_learns_what_it_is_shown(tmp_path: Path, config: TrainConfig) -> None
         for _ in range(12)
     ]
     groups = [replace(g, ranks=tuple(-int(i[0, 0, 0]) for i in g.images)) for g in groups]
-    config = replace(config, steps=40, order_steps=30, learning_rate=3e-3, batch_size=12)
+    config = replace(config, steps=24, order_steps=18, learning_rate=5e-3, batch_size=12)
     train(groups, config, out=tmp_path, scorer=tiny_clip(), progress=False)
     accuracies = [row["accuracy"] for row in rows(tmp_path) if "loss" in row]
     assert np.mean(accuracies[-5:]) > 0.9

@@ -1,7 +1,6 @@
 """A loss from outside: given to `train`, named by a package, or named on the command line."""
 
 import json
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -9,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.children import child_environment
-from helpers.commandline import COMMAND
+from helpers.forked import command
 from helpers.metrics import rows
 from helpers.plugin import install_plugin
 from helpers.ranked import SMALL, ranked_groups
@@ -134,19 +132,14 @@ def test_the_command_line_takes_it_by_name(
     (tmp_path / "plugin").mkdir()
     install_plugin(tmp_path / "plugin", monkeypatch, PLUGIN, ENTRIES)
     data = make_split(tmp_path / "train", [[1, 2, 3], [4, 5, 6]], [(1, 2, 2), (2, 1, 3)])
-    command = [
-        *COMMAND, "train", "--data", data, "--model", model, "--out", tmp_path / "run",
+    arguments = [
+        "train", "--data", data, "--model", model, "--out", tmp_path / "run",
         "--loss=hinge", "--steps=1", "--order-steps=0", "--warmup-steps=0", "--batch-size=3",
         "--image-blocks=1", "--text-blocks=1", "--views=0", "--mixed-precision=no", "--log-every=1",
     ]  # fmt: skip
-    done = subprocess.run(
-        list(map(str, command)),
-        env=child_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    with command(*arguments, modules=tmp_path / "plugin") as process:
+        process.wait(300)
+        assert process.returncode == 0, process.stderr()
     groups = list(stablepref.read_groups(data))
     batch = PairBatches(groups, batch_size=3)[0]
     scorer = stablepref.load(model, dtype="float32")

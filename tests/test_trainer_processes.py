@@ -1,13 +1,12 @@
-"""A training started by torchrun on CPUs, with nothing told to accelerate, is one training."""
+"""A training in two processes, as torchrun starts them on CPUs, is one training."""
 
-import subprocess
-import sys
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.children import child_environment
+from helpers.forked import launch
 from helpers.metrics import rows
 from helpers.ranked import SMALL, ranked_groups
 from helpers.tiny import tiny_clip
@@ -33,6 +32,13 @@ def run(out: Path, *, resume: bool = False) -> Scorer:
     )  # fmt: skip
 
 
+def child(out: Path, streams: Path) -> None:
+    """One of the processes, with a file for its standard error."""
+    with (streams / f"stderr-{os.environ['RANK']}").open("w") as file:
+        os.dup2(file.fileno(), 2)
+        run(out)
+
+
 def assert_near(one: Scorer, other: Scorer) -> None:
     others = other.state_dict()
     for name, value in one.state_dict().items():
@@ -41,15 +47,10 @@ def assert_near(one: Scorer, other: Scorer) -> None:
 
 def test_two_processes_train_one_model_that_one_process_goes_on_with(tmp_path: Path) -> None:
     both, alone = tmp_path / "both", tmp_path / "alone"
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-         __file__, str(both)],
-        env=child_environment(),
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("gone.png: there is no such file") == 1
-    assert done.stderr.count("1 distinct images could not be used") == 1
+    launch(child, both, tmp_path, processes=2)
+    stderr = "".join((tmp_path / f"stderr-{rank}").read_text() for rank in range(2))
+    assert stderr.count("gone.png: there is no such file") == 1
+    assert stderr.count("1 distinct images could not be used") == 1
     expected = run(alone)
     for name in ("loss", "validation_accuracy"):
         found, wanted = (
@@ -65,7 +66,3 @@ def test_two_processes_train_one_model_that_one_process_goes_on_with(tmp_path: P
             path.unlink()
         checkpoint.rmdir()
     assert_near(run(both, resume=True), expected)
-
-
-if __name__ == "__main__":
-    run(Path(sys.argv[1]))

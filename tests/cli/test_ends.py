@@ -1,7 +1,6 @@
 """How the command line ends when something is wrong."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.commandline import COMMAND, run
+from helpers.forked import command
+from helpers.isolated import imported_by
 from helpers.tiny import tiny_clip
 
 from stablepref.models.clip import CLIPScorer
@@ -110,15 +111,11 @@ def test_a_model_that_gives_nan(tmp_path: Path, pictures: list[Path]) -> None:
 
 @pytest.mark.parametrize("style", ["", "--csv"])
 def test_a_closed_pipe_is_no_traceback(model: Path, pictures: list[Path], style: str) -> None:
-    read, write = os.pipe()
-    os.close(read)
-    arguments = ["score", *map(str, pictures), "-p", "a cat", "-s", str(model), *style.split()]
-    with os.fdopen(write, "wb") as closed:
-        done = subprocess.run(
-            [*COMMAND, *arguments], stdout=closed, stderr=subprocess.PIPE, check=False
-        )
-    assert done.stderr == b""
-    assert done.returncode == 141
+    arguments = ["score", *pictures, "-p", "a cat", "-s", model, *style.split()]
+    with command(*arguments, closed_pipe=True) as process:
+        process.wait(120)
+        assert process.stderr() == ""
+    assert process.returncode == 141
 
 
 @pytest.mark.parametrize(
@@ -156,54 +153,43 @@ def test_a_fault_of_the_program_is_a_traceback_and_no_failed_images(
     assert "KeyError: 'key'" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["score", "--help"],
-        ["score", "a.png"],
-        ["score", "a.png", "-p", "x", "-s", "hsp"],
-        ["rank", "a.png", "-p", "x", "--dtype", "foo"],
-        ["compare", "a.png", "b.png", "-p", "x", "-s", "shapes", "--like", "hps-v2"],
-        ["eval", "a.jsonl", "-s", "hsp"],
-        ["eval", "none.jsonl", "-s", "shapes"],
-        ["eval", "none.jsonl", "-s", "shapes", "--perturbations", "none-such"],
-        ["train", "--data", "none.jsonl", "--out", "o"],
-        ["train", "--data", "none.jsonl", "--out", "o", "--steps", "many"],
-        ["select", "shapes", "-p", "x", "--out", "o", "-s", "hsp"],
-        ["select", "none", "-p", "x", "--out", "o", "-s", "shapes"],
-        ["select", "shapes", "-p", "x", "--out", "/dev/null/o", "-s", "shapes"],
-        ["finetune", "shapes", "-p", "x", "--out", "o", "-s", "shapes", "--steps", "many"],
-        ["finetune", "shapes", "-p", "x", "--out", "o", "-s", "shapes", "--pipeline-dtype", "no"],
-        ["finetune", "shapes", "--prompts", "none.txt", "--out", "o", "-s", "shapes"],
-        ["demo", "--pipeline", "none"],
-        ["demo", "--out", "/dev/null"],
-    ],
-)
-def test_help_and_wrong_use_need_no_torch(arguments: list[str], tmp_path: Path) -> None:
-    code = (
-        "import sys; from stablepref.cli.main import main\n"
-        "try: main()\n"
-        "finally: print(*sys.modules, file=sys.stderr)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert not list(tmp_path.iterdir())
-    assert done.returncode == (0 if "--help" in arguments else 2)
-    loaded = set(done.stderr.split())
-    assert "stablepref.cli.main" in loaded
+LIGHT = [
+    ["--help"],
+    ["score", "--help"],
+    ["score", "a.png"],
+    ["score", "a.png", "-p", "x", "-s", "hsp"],
+    ["rank", "a.png", "-p", "x", "--dtype", "foo"],
+    ["compare", "a.png", "b.png", "-p", "x", "-s", "shapes", "--like", "hps-v2"],
+    ["eval", "a.jsonl", "-s", "hsp"],
+    ["eval", "none.jsonl", "-s", "shapes"],
+    ["eval", "none.jsonl", "-s", "shapes", "--perturbations", "none-such"],
+    ["train", "--data", "none.jsonl", "--out", "o"],
+    ["train", "--data", "none.jsonl", "--out", "o", "--steps", "many"],
+    ["select", "shapes", "-p", "x", "--out", "o", "-s", "hsp"],
+    ["select", "none", "-p", "x", "--out", "o", "-s", "shapes"],
+    ["select", "shapes", "-p", "x", "--out", "/dev/null/o", "-s", "shapes"],
+    ["finetune", "shapes", "-p", "x", "--out", "o", "-s", "shapes", "--steps", "many"],
+    ["finetune", "shapes", "-p", "x", "--out", "o", "-s", "shapes", "--pipeline-dtype", "no"],
+    ["finetune", "shapes", "--prompts", "none.txt", "--out", "o", "-s", "shapes"],
+    ["demo", "--pipeline", "none"],
+    ["demo", "--out", "/dev/null"],
+]
+"""Help, and wrong use that is noticed before any work."""
+
+
+def test_help_and_wrong_use_need_no_torch(tmp_path: Path) -> None:
     heavy = {"torch", "open_clip", "transformers", "torchvision", "diffusers", "accelerate"}
-    assert not loaded & heavy
-    assert "jinja2" not in loaded
-    if "--help" in arguments:
-        assert not loaded & {"numpy", "PIL"}
-    if arguments == ["score", "a.png"]:  # images are looked for before a prompt is missed
-        assert "numpy" in loaded  # so this test can fail
+    ends = imported_by(LIGHT, tmp_path)
+    assert not list(tmp_path.iterdir())
+    for arguments, (code, loaded) in zip(LIGHT, ends, strict=True):
+        assert code == (0 if "--help" in arguments else 2), arguments
+        assert "stablepref.cli.main" in loaded
+        assert not loaded & heavy, arguments
+        assert "jinja2" not in loaded, arguments
+        if "--help" in arguments:
+            assert not loaded & {"numpy", "PIL"}, arguments
+        if arguments == ["score", "a.png"]:  # images are looked for before a prompt is missed
+            assert "numpy" in loaded  # so this test can fail
 
 
 def test_closed_streams_end_quietly() -> None:

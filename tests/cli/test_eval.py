@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from helpers.archives import png
 from helpers.commandline import run
 from helpers.forked import command
+from helpers.isolated import imported_by
 from helpers.tiny import tiny_clip
 from PIL import Image
 
@@ -190,22 +190,12 @@ def test_a_library_that_is_missing_is_one_line(
     assert done.stderr == "error: plots need matplotlib: pip install 'stablepref[bench]'\n"
 
 
-@pytest.mark.parametrize("command", ["eval", "data check"])
-def test_help_needs_no_torch(command: str) -> None:
-    code = (
-        "import sys; from stablepref.cli.main import main\n"
-        "try: main()\n"
-        "finally: print(*sys.modules, file=sys.stderr)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command.split(), "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    loaded = set(done.stderr.split())
-    assert f"stablepref.cli.{command.partition(' ')[0]}" in loaded
-    assert not loaded & {"torch", "numpy", "matplotlib", "PIL", "datasets"}
+def test_help_needs_no_torch(tmp_path: Path) -> None:
+    commands = [["eval", "--help"], ["data", "check", "--help"]]
+    for (name, *_), (code, loaded) in zip(commands, imported_by(commands, tmp_path), strict=True):
+        assert code == 0
+        assert f"stablepref.cli.{name}" in loaded
+        assert not loaded & {"torch", "numpy", "matplotlib", "PIL", "datasets"}
 
 
 def test_a_killed_run_goes_on(model: Path, data: Path, tmp_path: Path) -> None:

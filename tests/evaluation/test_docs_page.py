@@ -2,12 +2,10 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from helpers.commandline import run
+from helpers.commandline import run, run_module
 from helpers.docs import python_blocks
 from helpers.places import DOCS
 
@@ -19,8 +17,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the page's first command was run, with fewer groups."""
     path = tmp_path_factory.mktemp("evaluation")
     line = next(line for line in PAGE.splitlines() if line.startswith("python -m stablepref"))
-    _, *arguments = shlex.split(re.sub(r"(groups|held-out) \d+", r"\1 4", line))
-    subprocess.run([sys.executable, "-P", *arguments], check=True, cwd=path, capture_output=True)
+    run_module(re.sub(r"(groups|held-out) \d+", r"\1 4", line), path)
     return path
 
 

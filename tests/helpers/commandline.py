@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import runpy
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,19 @@ def write_manifest(folder: Path, pictures: list[Path], repeat: int) -> Path:
     path = folder / "rows.jsonl"
     path.write_text("".join(lines))
     return path
+
+
+def run_module(line: str, folder: Path) -> None:
+    """Run a line `python -m MODULE ...` in this process, in another working directory."""
+    python, option, name, *arguments = shlex.split(line)
+    assert (python, option) == ("python", "-m")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
+        patch.setattr(sys, "argv", [name, *arguments])
+        patch.chdir(folder)
+        try:
+            runpy.run_module(name, run_name="__main__", alter_sys=True)
+        except SystemExit as stop:
+            assert not stop.code, stop.code  # noqa: PT017 (the code is what is asserted)
 
 
 @dataclass(frozen=True)

@@ -78,12 +78,22 @@ class Command:
 
     Args:
         arguments: Those of `stablepref`.
-        stderr: A file for what it says.
+        folder: For what it writes to its two streams.
+        modules: A folder of modules that it finds beside the installed ones.
+        closed_pipe: Its standard output is a pipe whose reader has gone.
     """
 
-    def __init__(self, arguments: list[str], stderr: Path) -> None:
-        self._stderr = stderr
-        self._process = start(_command, arguments, str(stderr))
+    def __init__(
+        self,
+        arguments: list[str],
+        folder: Path,
+        *,
+        modules: Path | None = None,
+        closed_pipe: bool = False,
+    ) -> None:
+        self._stdout, self._stderr = folder / "stdout", folder / "stderr"
+        stdout = None if closed_pipe else str(self._stdout)
+        self._process = start(_command, arguments, stdout, str(self._stderr), modules)
 
     @property
     def returncode(self) -> int | None:
@@ -109,16 +119,27 @@ class Command:
         if self._process.exitcode is None:
             raise TimeoutError(f"the command has not ended after {timeout} s")
 
+    def stdout(self) -> str:
+        """What it has printed so far."""
+        return self._stdout.read_text()
+
     def stderr(self) -> str:
         """What it has said so far."""
         return self._stderr.read_text(errors="replace")
 
 
 @contextmanager
-def command(*arguments: object) -> Iterator[Command]:
+def command(
+    *arguments: object, modules: Path | None = None, closed_pipe: bool = False
+) -> Iterator[Command]:
     """The command line in a process of its own, which does not outlive the block."""
     with TemporaryDirectory() as folder:
-        process = Command([str(one) for one in arguments], Path(folder) / "stderr")
+        process = Command(
+            [str(one) for one in arguments],
+            Path(folder),
+            modules=modules,
+            closed_pipe=closed_pipe,
+        )
         try:
             yield process
         finally:
@@ -126,11 +147,21 @@ def command(*arguments: object) -> Iterator[Command]:
             process.wait()
 
 
-def _command(arguments: list[str], stderr: str) -> None:
+def _command(arguments: list[str], stdout: str | None, stderr: str, modules: Path | None) -> None:
     from stablepref.cli.main import main  # noqa: PLC0415 (in the child)
 
-    file = os.open(stderr, os.O_WRONLY | os.O_CREAT)
-    os.dup2(file, 2)
+    if modules is not None:
+        sys.path.insert(0, str(modules))
+    if stdout is None:
+        reader, file = os.pipe()
+        os.close(reader)
+    else:
+        file = os.open(stdout, os.O_WRONLY | os.O_CREAT)
+    os.dup2(file, 1)
+    os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT), 2)
+    # Those of the server remember what kind of files they wrote to.
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as for a command in a terminal
     sys.argv = ["stablepref", *arguments]
     main()

@@ -68,12 +68,14 @@ def test_robust_reward_is_mean_or_worst_of_the_scorers_views(
     torch.testing.assert_close(reward(pixels, PROMPTS), torch.tensor(expected), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("views", "reduce"), [(0, "mean"), (2, "mean"), (2, "min")])
-@pytest.mark.parametrize("value_range", [(0, 1), (-1, 1)])
+@pytest.mark.parametrize(
+    ("views", "reduce", "value_range"),
+    [(0, "mean", (-1, 1)), (2, "mean", (0, 1)), (2, "min", (-1, 1))],
+)
 def test_gradient_is_that_of_finite_differences(
     scorer: Scorer, views: int, reduce: str, value_range: tuple[float, float]
 ) -> None:
-    """Central differences along random directions, in float64, at values inside the range."""
+    """Central differences along a random direction, in float64, at values inside the range."""
     double = copy.deepcopy(scorer).double()
     reward = DifferentiableReward(
         double,
@@ -87,13 +89,13 @@ def test_gradient_is_that_of_finite_differences(
     x = low + (high - low) * unit
     values, found = gradient(reward, x)
     assert values.dtype == torch.float64
-    for _ in range(3):
-        direction = torch.randn(x.shape, dtype=x.dtype, generator=generator)
-        step = 1e-6
+    direction = torch.randn(x.shape, dtype=x.dtype, generator=generator)
+    step = 1e-6
+    with torch.no_grad():
         ahead, behind = (reward(x + s * step * direction, PROMPTS[:2]) for s in (1, -1))
-        numeric = (ahead - behind) / (2 * step)
-        analytic = (found * direction).flatten(1).sum(1)
-        torch.testing.assert_close(analytic, numeric, rtol=1e-4, atol=1e-7)
+    numeric = (ahead - behind) / (2 * step)
+    analytic = (found * direction).flatten(1).sum(1)
+    torch.testing.assert_close(analytic, numeric, rtol=1e-4, atol=1e-7)
 
 
 def test_every_entry_of_the_gradient() -> None:

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.brightness import Brightness
 from helpers.commandline import run
+from helpers.forked import command
 from helpers.plugin import install_plugin
 from PIL import Image
 
@@ -172,32 +174,31 @@ def test_an_installed_scorer_is_used_by_name(outside: Path) -> None:
     assert [item.score for item in ranked] == [20, 10]
 
 
+def printed(outside: Path, *arguments: object) -> list[dict[str, Any]]:
+    """What a command prints as JSON in another process, in which the package is installed."""
+    with command(*arguments, "--json", modules=outside / "site") as process:
+        process.wait(300)
+        assert process.returncode == 0, process.stderr()
+        rows: list[dict[str, Any]] = json.loads(process.stdout())
+    return rows
+
+
 def test_a_folder_of_an_installed_class_loads_again(outside: Path) -> None:
     stablepref.load("warmth", dtype="float32").save_pretrained(outside / "saved")
-    code = f"""
-import sys, stablepref
-scorer = stablepref.load({str(outside / "saved")!r}, dtype="float32")
-assert type(scorer).__module__ == "from_outside", type(scorer)
-print(scorer.name)
-"""
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout == "warmth\n"
+    grey(51).save(outside / "51.png")
+    rows = printed(outside, "rank", outside / "51.png", "-p", "a", "-s", outside / "saved")
+    assert [row["score"] for row in rows] == pytest.approx([0.2])
 
 
 def test_the_command_line_of_another_process_knows_an_installed_scorer(outside: Path) -> None:
     for level in (10, 30, 20):
         grey(level).save(outside / f"{level}.png")
-    command = [sys.executable, "-m", "stablepref"]
-    pictures = [str(outside / f"{level}.png") for level in (10, 30, 20)]
-    done = subprocess.run(
-        [*command, "rank", *pictures, "-p", "a", "--scorer", "levels", "--json"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert [row["score"] for row in json.loads(done.stdout)] == [30, 20, 10]
+    pictures = [outside / f"{level}.png" for level in (10, 30, 20)]
+    ranked = printed(outside, "rank", *pictures, "-p", "a", "--scorer", "levels")
+    assert [row["score"] for row in ranked] == [30, 20, 10]
+    start = [sys.executable, "-m", "stablepref"]
     listed = subprocess.run(
-        [*command, "models", "--json"], check=True, capture_output=True, text=True
+        [*start, "models", "--json"], check=True, capture_output=True, text=True
     )
     rows = {row["name"]: row for row in json.loads(listed.stdout)}
     assert rows["warmth"]["backbone"] == "one weight"
@@ -205,7 +206,7 @@ def test_the_command_line_of_another_process_knows_an_installed_scorer(outside: 
     assert rows["levels"]["here"]
     assert "broken" not in rows
     assert "not listed: the scorer 'broken' of the package from_outside" in listed.stderr
-    table = subprocess.run([*command, "models"], check=True, capture_output=True, text=True)
+    table = subprocess.run([*start, "models"], check=True, capture_output=True, text=True)
     assert "levels" in table.stdout
 
 

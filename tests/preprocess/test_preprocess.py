@@ -1,6 +1,7 @@
 """The differentiable form of the protocols, and the module around it."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -91,16 +92,18 @@ def test_arithmetic_stays_in_float32(half: torch.dtype) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_finite_differences(protocol: str) -> None:
+    """Along random directions of all pixels and outputs: one wrong entry changes them."""
     # Away from 0 and 1, where clamping has kinks.
     pixels = [0.3 + 0.4 * torch.rand(3, *hw).double() for hw in ((8, 6), (5, 9))]
     preprocess = Preprocess(protocol, 4)
     boxes = torch.tensor([[[0, 0, 1, 1], [0.1, 0.05, 0.93, 0.9]]] * 2, dtype=torch.float64)
     flips = torch.tensor([[False, True], [True, False]])
     pixels = [p.requires_grad_() for p in pixels]
-    assert torch.autograd.gradcheck(lambda *p: preprocess(list(p)), pixels)
-    assert torch.autograd.gradcheck(lambda *p: preprocess(list(p), boxes, flips), pixels)
+    check = partial(torch.autograd.gradcheck, fast_mode=True)
+    assert check(lambda *p: preprocess(list(p)), pixels)
+    assert check(lambda *p: preprocess(list(p), boxes, flips), pixels)
     same = torch.stack([p.detach()[:, :5, :6] for p in pixels]).requires_grad_()
-    assert torch.autograd.gradcheck(preprocess, same)
+    assert check(preprocess, same)
 
 
 def test_clamped_pixels_get_no_gradient() -> None:

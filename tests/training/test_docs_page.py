@@ -2,12 +2,10 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from helpers.commandline import run
+from helpers.commandline import run, run_module
 from helpers.docs import python_blocks
 from helpers.places import DOCS
 
@@ -34,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the page's first three commands were run, with few groups and steps."""
     path = tmp_path_factory.mktemp("training")
     words = [re.sub(r"^\d+$", "4", word) for word in command("python -m stablepref")]
-    subprocess.run([sys.executable, "-P", *words[1:]], check=True, cwd=path, capture_output=True)
+    run_module(shlex.join(words), path)
     for words in (
         [*command("stablepref train --recipe sp-shapes"), *QUICK],
         command("stablepref eval lab/test.jsonl"),

@@ -1,7 +1,6 @@
 """The speed benchmark: its arithmetic, its processes and its report, on tiny models."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -243,10 +242,6 @@ def test_unknown_contender_is_refused(tmp_path: Path) -> None:
 
 
 def test_help_is_there() -> None:
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "stablepref.benchmarks.speed", "score", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "--peers-python" in done.stdout
+    done = CliRunner().invoke(speed.app, ["score", "--help"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
+    assert "--peers-python" in done.output
