@@ -1,7 +1,7 @@
 """Files of weights: state dicts out of every format that projects publish, and into a module.
 
-Nothing in a file is run: checkpoints are read with `weights_only=True`, TorchScript archives as
-data, and the rest is safetensors.
+Nothing in a file is run: checkpoints are read with `weights_only=True`, TorchScript archives and
+pickled modules as data, and the rest is safetensors.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from stablepref.weights.bounds import check_archive, declares_more, require_file
 from stablepref.weights.errors import DAMAGE, WeightsError
+from stablepref.weights.pickled_module import read_pickled_module
 from stablepref.weights.torchscript import is_torchscript, read_torchscript
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ TEXT_SEEN = 1024  # bytes from which it is seen that a file is text; a pointer o
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The state dict in a `.safetensors` file or a PyTorch checkpoint, without running its code.
 
-    A TorchScript archive, the form of OpenAI's own files, is read for its tensors alone.
+    A TorchScript archive, the form of OpenAI's own files, is read for its tensors alone, and so is
+    a whole module that was pickled, the form of MPS's.
 
     Raises:
         WeightsError: The file is missing, truncated, needs code to be run, or holds no tensors.
@@ -51,6 +53,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except WeightsError:
         raise
     except pickle.UnpicklingError as error:
+        whole = read_pickled_module(path) if is_zip(path) else None
+        if whole is not None:
+            return _checked(whole, path)
         named = re.search(r"GLOBAL (\S+)", str(error))
         which = f" ({named[1]})" if named else ""
         msg = (

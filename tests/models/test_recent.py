@@ -370,3 +370,22 @@ def test_a_norm_with_a_bias_is_no_norm_of_mps(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "mps.pth")
     with pytest.raises(WeightsError, match="expected norms without bias"):
         tiny.tiny_entry("mps-v1").build([tmp_path / "mps.pth", paths[1]])
+
+
+def test_mps_loads_from_the_whole_module_that_is_published(tmp_path: Path) -> None:
+    """Under the official file's name: a pickle of modules whose classes are not here."""
+    root = torch.nn.Module()
+    for name, value in tiny.tiny_state("mps-v1").items():
+        *path, last = name.removeprefix("mps.").split(".")
+        part = root
+        for step in path:
+            if step not in part._modules:
+                part.add_module(step, torch.nn.Module())
+            part = part.get_submodule(step)
+        part.register_parameter(last, torch.nn.Parameter(value))
+    paths = tiny.write_tiny_files("mps-v1", tmp_path)
+    torch.save(root, tmp_path / "MPS_overall_checkpoint.pth")
+    entry = tiny.tiny_entry("mps-v1")
+    expected = every_score(entry.build(paths))
+    found = every_score(entry.build([tmp_path / "MPS_overall_checkpoint.pth", paths[1]]))
+    assert torch.equal(found, expected)
