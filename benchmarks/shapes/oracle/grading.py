@@ -1,5 +1,6 @@
 """Compares what a picture shows with what its prompt describes, attribute by attribute."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -64,22 +65,32 @@ def grade_seen(seen: Seen, scene: Scene) -> Grade:
     Each wanted object is paired with one that is there so that as few colours, shapes and sizes
     as possible differ. A blob of no shape counts as an object of a wrong shape.
     """
-    wanted = [group for group in scene.groups for _ in range(group.count)]
-    costs = [[_cost(group, found) for found in seen.objects] for group in wanted]
-    rows, columns = linear_sum_assignment(np.array(costs).reshape(len(wanted), -1))
-    pairs = [(wanted[row], seen.objects[column]) for row, column in zip(rows, columns, strict=True)]
-    sized = any(group.size for group in wanted)
+    pairs = [(group, seen.objects[place]) for group, place in pair_objects(seen, scene)]
+    sized = any(group.size for group in scene.groups)
     return Grade(
-        count=len(wanted) == len(seen.objects),
+        count=scene.objects == len(seen.objects),
         # Where no object is there, no colour and no shape is right.
         colour=bool(pairs) and all(group.colour == found.colour for group, found in pairs),
         shape=bool(pairs) and all(group.shape == found.shape for group, found in pairs),
         size=bool(pairs) and all(g.size in ("", found.size) for g, found in pairs)
         if sized
         else None,
-        relation=_relation_holds(scene, pairs) if scene.relation else None,
+        relation=relation_holds(scene, pairs) if scene.relation else None,
         background=seen.background == scene.background if scene.background else None,
     )
+
+
+def pair_objects(seen: Seen, scene: Scene) -> list[tuple[Group, int]]:
+    """Pair wanted objects with seen ones so that colours, shapes and sizes differ least.
+
+    Returns:
+        A wanted object's group, and the place of its partner in `seen.objects`, for as many objects
+        as there are in the smaller of both.
+    """
+    wanted = [group for group in scene.groups for _ in range(group.count)]
+    costs = [[_cost(group, found) for found in seen.objects] for group in wanted]
+    rows, columns = linear_sum_assignment(np.array(costs).reshape(len(wanted), -1))
+    return [(wanted[row], int(column)) for row, column in zip(rows, columns, strict=True)]
 
 
 def _cost(wanted: Group, found: SeenObject) -> float:
@@ -93,20 +104,25 @@ def _cost(wanted: Group, found: SeenObject) -> float:
     )
 
 
-def _relation_holds(scene: Scene, pairs: list[tuple[Group, SeenObject]]) -> bool:
+def relation_holds(
+    scene: Scene,
+    pairs: Sequence[tuple[Group, SeenObject]],
+    groups: Sequence[Group] | None = None,
+) -> bool:
     """Whether each group's objects stand before the next one's along the relation's axis.
 
-    The groups' mean places must also lie further apart along it than across.
+    Of the scene's groups, or of those named; False where one has no object. The groups' mean places
+    must also lie further apart along it than across.
     """
-    groups = []
-    for group in scene.groups:
+    rows = []
+    for group in scene.groups if groups is None else groups:
         places = [(found.x, found.y) for wanted, found in pairs if wanted == group]
         if not places:
             return False
         along = np.array(places)[:, :: 1 if scene.relation == "left of" else -1]
-        groups.append(along)
+        rows.append(along)
     return all(
         bool(one[:, 0].max() < other[:, 0].min())
         and bool(np.greater(*np.abs(other.mean(axis=0) - one.mean(axis=0))))
-        for one, other in pairwise(groups)
+        for one, other in pairwise(rows)
     )

@@ -78,28 +78,56 @@ def _collected(
     setting: Setting, split: Split, seed: int, size: int | None, number: int
 ) -> Iterator[Collected]:
     name = f"{setting.name} {seed}"
-    crowd = np.random.default_rng(random.Random(f"people {name}").getrandbits(64))
-    tastes = draw_tastes(setting.people, spread=setting.spread, generator=crowd)
-    for index, scene in enumerate(_distinct_scenes(split, random.Random(f"scenes {name} {split}"))):
+    tastes = crowd(setting, seed)
+    for index, scene in enumerate(distinct_scenes(split, random.Random(f"scenes {name} {split}"))):
         rng = random.Random(f"group {name} {split} {index}")
         prompt = describe(scene, rng)
         pictures = _answers(setting, scene, size, rng)
-        people = tuple(sorted(rng.sample(range(setting.people), number)))
         terms = np.stack([picture.terms() for picture in pictures])
-        annotations = annotate(
-            terms,
-            tastes[list(people)],
-            noise=setting.noise,
-            grid=setting.grid,
-            lapse=setting.lapse,
-            generator=np.random.default_rng(rng.getrandbits(64)),
-        )
+        people, annotations = asked(terms, setting, tastes, number, rng)
         yield Collected(
             f"{setting.name}-{seed}-{split}-{index:06}", prompt, pictures, people, annotations
         )
 
 
-def _distinct_scenes(split: Split, rng: random.Random) -> Iterator[Scene]:
+def crowd(setting: Setting, seed: int) -> Array:
+    """The tastes of a setting's people, shape ``(people, terms)``; the same for all splits."""
+    rng = random.Random(f"people {setting.name} {seed}")
+    return draw_tastes(
+        setting.people,
+        spread=setting.spread,
+        generator=np.random.default_rng(rng.getrandbits(64)),
+    )
+
+
+def asked(
+    terms: Array, setting: Setting, tastes: Array, number: int, rng: random.Random
+) -> tuple[tuple[int, ...], Array]:
+    """Have some of the people rank a group.
+
+    Args:
+        terms: Of the pictures' utilities, shape ``(images, terms)``.
+        setting: How noisily they rank.
+        tastes: Of everyone, from `crowd`.
+        number: How many rank.
+        rng: Chooses them, and draws their noise.
+
+    Returns:
+        Their numbers, and their ranks of shape ``(number, images)``, 1 is best.
+    """
+    people = tuple(sorted(rng.sample(range(setting.people), number)))
+    return people, annotate(
+        terms,
+        tastes[list(people)],
+        noise=setting.noise,
+        grid=setting.grid,
+        lapse=setting.lapse,
+        generator=np.random.default_rng(rng.getrandbits(64)),
+    )
+
+
+def distinct_scenes(split: Split, rng: random.Random) -> Iterator[Scene]:
+    """Scenes of a split without end, none twice."""
     seen = set()
     for _ in count_up():
         scene = sample_scene(rng, split)

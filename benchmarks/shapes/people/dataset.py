@@ -132,7 +132,7 @@ def write_dataset(
         "errors": GENERATOR_ERRORS,
     }
     with sole_writer(out, folder=True):
-        _claim(out, json.loads(json.dumps(recipe)))
+        claim(out, json.loads(json.dumps(recipe)))
         for split, number in groups.items():
             path = out / f"{split}.jsonl"
             if path.exists() and _lines(path) == number:
@@ -189,7 +189,7 @@ def _with_files(group: RankedGroup) -> RankedGroup:
     return replace(group, images=tuple(files))
 
 
-def _claim(out: Path, recipe: object) -> None:
+def claim(out: Path, recipe: object) -> None:
     """Note in the folder how its data are made, or check that it says the same."""
     path = out / RECIPE
     if path.exists():
