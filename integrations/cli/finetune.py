@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stablepref.cli.ends import say
 from stablepref.cli.options import (
     FORMER_SCORER,
+    GROUPS,
     AsJson,
     Device,
     Dtype,
+    Format,
+    ImageFolder,
     PipelineDtype,
     PipelineName,
     ScorerOptions,
@@ -29,6 +33,7 @@ from ..finetune.config import FinetuneConfig
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stablepref.data.groups import RankedGroup
     from stablepref.scorer import Scorer
 
     from ..finetune.run import Finetuned
@@ -54,6 +59,15 @@ def finetune(
     prompts: Annotated[
         Path | None, typer.Option(help="File or folder of prompts to train on, as for `bench`.")
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help=f"For --method dpo, which then needs no prompt. {GROUPS}"),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The split to train on, if --data has several.")
+    ] = None,
+    data_format: Format = "auto",
+    images: ImageFolder = None,
     sample_prompts: Annotated[
         Path | None,
         typer.Option(
@@ -111,7 +125,14 @@ def finetune(
         }  # type: ignore[arg-type] # checked there
     )
     trained_on = [*(prompt or ()), *(read_prompts(prompts) if prompts else ())]
-    if not trained_on:
+    if data is not None and config.method != "dpo":
+        msg = f"--data is for --method dpo, and the method is {config.method}; leave it out"
+        raise ValueError(msg)
+    if data is None and config.method == "dpo":
+        msg = "--method dpo trains on ranked pictures; expected --data with a file of them"
+        raise ValueError(msg)
+    groups = None if data is None else _groups(data, split, data_format, images)
+    if not trained_on and groups is None:
         msg = (
             "there is no prompt to train on; expected --prompt, or --prompts with a file of prompts"
         )
@@ -149,7 +170,10 @@ def finetune(
     reward: Any = rewards[0]
     if weights is not None:
         reward = [WeightedReward(r, w) for r, w in zip(rewards, weights, strict=True)]
-    result = run(pipe, trained_on, reward, config, out=out, sample_prompts=sampled, held_out=judge)
+    result = run(
+        pipe, trained_on or None, reward, config,
+        out=out, sample_prompts=sampled, held_out=judge, groups=groups,
+    )  # fmt: skip
     if PartialState().is_main_process:
         _print(result, as_json=as_json)
 
@@ -162,6 +186,20 @@ def read_prompts(path: Path) -> list[str]:
         ValueError: It holds no prompt, or one that is damaged.
     """
     return [one.prompt.strip() for one in read_prompt_file(path)]
+
+
+def _groups(
+    source: str, split: str | None, data_format: str, images: Path | None
+) -> "list[RankedGroup]":
+    """All usable groups; what is left out is counted on standard error."""
+    from stablepref.data.groups import Exclusions
+    from stablepref.data.read import read_groups
+
+    left_out = Exclusions()
+    groups = list(read_groups(source, data_format, images=images, split=split, exclusions=left_out))
+    for reason, count in left_out.counts.items():
+        say(f"{source}: left out {count} times: {reason}")
+    return groups
 
 
 def _weights(

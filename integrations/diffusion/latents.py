@@ -133,6 +133,28 @@ def decode_latents(vae: PictureVAE, latents: Tensor) -> Tensor:
     return vae.decode(latents.to(vae.dtype), return_dict=False)[0]
 
 
+def encode_pictures(vae: Any, pixels: Tensor) -> Tensor:  # noqa: ANN401 (diffusers has no types)
+    """Latents `(batch, channels, h, w)` of pictures, which `decode_latents` turns back.
+
+    The most likely ones, where the VAE gives a normal density.
+
+    Args:
+        vae: A diffusers VAE of pictures, such as `pipe.vae`.
+        pixels: `(batch, 3, H, W)` in [0, 1], of the VAE's number type.
+    """
+    encoded = vae.encode(2 * pixels - 1)
+    density = getattr(encoded, "latent_dist", None)
+    latents: Tensor = encoded.latent if density is None else density.mode()
+    config = vae.config
+    scale = config.get("scaling_factor") or 1.0
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if mean is not None and std is not None:
+        shape = (1, -1, 1, 1)
+        centred = latents - latents.new_tensor(mean).view(shape)
+        return centred * scale / latents.new_tensor(std).view(shape)
+    return (latents - (config.get("shift_factor") or 0.0)) * scale
+
+
 def _check_form(images: object) -> None:
     if not isinstance(images, Tensor):
         msg = f"the reward takes a float tensor (batch, 3, H, W), got {type(images).__name__}"

@@ -46,7 +46,7 @@ def step_pictures(
         seed: Of order and noise.
     """
     places = range(step * (batch_size // group), (step + 1) * (batch_size // group))
-    chosen = [prompts[_order(len(prompts), p // len(prompts), seed)[p % len(prompts)]]
+    chosen = [prompts[shuffled(len(prompts), p // len(prompts), seed)[p % len(prompts)]]
               for p in places]  # fmt: skip
     return [
         Picture(prompt, noise_seed(seed, _TRAINING, step, place * group + number))
@@ -74,7 +74,8 @@ def noise_seed(*place: int) -> int:
     return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _order(count: int, epoch: int, seed: int) -> list[int]:
+def shuffled(count: int, epoch: int, seed: int) -> list[int]:
+    """The places of `count` items in the random order of an epoch, from 0."""
     order = list(range(count))
     random.Random(f"order {seed} {epoch}").shuffle(order)
     return order

@@ -13,10 +13,12 @@ from .method_settings import (
     AdvantageSettings,
     BackpropSettings,
     DdpoSettings,
+    DpoSettings,
+    GrpoSettings,
     NftSettings,
 )
 
-Method = Literal["draft", "refl", "ddpo", "nft"]
+Method = Literal["draft", "refl", "ddpo", "nft", "grpo", "dpo"]
 Tracker = Literal["tensorboard", "wandb"]
 
 FREE: Final = frozenset(
@@ -33,11 +35,11 @@ FREE: Final = frozenset(
 )
 """Fields that do not decide the weights after a given step, up to rounding."""
 
-GROUPS: Final = {"ddpo": 4, "nft": 8}
+GROUPS: Final = {"ddpo": 4, "nft": 8, "grpo": 8}
 """Pictures of each prompt in a step, for methods that compare them."""
 UPDATES: Final = {"ddpo": 2}
-EMA: Final = {"nft": 0.9}
-GUIDANCE: Final = {"nft": 1.0}
+EMA: Final = {"nft": 0.9, "grpo": 0.9}
+GUIDANCE: Final = {"nft": 1.0, "grpo": 4.5}
 USUAL_GUIDANCE: Final = 7.5
 
 
@@ -49,12 +51,18 @@ class _RunSettings:
         Method,
         "draft back-propagates through the last sampling steps (Clark et al. 2023), refl through "
         "one of them (Xu et al. 2023), ddpo is a policy gradient (Black et al. 2023), nft "
-        "contrasts what it drew well and badly (DiffusionNFT, Zheng et al. 2025)",
+        "contrasts what it drew well and badly (DiffusionNFT, Zheng et al. 2025), grpo is a policy "
+        "gradient within groups, also for flow matching (Flow-GRPO, Liu et al. 2025), dpo trains "
+        "on ranked pictures (Diffusion-DPO, Wallace et al. 2023)",
     ] = "draft"
     steps: Annotated[int, "training steps; of ddpo each has several updates", POSITIVE] = 200
-    batch_size: Annotated[int, "pictures of a step, over all processes", POSITIVE] = 16
+    batch_size: Annotated[int, "pictures of a step (of dpo: pairs), in all processes", POSITIVE] = (
+        16
+    )
     pictures_per_prompt: Annotated[
-        int | None, "pictures of each prompt in a step; if none 1, 4 for ddpo, 8 for nft", POSITIVE
+        int | None,
+        "pictures of each prompt in a step; if none 1, 4 for ddpo, 8 for nft and grpo",
+        POSITIVE,
     ] = None
     rank: Annotated[
         int, "rank of the LoRA matrices, on all attention layers; 0 trains all weights",
@@ -73,13 +81,14 @@ class _RunSettings:
     ema: Annotated[
         float | None,
         "decay, at each step, of the averaged weights that samples are drawn with and that are "
-        "saved; 0 for none; if none 0, and 0.9 for nft (DiffusionNFT's)",
+        "saved; 0 for none; if none 0, and 0.9 for nft and grpo (their codes')",
         Field(ge=0, lt=1),
     ] = None
     sampling_steps: Annotated[int, "denoising steps of a picture to train on", POSITIVE] = 50
     guidance: Annotated[
         float | None,
-        "scale of classifier-free guidance, 1 or less for no guidance; if none 7.5, and 1 for nft",
+        "scale of classifier-free guidance, 1 or less for no guidance; if none 7.5, 1 for nft "
+        "and 4.5 for grpo (their papers')",
         NOT_NEGATIVE,
     ] = None
     negative_prompt: Annotated[str | None, "what the pictures should not show"] = None
@@ -123,8 +132,14 @@ class _RunSettings:
 @final
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(
-    NftSettings, DdpoSettings, AdvantageSettings, BackpropSettings, _RunSettings
-):  # fmt: skip
+    DpoSettings,
+    GrpoSettings,
+    NftSettings,
+    DdpoSettings,
+    AdvantageSettings,
+    BackpropSettings,
+    _RunSettings,
+):
     """Everything that decides a fine-tuning but the pipeline, the prompts and the reward.
 
     Each field's annotation says what it means; those of one method stand in
@@ -141,6 +156,7 @@ class FinetuneConfig(
         check_fields(self)
         self.check_last_steps(self.sampling_steps)
         self.check_timesteps(self.sampling_steps)
+        self.check_guard()
         if self.batch_size % self.group:
             raise ValueError(
                 f"batch_size is {self.batch_size}; expected a multiple of the {self.group} "

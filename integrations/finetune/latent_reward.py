@@ -76,9 +76,9 @@ class LatentReward:
         *,
         decode: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        single = not isinstance(reward, list | tuple)
-        given: Sequence[Any] = [WeightedReward(reward)] if single else reward  # type: ignore[list-item]
-        self.rewards = [_reward_of(pipe, one.reward) for one in _checked(given)]
+        several: Any = reward if isinstance(reward, list | tuple) else [WeightedReward(reward)]  # type: ignore[arg-type] # looked at below
+        given = _checked(several)
+        self.rewards = [_reward_of(pipe, one.reward) for one in given]
         self.weights = torch.tensor([float(one.weight) for one in given], device="cpu")
         scorers = [one.scorer for one in self.rewards]
         self.names = [one.name or s.name for one, s in zip(given, scorers, strict=True)]

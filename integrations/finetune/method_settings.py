@@ -12,6 +12,10 @@ from stablepref.runtime.fields import NOT_NEGATIVE, POSITIVE
 Spread = Literal["batch", "prompt"]
 Combine = Literal["rewards", "advantages"]
 OldPolicy = Literal["copy", "rising", "late"]
+Noise = Literal["sde", "cps"]
+PairWeights = Literal["equal", "order", "margin", "paper"]
+Pairing = Literal["all", "extremes"]
+WindowMoves = Literal["random", "sliding"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,3 +113,83 @@ class NftSettings:
                 f"nft_timesteps is {self.nft_timesteps} of {sampling_steps} sampling_steps; "
                 "expected no more"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrpoSettings:
+    """Of Flow-GRPO (Liu et al. 2025, arXiv:2505.05470) and its relatives."""
+
+    grpo_noise: Annotated[
+        Noise,
+        "grpo: how steps of flow matching get noise: as a stochastic differential equation, or "
+        "cps, which keeps the schedule's coefficients; DDIM's steps have their own",
+    ] = "sde"
+    grpo_eta: Annotated[
+        float | None,
+        "grpo: how much noise; if none 0.7, 0.8 for cps (Flow-GRPO's) and 1 for DDIM",
+        Field(gt=0, le=1),
+    ] = None
+    grpo_clip: Annotated[
+        float | None,
+        "grpo: bound of the importance ratio; if none 1e-4, 1e-5 for cps and with a window "
+        "(Flow-GRPO's), 2e-6 with grpo_guard (its authors')",
+        POSITIVE,
+    ] = None
+    grpo_kl: Annotated[
+        float, "grpo: weight of the divergence from the first policy (Flow-GRPO's)", NOT_NEGATIVE
+    ] = 0.04
+    grpo_window: Annotated[
+        int | None, "grpo: sampling steps with noise; all but the last if none", POSITIVE
+    ] = None
+    grpo_window_moves: Annotated[
+        WindowMoves,
+        "grpo: where the window lies: at random in the first half of the steps (Flow-GRPO-Fast), "
+        "or sliding on from the first step (MixGRPO)",
+    ] = "random"
+    grpo_window_every: Annotated[
+        int, "grpo: training steps after which a sliding window moves by one (MixGRPO's)", POSITIVE
+    ] = 25
+    grpo_same_noise: Annotated[
+        bool, "grpo: begin all pictures of a prompt with the same noise (MixGRPO, DanceGRPO)"
+    ] = False
+    grpo_guard: Annotated[
+        bool, "grpo: correct the ratio as GRPO-Guard does; for flow matching with sde"
+    ] = False
+
+    def check_guard(self) -> None:
+        """Refuse what does not go together.
+
+        Raises:
+            ValueError: The corrected ratio is asked for noise that it is not made for.
+        """
+        if self.grpo_guard and self.grpo_noise != "sde":
+            raise ValueError(
+                f"grpo_guard is on and grpo_noise is {self.grpo_noise!r}; GRPO-Guard's ratio is "
+                "for 'sde'"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DpoSettings:
+    """Of Diffusion-DPO (Wallace et al. 2023, arXiv:2311.12908)."""
+
+    dpo_beta: Annotated[
+        float | None,
+        "dpo: how strongly the first policy holds; if none 5000 (the paper's), and 2000 for flow "
+        "matching",
+        POSITIVE,
+    ] = None
+    dpo_pairs: Annotated[
+        Pairing, "dpo: all pairs of a ranked group, or its extremes: the best against the worst"
+    ] = "all"
+    dpo_weights: Annotated[
+        PairWeights,
+        "dpo: weights of pairs: equal; by order or by margin, as Stable Preference weighs pairs "
+        "(equations 7 and 8), on implicit margins; paper for order first and then margin",
+    ] = "equal"
+    dpo_order_steps: Annotated[
+        int, "dpo: training steps by order before those by margin, with the paper's weights",
+        NOT_NEGATIVE,
+    ] = 20  # fmt: skip
+    dpo_b: Annotated[float, "dpo: margin at which the weight by order is one half"] = 0.3
+    dpo_tau: Annotated[float, "dpo: width of the weight by order", POSITIVE] = 0.2

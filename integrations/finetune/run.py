@@ -20,6 +20,7 @@ from ..monitor import RewardMonitor
 from ..sampled_rewards import as_scorer
 from .batches import sample_pictures
 from .config import FinetuneConfig
+from .dpo_pairs import pairs_of
 from .latent_reward import LatentReward
 from .loop import Finetuned, train
 from .lora import check_no_adapters
@@ -31,8 +32,9 @@ from .weights import check_precision
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from stablepref.data.groups import RankedGroup
     from stablepref.scorer import Scorer
 
     from .latent_reward import RewardLike, WeightedReward
@@ -43,13 +45,14 @@ LEAST_WATCHED: Final = 2
 
 def finetune(
     pipe: Any,  # noqa: ANN401 (diffusers has no types)
-    prompts: Sequence[str],
+    prompts: Sequence[str] | None,
     reward: RewardLike | Sequence[WeightedReward],
     config: FinetuneConfig | None = None,
     *,
     out: str | os.PathLike[str],
     sample_prompts: Sequence[str] | None = None,
     held_out: Scorer | str | os.PathLike[str] | None = None,
+    groups: Iterable[RankedGroup] | None = None,
     progress: bool | None = None,
 ) -> Finetuned:
     """Train LoRA matrices on a pipeline's denoiser for a higher reward, or resume.
@@ -62,13 +65,15 @@ def finetune(
     Args:
         pipe: `StableDiffusionPipeline`, `StableDiffusionXLPipeline` or `StableDiffusion3Pipeline`
             in float32 or bfloat16, on its device, without a safety checker.
-        prompts: To train on.
+        prompts: To train on; None for those of `groups`.
         reward: A robust or plain reward, on the pipeline's device; a scorer or what
             `stablepref.load` takes is its plain reward.
         config: Everything else; None for the defaults.
         out: Folder for checkpoints, metrics.jsonl, sheets of samples and the weights in `lora`.
         sample_prompts: Prompts of the samples; None for the first of `prompts`.
         held_out: A second scorer that nothing optimises, to measure the samples by.
+        groups: Ranked pictures to train on with method "dpo", as `stablepref.data.read_groups`
+            reads them; the reward then only measures the samples. Their order counts.
         progress: Show a progress bar; None shows one in a terminal.
 
     Returns:
@@ -86,6 +91,10 @@ def finetune(
         SystemExit: After SIGTERM, once the step's checkpoint is written.
     """
     config, folder = config or FinetuneConfig(), Path(out)
+    ranked = checked_groups(groups, config)
+    pairs = pairs_of(ranked, config.dpo_pairs) if ranked else []
+    if prompts is None:
+        prompts = list(dict.fromkeys(group.prompt for group in ranked))
     prompts = check_prompts(prompts)
     shown = check_prompts(sample_prompts) if sample_prompts is not None else prompts
     loop = SamplingLoop(
@@ -142,7 +151,13 @@ def finetune(
             )
             raise ValueError(msg)
         described = described_finetuning(
-            config, pipe, judge, prompts, shown[: config.samples], held_out=monitor.held_out
+            config,
+            pipe,
+            judge,
+            prompts,
+            shown[: config.samples],
+            held_out=monitor.held_out,
+            groups=ranked,
         )
         found = checkpoint_of(folder, described, resume=True)
         if found is not None and found.step > config.steps:
@@ -165,7 +180,7 @@ def finetune(
             run = FinetuneRun(
                 accelerator, loop, judge, policies,
                 accelerator.prepare_optimizer(optimizer, device_placement=False),
-                config, prompts, folder, described,
+                config, prompts, folder, described, pairs,
             )  # fmt: skip
             with threads_for(*modules_of(pipe), judge.scorer):
                 return train(run, watch, found, progress=progress)
@@ -185,4 +200,22 @@ def check_trainable(pipe: Any, config: FinetuneConfig) -> None:  # noqa: ANN401 
     refuse_safety_checker(pipe)
     if not config.rank:
         check_precision(pipe)
-    METHODS[config.method].check(pipe)
+    METHODS[config.method].check(pipe, config)
+
+
+def checked_groups(
+    groups: Iterable[RankedGroup] | None, config: FinetuneConfig
+) -> list[RankedGroup]:
+    """The ranked groups to train on; none for a method that does not.
+
+    Raises:
+        ValueError: They are missing, or there are some that the method does not train on.
+    """
+    wanted = METHODS[config.method].pairs
+    if wanted and groups is None:
+        msg = f"method={config.method!r} trains on ranked pictures; give groups=read_groups(...)"
+        raise ValueError(msg)
+    if groups is not None and not wanted:
+        msg = f"method={config.method!r} does not train on groups; leave them out, or use 'dpo'"
+        raise ValueError(msg)
+    return list(groups or ())

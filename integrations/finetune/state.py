@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import torch
 
+from stablepref.training.pairs import fingerprint
 from stablepref.training.resume import CHECKPOINTS, newest_checkpoint
 from stablepref.weights.fingerprint import text_digest, weights_digest
 
@@ -23,14 +24,18 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
 
+    from stablepref.data.groups import RankedGroup
     from stablepref.scorer import Scorer
 
     from ..diffusion.sampling import SamplingLoop
     from .advantages import Advantages
     from .batches import Picture
     from .config import FinetuneConfig
+    from .dpo_pairs import Pair
     from .latent_reward import LatentReward
     from .policies import Policies
+
+Item = TypeVar("Item")
 
 NAMED: Final = 10
 """Prompts that a message names."""
@@ -51,6 +56,7 @@ class FinetuneRun:
         prompts: To train on.
         folder: The training's.
         described: What the weights depend on.
+        pairs: Of ranked groups, for methods that train on them.
     """
 
     accelerator: Accelerator
@@ -62,6 +68,7 @@ class FinetuneRun:
     prompts: Sequence[str]
     folder: Path
     described: dict[str, Any]
+    pairs: Sequence[Pair] = ()
 
     def pictures(self, step: int) -> list[Picture]:
         """All pictures of a step."""
@@ -73,8 +80,8 @@ class FinetuneRun:
             seed=self.config.seed,
         )
 
-    def chunks(self, pictures: Sequence[Picture]) -> Iterator[Sequence[Picture]]:
-        """This process's share of a step's pictures, as many at once as fit."""
+    def chunks(self, pictures: Sequence[Item]) -> Iterator[Sequence[Item]]:
+        """This process's share of a step's pictures, or pairs, as many at once as fit."""
         size = len(pictures) // self.accelerator.num_processes
         first = self.accelerator.process_index * size
         at_once = self.config.micro_batch_size or size
@@ -189,6 +196,7 @@ def described_finetuning(
     shown: Sequence[str],
     *,
     held_out: Scorer | None,
+    groups: Sequence[RankedGroup] = (),
 ) -> dict[str, Any]:
     """What the trained weights and their reports depend on, as it is read back from JSON.
 
@@ -199,6 +207,7 @@ def described_finetuning(
         prompts: To train on.
         shown: Of the samples.
         held_out: The second scorer that measures them.
+        groups: Ranked ones to train on.
     """
     values = {
         **config.exact_values(),
@@ -208,6 +217,7 @@ def described_finetuning(
         },
         **reward.described(),
         "prompts": _prompts(prompts),
+        **({"groups": f"{len(groups)} groups, {fingerprint(groups)}"} if groups else {}),
         "sample_prompts": _prompts(shown),
         "held_out": None if held_out is None else held_out.name,
         "held_out_weights": None if held_out is None else weights_digest(held_out),

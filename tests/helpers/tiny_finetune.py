@@ -13,6 +13,7 @@ from helpers.brightness import Brightness
 from helpers.tiny_pipelines import build
 from stablepref.integrations.diffusion.sampling import SamplingLoop
 from stablepref.integrations.finetune.config import FinetuneConfig
+from stablepref.integrations.finetune.dpo_pairs import Pair
 from stablepref.integrations.finetune.latent_reward import LatentReward
 from stablepref.integrations.finetune.policies import Policies
 from stablepref.integrations.finetune.state import FinetuneRun
@@ -71,7 +72,12 @@ def generators(count: int, seed: int = 0) -> Sequence[torch.Generator]:
 
 
 def plain_run(
-    pipe: DiffusionPipeline, reward: object, folder: Path, **settings: object
+    pipe: DiffusionPipeline,
+    reward: object,
+    folder: Path,
+    *,
+    pairs: Sequence[Pair] = (),
+    **settings: object,
 ) -> FinetuneRun:
     """A fine-tuning whose weights move by minus the gradient, which is not clipped."""
     config = quick(**{"max_grad_norm": 1e9, "guidance": 1.0, "rank": 2, **settings})
@@ -95,6 +101,7 @@ def plain_run(
         PROMPTS,
         folder,
         {},
+        pairs,
     )
 
 

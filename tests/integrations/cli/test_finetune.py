@@ -8,6 +8,7 @@ import pytest
 from accelerate.state import AcceleratorState
 from helpers.commandline import run
 from helpers.tiny_finetune import pipeline as tiny_pipeline
+from PIL import Image
 
 from stablepref.integrations.cli.finetune import read_prompts
 from stablepref.integrations.finetune.config import FinetuneConfig
@@ -70,6 +71,21 @@ def test_several_rewards_with_weights_and_all_weights_trained(
     assert row["reward"] == pytest.approx(row["reward_tiny"] - 0.5 * row["reward_shapes-clip"])
 
 
+def test_ranked_pictures_are_trained_on(pipeline: Path, model: Path, tmp_path: Path) -> None:
+    for name, level in (("light", 200), ("dark", 20)):
+        Image.new("RGB", (20, 16), (level,) * 3).save(tmp_path / f"{name}.png")
+    (tmp_path / "groups.jsonl").write_text(
+        '{"prompt": "a dog", "images": ["light.png", "dark.png"], "ranks": [1, 2]}\n'
+    )
+    done = run(
+        "finetune", pipeline, "--data", tmp_path / "groups.jsonl", "-s", model, "-o",
+        tmp_path / "run", "--method=dpo", "--dpo-weights=margin", "--steps=1", *QUICK[1:],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["accuracy"] for row in rows if "accuracy" in row] == [0]  # nothing is learnt yet
+
+
 def test_prompts_to_train_on_come_out_of_every_form_of_file(
     tmp_path: Path, shared_data: Path
 ) -> None:
@@ -100,6 +116,8 @@ def test_prompts_to_train_on_come_out_of_every_form_of_file(
         (["-p", "a", "-s", "no-such-model"], "unknown model"),
         (["-p", "a", "-w", "1", "-w", "2"], "--weight is given 2 times"),
         (["-p", "a", "--combine", "advantages"], "give each --scorer a --weight"),
+        (["-p", "a", "--data", "groups.jsonl"], "--data is for --method dpo, and the method is"),
+        (["-p", "a", "--method", "dpo"], "--method dpo trains on ranked pictures; expected --data"),
         (["-p", "a", "-s", "laion", "-s", "laion"], "unknown model"),
     ],
 )

@@ -22,13 +22,14 @@ from torch.distributions import Normal
 
 from stablepref.benchmarks.shapes.pipeline.parts import STEPS, build_scheduler
 from stablepref.integrations.diffusion.sampling import SamplingLoop
-from stablepref.integrations.finetune.ddpo import (
+from stablepref.integrations.finetune.ddpo import ddpo_step
+from stablepref.integrations.finetune.trajectories import rollout
+from stablepref.integrations.finetune.transitions import (
+    Transition,
     check_policy,
     clipped_loss,
-    ddim_step,
-    ddpo_step,
+    ddim_density,
     log_probability,
-    rollout,
 )
 from stablepref.integrations.reward import DifferentiableReward
 
@@ -67,7 +68,7 @@ def test_steps_are_those_of_diffusers(prediction: str, eta: float) -> None:
     output, latents, noise = (drawn(i, 2, 4, 3, 3).double() for i in range(3))
     for step, timestep in enumerate(scheduler.timesteps):
         expected = scheduler.step(output, timestep, latents, eta=eta, variance_noise=noise)
-        mean, std = ddim_step(scheduler, output, latents, step, eta=eta)
+        mean, std, _ = ddim_density(scheduler, output, latents, step, eta)
         torch.testing.assert_close(mean + std * noise, expected.prev_sample, rtol=1e-4, atol=1e-5)
 
 
@@ -77,11 +78,11 @@ def test_a_schedule_that_begins_in_pure_noise_stays_finite() -> None:
     scheduler.set_timesteps(STEPS)
     output, latents = drawn(0, 1, 4, 2, 2), drawn(1, 1, 4, 2, 2)
     for step in range(STEPS):
-        mean, std = ddim_step(scheduler, output, latents, step, eta=1.0)
+        mean, std, _ = ddim_density(scheduler, output, latents, step, 1.0)
         assert mean.isfinite().all()
         assert 0 <= std < 1
     # Nothing is known of the picture yet: x0 is minus the velocity, and what is left is noise.
-    mean, std = ddim_step(scheduler, output, latents, 0, eta=1.0)
+    mean, std, _ = ddim_density(scheduler, output, latents, 0, 1.0)
     kept = float(scheduler.alphas_cumprod[scheduler.timesteps[1]])
     assert std == pytest.approx(math.sqrt(1 - kept), rel=1e-4)
     torch.testing.assert_close(mean, -math.sqrt(kept) * output, rtol=1e-3, atol=1e-3)
@@ -91,7 +92,7 @@ def test_a_schedule_that_begins_in_pure_noise_stays_finite() -> None:
 def test_a_rollout_makes_the_pipelines_pictures(eta: float) -> None:
     pipe = pipeline()
     loop = SamplingLoop(pipe, steps=4, guidance=3.0, height=SIDE, width=SIDE)
-    made = rollout(loop, PROMPTS, generators(2), eta=eta)
+    made = rollout(loop, PROMPTS, generators(2), Transition("ddim", eta))
     expected = pipe(
         list(PROMPTS),
         num_inference_steps=4,
@@ -104,20 +105,20 @@ def test_a_rollout_makes_the_pipelines_pictures(eta: float) -> None:
     ).images
     torch.testing.assert_close(made.latents, expected, rtol=1e-4, atol=1e-3)
     # The last step has no noise: of it there is nothing to choose.
-    assert [choice.step for choice in made.transitions] == [0, 1, 2]
+    assert [choice.step for choice in made.choices] == [0, 1, 2]
 
 
 def test_a_rollout_is_as_likely_as_it_says() -> None:
     """Taken up again with the same weights, every ratio is 1."""
     pipe = noisy_pipeline()
     loop = SamplingLoop(pipe, steps=2, guidance=1.0, height=SIDE, width=SIDE)
-    made = rollout(loop, PROMPTS, generators(2), eta=1.0)
-    assert [choice.step for choice in made.transitions] == [0, 1]
+    made = rollout(loop, PROMPTS, generators(2), Transition("ddim", 1.0))
+    assert [choice.step for choice in made.choices] == [0, 1]
     scheduler = loop.scheduler()
-    for choice in made.transitions:
+    for choice in made.choices:
         timestep = scheduler.timesteps[choice.step]
         output = loop.denoise(choice.before, timestep, PROMPTS)
-        mean, std = ddim_step(scheduler, output, choice.before, choice.step, eta=1.0)
+        mean, std, _ = ddim_density(scheduler, output, choice.before, choice.step, 1.0)
         now = log_probability(choice.after, mean, std)
         assert now.requires_grad
         assert torch.equal(now.detach(), choice.log_probability)
@@ -128,7 +129,7 @@ def test_a_rollout_is_as_likely_as_it_says() -> None:
 
 def test_the_loss_is_a_naive_loop() -> None:
     now, before, advantage = drawn(0, 40) * 0.3, drawn(1, 40) * 0.3, drawn(2, 40)
-    found = clipped_loss(now, before, advantage, clip_range=0.2)
+    found = clipped_loss((now - before).exp(), advantage, clip_range=0.2)
     rows = zip(*(each.tolist() for each in (found, now, before, advantage)), strict=True)
     for loss, new, old, better in rows:
         ratio = math.exp(new - old)
@@ -145,17 +146,17 @@ def test_the_loss_is_a_naive_loop() -> None:
 ])  # fmt: skip
 def test_clipped_ratios_have_no_gradient(ratio: float, advantage: float, moves: bool) -> None:
     now = torch.tensor([math.log(ratio)], requires_grad=True)
-    loss = clipped_loss(now, torch.zeros(1), torch.tensor([advantage]), clip_range=0.2)
+    loss = clipped_loss(now.exp(), torch.tensor([advantage]), clip_range=0.2)
     (gradient,) = torch.autograd.grad(loss.sum(), now)
     assert gradient.item() == pytest.approx(-ratio * advantage if moves else 0.0)
 
 
 def test_other_policies_are_refused() -> None:
     with pytest.raises(ValueError, match="the pipeline has EulerDiscreteScheduler"):
-        check_policy(EulerDiscreteScheduler())
+        check_policy(EulerDiscreteScheduler(), method="ddpo")
     with pytest.raises(ValueError, match="without clip_sample"):
-        check_policy(DDIMScheduler())
-    check_policy(DDIMScheduler(clip_sample=False))
+        check_policy(DDIMScheduler(), method="ddpo")
+    check_policy(DDIMScheduler(clip_sample=False), method="ddpo")
 
 
 def test_weights_move_along_the_gradient_of_a_naive_loss(tmp_path: Path) -> None:
@@ -164,16 +165,17 @@ def test_weights_move_along_the_gradient_of_a_naive_loss(tmp_path: Path) -> None
     reward = DifferentiableReward(Brightness().double(), vae=pipe.vae)
     run = plain_run(pipe, reward, tmp_path, **DDPO)
     pictures = run.pictures(0)
-    alone = [rollout(run.loop, [p.prompt], [p.generator()], eta=0.8) for p in pictures]
+    noisy = Transition("ddim", 0.8)
+    alone = [rollout(run.loop, [p.prompt], [p.generator()], noisy) for p in pictures]
     rewards = torch.cat([reward(one.latents, one.prompts, step=0) for one in alone])
     better = run.better(rewards[:, None], [picture.prompt for picture in pictures]).values
     total = torch.zeros((), dtype=torch.float64)
     scheduler = run.loop.scheduler()
     for trajectory, advantage in zip(alone, better, strict=True):
-        for choice in trajectory.transitions:
+        for choice in trajectory.choices:
             timestep = scheduler.timesteps[choice.step]
             output = run.loop.denoise(choice.before, timestep, trajectory.prompts)
-            mean, std = ddim_step(scheduler, output, choice.before, choice.step, eta=0.8)
+            mean, std, _ = ddim_density(scheduler, output, choice.before, choice.step, 0.8)
             chance = Normal(mean, std).log_prob(choice.after).mean()
             # At the weights that drew, the ratio is 1 and its gradient that of the logarithm.
             total = total - advantage * chance / (8 * 2)

@@ -16,12 +16,12 @@ from stablepref.integrations.finetune.run import finetune
 
 def run(out: Path, method: str) -> None:
     pipe = noisy_pipeline()
-    config = quick(method=method, steps=2, pictures_per_prompt=2, learning_rate=0.01)
+    config = quick(method=method, steps=2, pictures_per_prompt=2, learning_rate=0.01, ema=0.0)
     finetune(pipe, PROMPTS, bright(pipe), config, out=out, progress=False)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["draft", "ddpo"])
+@pytest.mark.parametrize("method", ["draft", "ddpo", "nft", "grpo"])
 def test_two_processes_train_the_same_weights(method: str, tmp_path: Path) -> None:
     both, alone = tmp_path / "both", tmp_path / "alone"
     done = subprocess.run(

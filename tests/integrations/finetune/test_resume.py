@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from helpers.forked import start
 from helpers.tiny_finetune import PROMPTS, bright, pipeline, quick
 
+from stablepref.data.groups import RankedGroup
 from stablepref.integrations.finetune.run import finetune
 
 KILLS = 3
@@ -23,8 +24,10 @@ STEPS = 6
 def run(folder: Path, method: str) -> None:
     """Begin the training in a folder, or go on with it."""
     pipe = pipeline()
+    groups = None if method != "dpo" else [RankedGroup("a dog", (shade(0), shade(255)), (1, 2))]
     config = quick(
         method=method,
+        rank=0 if method == "nft" else 4,
         steps=STEPS,
         batch_size=2,
         pictures_per_prompt=2,
@@ -34,7 +37,14 @@ def run(folder: Path, method: str) -> None:
         sample_every=3,
         pictures_per_sample=1,
     )
-    finetune(pipe, PROMPTS, bright(pipe, views=1), config, out=folder, progress=False)
+    finetune(
+        pipe, PROMPTS, bright(pipe, views=1), config, out=folder, groups=groups, progress=False
+    )
+
+
+def shade(level: int) -> torch.Tensor:
+    """A picture of one grey."""
+    return torch.full((3, 16, 16), level, dtype=torch.uint8)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -47,14 +57,21 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 def assert_same(folder: Path, whole: Path) -> None:
     """Bitwise the same weights, at each look at the samples too, and the same metrics."""
-    for found in sorted(whole.rglob("pytorch_lora_weights.safetensors")):
+    every = [
+        path for path in sorted(whole.rglob("*.safetensors")) if "checkpoints" not in path.parts
+    ]
+    assert every
+    for found in every:
         other = folder / found.relative_to(whole)
         assert other.read_bytes() == found.read_bytes(), other
     assert lines(folder) == lines(whole)
     assert (folder / "finetune.json").read_text() == (whole / "finetune.json").read_text()
 
 
-@pytest.mark.parametrize("method", ["draft", pytest.param("ddpo", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "method",
+    ["draft", *(pytest.param(m, marks=pytest.mark.slow) for m in ("ddpo", "nft", "grpo", "dpo"))],
+)
 def test_killed_at_random_moments(method: str, tmp_path: Path) -> None:
     """Rows written, not time, decide when to kill, so that slow machines kill as often."""
     whole, folder = tmp_path / "whole", tmp_path / "broken"
