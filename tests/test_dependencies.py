@@ -22,6 +22,7 @@ EXTRAS = (
     "vlm",
     "ray",
     "serve",
+    "label",
     "ray-serve",
     "judge",
     "notebook",

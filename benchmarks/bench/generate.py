@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final, final
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
+from stablepref.data.layouts import picture_name
 from stablepref.images.sources import UnusableImageError
 from stablepref.integrations.best_of_n.candidates import generate
 from stablepref.output.durable import remove_leftovers, replacing
 from stablepref.output.progress import progress_bar
 from stablepref.weights.network import first_line
 
-from .image_folders import IMAGES_FOLDER, Picture, picture_name
+from .image_folders import IMAGES_FOLDER, Picture
 from .pipelines import load_contestant, pipeline_digest
 from .processes import own_part
 from .row_files import RowFiles

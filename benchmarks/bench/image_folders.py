@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
+from stablepref.data.layouts import pictures_of_prompts
 from stablepref.data.manifest import is_manifest, read_manifest
-from stablepref.images.paths import image_files
 from stablepref.images.sources import UnusableImageError
 
 if TYPE_CHECKING:
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
 IMAGES_FOLDER: Final = "images"
 """Where a run keeps the pictures that it made, a folder for each model."""
-_OWN: Final = re.compile(r"(?P<key>.+?)(?:-(?P<number>[1-9]\d*))?")
-"""Of `picture_name`."""
-_GENEVAL: Final = re.compile(r"(?P<key>.+)/samples/(?P<number>\d{4,})")
 
 
 @final
@@ -49,19 +45,13 @@ class Picture:
         return self.model, self.prompt, self.number
 
 
-def picture_name(prompt: ListedPrompt, number: int) -> str:
-    """An image's name in its model's folder, without suffix: "00012", "anime/00012-1"."""
-    return f"{prompt.key}-{number}" if number else prompt.key
-
-
 def finished_pictures(
     model: str, source: Path, prompts: Sequence[ListedPrompt], images: int
 ) -> list[Picture]:
     """The pictures that a folder or manifest has for the prompts.
 
-    A folder has them as `picture_name` says, which is the layout of HPD v2 (`STYLE/00000.jpg`) and
-    of DrawBench (`00000.jpg`), or in that of GenEval (`00000/samples/0000.png`). A manifest has an
-    image and its prompt in each row; a prompt's rows are dealt to its places in the set in turn.
+    A folder has them in the layouts of `stablepref.data.layouts`. A manifest has an image and its
+    prompt in each row; a prompt's rows are dealt to its places in the set in turn.
 
     Args:
         model: Who made them.
@@ -80,7 +70,7 @@ def finished_pictures(
         found = _of_manifest(source, prompts)
         expected = f"a row of {source} with this prompt"
     else:
-        found = _of_folder(source, prompts)
+        found = dict(pictures_of_prompts(source, prompts))
         expected = f"{source}/{prompts[0].key}.jpg or .png, or a manifest"
     if not found:
         msg = f"{model}: {source} has no image for these prompts; expected {expected}"
@@ -99,38 +89,6 @@ def finished_pictures(
             there[0] = UnusableImageError(f"{source} has no image for the prompt {prompt.key}")
         pictures += [Picture(model, place, n, there[n]) for n in sorted(there)]
     return pictures
-
-
-def _of_folder(folder: Path, prompts: Sequence[ListedPrompt]) -> dict[int, dict[int, object]]:
-    files: dict[str, Path] = {}
-    for path in image_files(folder.rglob("*"), where=folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in files:
-            msg = f"{path} and {files[name]} are two images of one name: keep one of them"
-            raise ValueError(msg)
-        files[name] = path
-    places = {prompt.key: place for place, prompt in enumerate(prompts)}
-    found: dict[int, dict[int, object]] = defaultdict(dict)
-    foreign = []
-    for name, path in files.items():
-        layouts = [
-            (layout, places[fits["key"]], int(fits["number"] or 0))
-            for layout in (_OWN, _GENEVAL)
-            if (fits := layout.fullmatch(name)) and fits["key"] in places
-        ]
-        for layout, place, number in layouts:
-            # A run's own layout goes before GenEval's.
-            if layout is _OWN or number not in found[place]:
-                found[place][number] = path
-        if not layouts and not name.endswith("/grid"):  # GenEval's picture of a prompt's samples
-            foreign.append(name)
-    if foreign and found:
-        msg = (
-            f"{folder}: {len(foreign)} images are named after no prompt of this set, and are left "
-            f"out: {', '.join(foreign[:3])}{', ...' * (len(foreign) > 3)}"
-        )
-        warnings.warn(msg, stacklevel=2)
-    return found
 
 
 def _of_manifest(manifest: Path, prompts: Sequence[ListedPrompt]) -> dict[int, dict[int, object]]:

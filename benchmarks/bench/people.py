@@ -27,8 +27,9 @@ class PeopleJudge:
     """What people said of finished pictures: the share of its group that each is preferred to.
 
     For each picture this is the share of comparisons, over all annotators and all other pictures
-    of its prompt, in which it is ranked before the other one; a tie counts one half. Where the
-    rankings of single annotators are not known, the group's ranks count as one annotator's.
+    of its prompt, in which it is ranked before the other one; a tie counts one half. A picture of
+    several groups, as of several pairs, counts the comparisons of all of them. Where the rankings
+    of single annotators are not known, the group's ranks count as one annotator's.
 
     Args:
         groups: The rankings; pictures are identified by their files.
@@ -42,11 +43,16 @@ class PeopleJudge:
 
     def __init__(self, groups: Sequence[RankedGroup]) -> None:
         self._digest = fingerprint(groups)
-        self._shares: dict[tuple[str, str], float] = {}
+        won: dict[tuple[str, str], tuple[float, int]] = {}
         for group in groups:
-            for image, share in zip(group.images, _shares(group), strict=True):
+            against, shares = len(group.images) - 1, _shares(group)
+            of = against * max(1, len(group.annotations))
+            for image, share in zip(group.images, shares, strict=True):
                 if isinstance(image, str | os.PathLike):
-                    self._shares[_place(image), group.prompt] = share
+                    place = _place(image), group.prompt
+                    before, count = won.get(place, (0.0, 0))
+                    won[place] = before + share * of, count + of
+        self._shares = {place: wins / count for place, (wins, count) in won.items()}
         if not self._shares:
             msg = (
                 f"none of {len(groups)} groups has its images in files; expected paths, by which "

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from PIL import Image
 
+from stablepref.data.layouts import picture_name
 from stablepref.data.prompts import ListedPrompt
 from stablepref.output.durable import replacing
 from stablepref.output.progress import progress_bar
 
-from ..bench.image_folders import picture_name
 from ..bench.judges import knows_shapes_only
 from ..bench.prompt_sets import PromptSet
 from ..bench.run import bench

@@ -1,4 +1,4 @@
-"""`stablepref data`: preference data, checked before training or evaluation."""
+"""`stablepref data`: preference data checked before it is used, and how its annotators agree."""
 
 import json
 from collections.abc import Sequence
@@ -11,11 +11,6 @@ from stablepref.cli.ends import NOTHING_DONE, SOME_FAILED, say
 from stablepref.cli.options import GROUPS, AsJson, Format, ImageFolder
 
 app = typer.Typer(no_args_is_help=True, help="Check preference data before training or evaluation.")
-
-
-@app.callback()
-def _root() -> None:
-    """Make `check` a command of its own although it is the only one."""
 
 
 @app.command()
@@ -64,6 +59,27 @@ def check(
     if not report.clean:
         usable = any(split.usable_groups for split in report.splits)
         raise typer.Exit(SOME_FAILED if usable else NOTHING_DONE)
+
+
+@app.command()
+def agreement(
+    answers: Annotated[Path, typer.Argument(help="A file that `stablepref label` wrote.")],
+    resamples: Annotated[int, typer.Option(min=1, help="Of the intervals.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """How steady annotators are, and how well they agree with each other."""
+    from stablepref.data.labels import read_labels
+    from stablepref.evaluation.label_agreement import label_agreement
+    from stablepref.output.tables import print_table
+
+    found = label_agreement(read_labels(answers))
+    if as_json:
+        print(json.dumps(found.as_dict(resamples=resamples, seed=seed), indent=1))
+        return
+    for table in found.tables(resamples=resamples, seed=seed):
+        if table.rows:
+            print_table(table)
 
 
 def _named(paths: Sequence[str]) -> dict[str, str]:

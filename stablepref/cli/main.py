@@ -67,6 +67,10 @@ COMMANDS: Final[Registry[object]] = Registry(
         "data": Command(
             "stablepref.cli.data:app", "Check preference data before training or evaluation."
         ),
+        "label": Command(
+            "stablepref.integrations.cli.label:label",
+            "Show pictures on a local page, and write down which ones people prefer.",
+        ),
         "eval": Command(
             "stablepref.cli.eval:evaluate",
             "Measure how well models agree with people, and how stable their choices are.",

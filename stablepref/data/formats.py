@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stablepref.data import pairs
+from stablepref.data import labels, pairs
 from stablepref.data.convert import (
     Format,
     LeftOutError,
@@ -211,6 +211,7 @@ FORMATS = Registry[Format](
     "format",
     "stablepref.readers",
     {
+        "labels": Format(labels.label_group, labels.KEYS, labels.label_rows),
         "stablepref": Format(stablepref_group, {"prompt", "images", "ranks"}),
         "imagereward": Format(imagereward_group, {"prompt", "generations", "ranking"}),
         "imagerewarddb": Format(

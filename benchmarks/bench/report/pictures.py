@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from stablepref.data.layouts import picture_name
 from stablepref.images.decoding import decode
 from stablepref.images.sources import ImageError, Source, UnusableImageError
 from stablepref.output.durable import replacing
@@ -20,7 +21,6 @@ from ..image_folders import (
     IMAGES_FOLDER,
     Picture,
     finished_pictures,
-    picture_name,
 )
 from ..run_files import read_run
 

@@ -1,0 +1,1 @@
+"""A local page on which people choose between pictures; `stablepref label` serves it."""
