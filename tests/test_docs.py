@@ -25,7 +25,7 @@ CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
 
 # Pages whose Python blocks run here; other pages have tests of their own.
-RUNNING = ("README.md", "docs/scoring.md", "docs/models.md")
+RUNNING = ("README.md", "docs/index.md", "docs/scoring.md", "docs/models.md")
 PROMPT = "a red circle and a blue star"
 
 

@@ -148,7 +148,9 @@ def test_a_named_format_is_used_and_checked(tmp_path: Path) -> None:
         next(read_groups([PICK], "folder"))
     with pytest.raises(ValueError, match=r"holds no .* so no pickapic data"):
         read_groups(tmp_path, "pickapic")
-    with pytest.raises(ValueError, match=r"format is 'hpd'; expected one of: auto, labels, stablepref"):
+    with pytest.raises(
+        ValueError, match=r"format is 'hpd'; expected one of: auto, labels, stablepref"
+    ):
         read_groups([PICK], "hpd")
     with pytest.raises(ValueError, match="on_error is 'ignore'"):
         read_groups([PICK], on_error="ignore")  # type: ignore[arg-type]  # a user's mistake
