@@ -1,10 +1,11 @@
-"""Progress that appears only when work takes long: a bar on a terminal, elsewhere lines."""
+"""Progress that appears when work takes long: a bar on a terminal or in a notebook, else lines."""
 
 from __future__ import annotations
 
 import sys
 import time
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, final
 
 from rich.console import Console
@@ -39,10 +40,11 @@ def progress_bar(
     Args:
         description: What is being done.
         total: How many items there will be, if known.
-        show: False hides the bar, True shows it anywhere, None only on a terminal; where there is
-            none, a command prints a line every ten seconds or more, see `ProgressLines`.
+        show: False hides the bar, True shows it anywhere, None only on a terminal or in a notebook
+            that has ipywidgets; elsewhere a command prints a line every ten seconds or more, see
+            `ProgressLines`.
     """
-    if show is False or (show is None and not sys.stderr.isatty()):
+    if show is False or (show is None and not sys.stderr.isatty() and not in_notebook()):
         lines = ProgressLines(description, total, hidden=show is False)
         yield lines.advance
         return
@@ -69,7 +71,14 @@ def progress_bar(
     try:
         yield advance
     finally:
+        if bar.live.is_started:
+            bar.refresh()  # in a notebook, stopping does not draw the end
         bar.stop()
+
+
+def in_notebook() -> bool:
+    """Whether this is a notebook's kernel that can show a bar, which takes ipywidgets."""
+    return Console(stderr=True).is_jupyter and find_spec("ipywidgets") is not None
 
 
 @contextmanager
