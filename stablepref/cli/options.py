@@ -100,6 +100,14 @@ Threads = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+Spreadsheet = Annotated[
+    bool,
+    typer.Option(
+        "--spreadsheet",
+        help="With --csv, for a spreadsheet: texts that it would run as a formula get an "
+        "apostrophe in front.",
+    ),
+]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
 
 
@@ -326,6 +334,17 @@ def chosen(**wanted: bool) -> str | None:
         msg = f"expected one of {', '.join(f'--{name}' for name in names)}, not several"
         raise ValueError(msg)
     return names[0] if names else None
+
+
+def check_spreadsheet(spreadsheet: bool, style: str | None) -> None:
+    """Refuse `--spreadsheet` without `--csv`.
+
+    Raises:
+        ValueError: There is no CSV that it could be about.
+    """
+    if spreadsheet and style != "csv":
+        msg = "--spreadsheet is about CSV that is printed: give --csv with it"
+        raise ValueError(msg)
 
 
 def _options(kind: type[Any], hints: dict[str, Any]) -> list[inspect.Parameter]:

@@ -14,6 +14,8 @@ from stablepref.cli.options import (
     ManifestColumns,
     Prompt,
     ScorerOptions,
+    Spreadsheet,
+    check_spreadsheet,
     chosen,
     with_options,
 )
@@ -38,12 +40,14 @@ def rank(
     ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
+    spreadsheet: Spreadsheet = False,
     html: Annotated[
         Path | None, typer.Option(help="Also write a page that shows the images in order.")
     ] = None,
 ) -> None:
     """Order images from best to worst for a prompt, or for each prompt of a manifest."""
     style = chosen(json=as_json, csv=as_csv)
+    check_spreadsheet(spreadsheet, style)
 
     from stablepref.output.results import check_input, check_place
 
@@ -81,7 +85,7 @@ def rank(
         | ({"tie": id(outcome) in ties} if views else {})
         for place, outcome in placed
     ]
-    print_rows(rows, loaded, style)
+    print_rows(rows, loaded, style, spreadsheet=spreadsheet)
     if html is not None:
         from stablepref.scoring.page import write_page
 

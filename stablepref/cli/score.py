@@ -17,6 +17,8 @@ from stablepref.cli.options import (
     ManifestColumns,
     Prompt,
     ScorerOptions,
+    Spreadsheet,
+    check_spreadsheet,
     chosen,
     with_options,
 )
@@ -37,6 +39,7 @@ def score(
     batch_size: BatchSize = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
+    spreadsheet: Spreadsheet = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -50,6 +53,7 @@ def score(
         msg = "--out takes the format from the file's name: leave --json and --csv out"
         raise ValueError(msg)
     style = chosen(json=as_json, csv=as_csv)
+    check_spreadsheet(spreadsheet, style)
     tally = Tally()
     if out is not None:
         from stablepref.output.locks import sole_writer
@@ -67,7 +71,7 @@ def score(
         with closing(scored):
             shown = {"views": scorer.views > 0, "uncertain": loaded.predicts_uncertainty}
             rows = (outcome.row(**shown) for outcome in scored)
-            print_rows(rows, loaded, style)
+            print_rows(rows, loaded, style, spreadsheet=spreadsheet)
     finish(tally)
 
 
@@ -108,15 +112,21 @@ def outcomes(
             advance(1)
 
 
-def print_rows(rows: Iterable[dict[str, object]], scorer: "Scorer", style: str | None) -> None:
-    """Print results: None is a table, else "json" or "csv"."""
+def print_rows(
+    rows: Iterable[dict[str, object]],
+    scorer: "Scorer",
+    style: str | None,
+    *,
+    spreadsheet: bool = False,
+) -> None:
+    """Print results: None is a table, else "json" or "csv", which may be for a spreadsheet."""
     from stablepref.output.results import results_table, write_rows
     from stablepref.output.tables import print_table
 
     if style is None:
         print_table(results_table(list(rows), title=f"{scorer.name}: {scorer.unit}"))
     else:
-        write_rows(rows, sys.stdout, f".{style}")
+        write_rows(rows, sys.stdout, f".{style}", spreadsheet=spreadsheet)
 
 
 def _score_to_file(

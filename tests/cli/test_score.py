@@ -153,3 +153,18 @@ def test_columns_of_a_manifest_may_be_named(model: Path, pictures: list[Path]) -
     alone = run("score", pictures[0], "-p", "a cat", "-s", model, *chosen)
     assert alone.returncode == 2
     assert "--image-column and --prompt-column are for a manifest" in alone.stderr
+
+
+@pytest.mark.parametrize("command", ["score", "rank"])
+def test_csv_for_a_spreadsheet(command: str, model: Path, pictures: list[Path]) -> None:
+    formula = "=1+1"
+    words = (command, pictures[0], "-p", formula, "-s", model)
+    plain, safe = run(*words, "--csv"), run(*words, "--csv", "--spreadsheet")
+    (row,) = csv.DictReader(io.StringIO(plain.stdout))
+    assert row["prompt"] == formula
+    (row,) = csv.DictReader(io.StringIO(safe.stdout))
+    assert row["prompt"] == f"'{formula}"
+    assert float(row["score"]) < 1e9  # numbers stay numbers
+    done = run(*words, "--spreadsheet")
+    assert done.returncode == 2
+    assert "give --csv with it" in done.stderr
