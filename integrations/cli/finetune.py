@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from stablepref.data.groups import RankedGroup
     from stablepref.scorer import Scorer
 
-    from ..finetune.run import Finetuned
+    from ..finetune.loop import Finetuned
 
 
 @with_settings(FinetuneConfig, panel="Settings")

@@ -16,7 +16,8 @@ from PIL import Image
 
 from stablepref.integrations.ensemble import Ensemble
 from stablepref.integrations.finetune.batches import sample_pictures
-from stablepref.integrations.finetune.run import Finetuned, finetune
+from stablepref.integrations.finetune.loop import Finetuned
+from stablepref.integrations.finetune.run import finetune
 from stablepref.integrations.reward import DifferentiableReward
 
 
