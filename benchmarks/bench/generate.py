@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import closing
 from typing import TYPE_CHECKING, Final, final
 
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 
 from stablepref.data.layouts import picture_name
 from stablepref.images.sources import UnusableImageError
-from stablepref.integrations.best_of_n.candidates import generate
+from stablepref.integrations.best_of_n.candidates import generate_all
+from stablepref.integrations.best_of_n.grouping import Wanted, overlaps
+from stablepref.integrations.best_of_n.making import Unmade
 from stablepref.output.durable import remove_leftovers, replacing
 from stablepref.output.progress import progress_bar
+from stablepref.runtime.ahead import ahead
 from stablepref.weights.network import first_line
 
 from .image_folders import IMAGES_FOLDER, Picture
@@ -21,7 +25,7 @@ from .row_files import RowFiles
 from .run_files import check_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import torch
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from stablepref.data.prompts import ListedPrompt
-    from stablepref.integrations.best_of_n.candidates import Generated
+    from stablepref.integrations.best_of_n.making import Generated
     from stablepref.integrations.diffusion.pipelines import Pipeline
 
     from .contestants import Contestant
@@ -85,6 +89,7 @@ class Studio:
         batch_size: int | None,
         retry: bool,
         progress: bool | None,
+        finished: Callable[[Sequence[Picture]], None],
     ) -> None:
         """Make the images that do not exist yet; all processes call this together.
 
@@ -95,10 +100,13 @@ class Studio:
         Args:
             state: The processes.
             device: Where the pipeline runs.
-            batch_size: Images of one prompt made at once; None chooses, and it shrinks where memory
-                runs out.
+            batch_size: Images made at once, of several prompts where they can share a batch
+                (`stablepref.integrations.best_of_n.grouping`); None chooses, and it shrinks where
+                memory runs out.
             retry: Try those again that failed before.
             progress: Show a progress bar; None shows it in a terminal once work takes seconds.
+            finished: Gets the images that exist, batch by batch, where work on them meanwhile does
+                not slow the pipeline down.
 
         Raises:
             ResumeError: There are images that were made with other weights.
@@ -118,7 +126,7 @@ class Studio:
             total = sum(len(numbers) for _, numbers in mine)
             show = progress if state.is_main_process else False
             with progress_bar(self.contestant.name, total=total, show=show) as advance:
-                for count in self._made(pipe, mine, state, settings, batch_size):
+                for count in self._made(pipe, mine, state, settings, batch_size, finished):
                     advance(count)
             del pipe  # frees memory for the next one
             clear_device_cache(garbage_collection=True)
@@ -167,54 +175,67 @@ class Studio:
         state: PartialState,
         settings: Mapping[str, object],
         batch_size: int | None,
+        finished: Callable[[Sequence[Picture]], None],
     ) -> Iterator[int]:
         """Make images, and yield after each batch how many were made or failed."""
-        failures: list[Exception] = []  # since the last image was made; so are the rows held back
+        # By prompt, since the last image was made; so are the rows held back.
+        failures: dict[int, Exception] = {}
         held: list[dict[str, object]] = []
-        for place, numbers in todo:
-            left = numbers
-            batches = generate(
-                pipe,
-                self.prompts[place].prompt,
-                [number * len(self.prompts) + place for number in numbers],
-                seed=self.seed,
-                batch_size=batch_size,
-                arguments=self.arguments,
-            )
-            while left:
-                batch = _next(batches)
-                if isinstance(batch, Exception):
-                    failures.append(batch)
-                    if len(failures) > IN_A_ROW or should_reduce_batch_size(batch):
-                        raise batch
-                    done = left
-                    faults = dict.fromkeys(left, f"{type(batch).__name__}: {first_line(batch)}")
-                else:
-                    failures = []
-                    done = [made.index // len(self.prompts) for made in batch]
-                    faults = self._save(place, done, batch)
-                held += [{"prompt": place, "image": n, "fault": f} for n, f in faults.items()]
+        count = len(self.prompts)
+        wanted = [
+            Wanted(key, self.prompts[place].prompt, self.seed + key)
+            for place, numbers in todo
+            for key in (number * count + place for number in numbers)
+        ]
+        batches = generate_all(
+            pipe, wanted, batch_size=batch_size, arguments=self.arguments, keep_going=True
+        )
+        beside = overlaps(pipe, self.arguments)
+        with closing(ahead(self._saved, batches, workers=1 if beside else 0, most=2)) as saved:
+            for faults, pictures, outcomes in saved:
+                for place, error in outcomes.items():
+                    failures = {} if error is None else {**failures, place: error}
+                    if error is not None and len(failures) > IN_A_ROW:
+                        raise error
+                held += faults
                 if held and not failures:
                     self._faults.write(state.process_index, settings, held)
                     held = []
-                left = [number for number in left if number not in done]
-                yield len(done)
+                if beside:
+                    finished(pictures)
+                yield len(faults) + len(pictures)
         if held:
             if not any(self.place.rglob("*.png")):
-                raise failures[-1]
+                raise next(reversed(failures.values()))
             self._faults.write(state.process_index, settings, held)
 
-    def _save(
-        self, place: int, numbers: Sequence[int], batch: Sequence[Generated]
-    ) -> dict[int, str]:
-        """Write the good images of a batch; returns what is wrong with the others, by number."""
-        faults = {}
-        for number, made in zip(numbers, batch, strict=True):
-            if made.fault is None:
-                _write(made.image, self._file(place, number))
+    def _saved(
+        self, batch: Sequence[Generated | Unmade]
+    ) -> tuple[list[dict[str, object]], list[Picture], dict[int, Exception | None]]:
+        """Write the good images of a batch.
+
+        Returns:
+            What is wrong with the others, as rows; the good ones; and for the place of each prompt
+            what the pipeline raised, or None.
+        """
+        faults: list[dict[str, object]] = []
+        pictures: list[Picture] = []
+        outcomes: dict[int, Exception | None] = {}
+        for one in batch:
+            number, place = divmod(one.index, len(self.prompts))
+            if isinstance(one, Unmade):
+                outcomes[place] = one.error
+                fault: str | None = f"{type(one.error).__name__}: {first_line(one.error)}"
             else:
-                faults[number] = made.fault
-        return faults
+                outcomes[place] = None
+                fault = one.fault
+                if fault is None:
+                    path = self._file(place, number)
+                    _write(one.image, path)
+                    pictures.append(Picture(self.contestant.name, place, number, path))
+            if fault is not None:
+                faults.append({"prompt": place, "image": number, "fault": fault})
+        return faults, pictures, outcomes
 
     def _reasons(self) -> dict[tuple[int, int], str]:
         """Why images are missing, by index of the prompt and number."""
@@ -223,14 +244,6 @@ class Studio:
 
     def _file(self, place: int, number: int) -> Path:
         return self.place / f"{picture_name(self.prompts[place], number)}.png"
-
-
-def _next(batches: Iterator[list[Generated]]) -> list[Generated] | Exception:
-    """The next batch, or what the pipeline raised."""
-    try:
-        return next(batches)
-    except Exception as error:  # whatever a pipeline may raise for a prompt
-        return error
 
 
 def _write(image: Image.Image, path: Path) -> None:

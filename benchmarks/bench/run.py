@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ from .processes import joined_processes
 from .prompt_sets import PromptSet, read_prompt_set
 from .row_files import RowFiles
 from .run_files import CONFIG_FILE, PROMPTS_FILE, check_key
-from .score import score_pictures
+from .score import Meanwhile, begin_scores, score_pictures
 from .score_table import SCORES_FOLDER, ScoreTable, read_table
 
 if TYPE_CHECKING:
@@ -64,7 +66,8 @@ def bench(
         images: Images of each prompt. Finished pictures may be fewer.
         seed: Seed of the first image; every image has its own seed, the same for all models.
         arguments: For the call of every pipeline.
-        batch_size: Images of a prompt made at once.
+        batch_size: Images made at once, of several prompts where they can share a batch; None
+            chooses by their size and the memory.
         pipeline_dtype: Number type of pipelines; None for float32.
         device: Where everything runs; None takes the process's accelerator, or the CPU.
         retry: Make and score again what failed before.
@@ -115,38 +118,34 @@ def bench(
         if state.is_main_process:
             _begin(folder, config, chosen)
         state.wait_for_everyone()
+        rows = RowFiles(folder / SCORES_FOLDER)
+        done = begin_scores(rows, state, settings=settings, retry=retry)
+        write = partial(rows.write, state.process_index, settings)
         pictures = []
-        for one in contestants:
-            if one.finished:
-                pictures += finished[one.name]
-                continue
-            studio = Studio(
-                one,
-                chosen.prompts,
-                folder=folder,
-                images=images,
-                seed=seed,
-                arguments=arguments or {},
-                dtype=pipeline_dtype,
-            )
-            studio.make(
-                state,
-                device=state.device if device is None else torch.device(device),
-                batch_size=batch_size,
-                retry=retry,
-                progress=progress,
-            )
-            pictures += studio.pictures()
-        score_pictures(
-            pictures,
-            words,
-            judges,
-            RowFiles(folder / SCORES_FOLDER),
-            state,
-            settings=settings,
-            retry=retry,
-            progress=progress,
-        )
+        with closing(Meanwhile(words, judges, write, done)) as meanwhile:
+            for one in contestants:
+                if one.finished:
+                    pictures += finished[one.name]
+                    continue
+                studio = Studio(
+                    one,
+                    chosen.prompts,
+                    folder=folder,
+                    images=images,
+                    seed=seed,
+                    arguments=arguments or {},
+                    dtype=pipeline_dtype,
+                )
+                studio.make(
+                    state,
+                    device=state.device if device is None else torch.device(device),
+                    batch_size=batch_size,
+                    retry=retry,
+                    progress=progress,
+                    finished=meanwhile.add,
+                )
+                pictures += studio.pictures()
+        score_pictures(pictures, words, judges, rows, state, settings=settings, progress=progress)
     return read_table(folder)
 
 

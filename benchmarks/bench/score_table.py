@@ -139,21 +139,32 @@ def read_table(folder: Path) -> ScoreTable:
     """
     run, prompts = read_run(folder)
     models, scorers = tuple(run.models), dict(run.scorers)
-    found = RowFiles(folder / SCORES_FOLDER).rows(lambda row: run.check_row(row, len(prompts)))
-    rows = {(row["model"], row["prompt"], row["image"]): row for row in found}
-    if not rows:
-        raise ValueError(f"nothing is scored in {folder} yet: give the command of the run again")
-    images = 1 + max(number for _, _, number in rows)
-    scores = np.full((len(models), len(scorers), len(prompts), images), np.nan)
+    scores = np.full((len(models), len(scorers), len(prompts), 1), np.nan)
     places = {name: place for place, name in enumerate(models)}
     columns = {name: place for place, name in enumerate(scorers)}
-    failures = []
-    for model, prompt, number in sorted(rows, key=lambda key: (places[key[0]], *key[1:])):
-        row = rows[model, prompt, number]
+    faults: dict[tuple[int, int, int], dict[str, str]] = {}
+    images = 0
+    for row in RowFiles(folder / SCORES_FOLDER).rows(lambda row: run.check_row(row, len(prompts))):
+        key = places[row["model"]], row["prompt"], row["image"]
+        place, prompt, number = key
+        if number >= scores.shape[-1]:
+            more = max(number + 1, min(2 * scores.shape[-1], run.images)) - scores.shape[-1]
+            scores = np.pad(scores, [(0, 0)] * 3 + [(0, more)], constant_values=np.nan)
+        scores[place, :, prompt, number] = np.nan  # an image's last row counts
+        faults.pop(key, None)
         for scorer, score in row["scores"].items():
-            scores[places[model], columns[scorer], prompt, number] = score
-        for scorer, reason in row["faults"].items():
-            failures.append(Failure(model, prompts[prompt].key, number, scorer, reason))
+            scores[place, columns[scorer], prompt, number] = score
+        if row["faults"]:
+            faults[key] = row["faults"]
+        images = max(images, number + 1)
+    if not images:
+        raise ValueError(f"nothing is scored in {folder} yet: give the command of the run again")
+    scores = scores[..., :images].copy()
+    failures = [
+        Failure(models[place], prompts[prompt].key, number, scorer, reason)
+        for (place, prompt, number), reasons in sorted(faults.items(), key=lambda item: item[0])
+        for scorer, reason in reasons.items()
+    ]
     return ScoreTable(run.prompts.name, prompts, models, scorers, scores, tuple(failures))
 
 

@@ -122,7 +122,7 @@ def run(
         int | None,
         typer.Option(
             min=1,
-            help="Images of one prompt generated at once; chosen automatically by default.",
+            help="Images generated at once, of several prompts; chosen automatically by default.",
         ),
     ] = None,
     call: PipelineCall,

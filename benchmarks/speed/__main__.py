@@ -232,6 +232,47 @@ def serve(
 
 
 @app.command()
+def draw(
+    pipeline: Annotated[str, typer.Option(help="What draws; `shapes` is bundled.")] = "shapes",
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts, one picture of each.")] = 200,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 25,
+    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance.")] = 4.0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each way is measured.")] = 1,
+    busy: Annotated[bool, typer.Option("--busy", help="Beside a busy process.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    out: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
+) -> None:
+    """Draw one picture at a time, in batches over prompts, and in batches side by side."""
+    from .draw import draw_table  # noqa: PLC0415 (diffusers, an extra)
+    from .draw import measure as measure_drawing  # noqa: PLC0415 (diffusers, an extra)
+
+    place = torch.device(device)
+    measured = measure_drawing(
+        pipeline,
+        prompts=prompts,
+        steps=steps,
+        guidance=guidance,
+        device=place,
+        rounds=rounds,
+        busy=busy,
+    )
+    report = {
+        "what": "speed draw",
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "machine": machine_kind(place),
+        "pipeline": pipeline,
+        "prompts": prompts,
+        "steps": steps,
+        "rounds": rounds,
+        "busy": busy,
+        "measured": measured,
+    }
+    Console(width=WIDTH, soft_wrap=True).print(draw_table(report))
+    if out is not None:
+        out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+@app.command()
 def threads(
     counts: Annotated[
         list[int] | None, typer.Option("--threads", min=1, help="Numbers of threads.")

@@ -1,18 +1,19 @@
-"""Candidates of a pipeline or a function: one seed each, in batches that fit in memory."""
+"""Pictures of a pipeline or a function: one seed each, in batches that fit in memory."""
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast, final
+from contextlib import closing
+from functools import partial
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from PIL import Image
 from torch import Tensor
 
-from stablepref.runtime.threads import threads_for
+from stablepref.runtime.ahead import ahead
+from stablepref.runtime.threads import streams_for, threads_for
 
 from ..diffusion.families import find_family
 from ..diffusion.pipelines import (
@@ -23,16 +24,18 @@ from ..diffusion.pipelines import (
     without_progress_bar,
 )
 from .functions import check_function, is_function, made_by_function
+from .grouping import CPU_BATCH, Wanted, batch_size_for, in_groups
+from .making import STREAMS, Generated, Maker, Unmade, copies_of, may_run_twice
 from .pruning import Pruner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from PIL import Image
+
     from ..diffusion.pipelines import Pipeline
     from .functions import GeneratorFunction
 
-CPU_BATCH: Final = 4
-ACCELERATOR_BATCH: Final = 8
 FLAGGED: Final = "blanked by the pipeline's safety checker"
 BLACK: Final = (
     "entirely black: blanked by a safety checker, or an overflow in half precision (decode in "
@@ -49,24 +52,6 @@ _TAKEN: Final = {
     "pooled_prompt_embeds": "pass the prompt as text",
     "return_dict": "leave it out",
 }
-
-
-@final
-@dataclass(frozen=True)
-class Generated:
-    """One candidate's picture.
-
-    Attributes:
-        index: Position among the candidates.
-        image: RGB.
-        fault: Why it cannot be chosen, such as a blanked picture; None if it can.
-        pruned: Whether it was dropped on the way; its picture is then a prediction.
-    """
-
-    index: int
-    image: Image.Image
-    fault: str | None
-    pruned: bool = False
 
 
 def check_pipeline(pipe: object, arguments: Mapping[str, object]) -> None:
@@ -137,23 +122,64 @@ def generate(
     prune: Mapping[float, float] | None = None,
     score: Callable[[Sequence[Image.Image]], list[float]] | None = None,
 ) -> Iterator[list[Generated]]:
-    """Make candidates, batch by batch in order.
+    """Make candidates of one prompt, batch by batch in order: `generate_all` with its arguments.
 
-    Candidate i draws all its noise from a generator of its own, `torch.Generator().manual_seed(
-    seed + i)` on the CPU, so that batches of any size make the same pictures up to rounding. The
-    text is encoded once. A batch that does not fit in memory is halved, for good.
+    Args:
+        pipe: See `generate_all`.
+        prompt: The prompt.
+        indices: Which candidates.
+        seed: Of candidate 0; candidate i has `seed + i`.
+        batch_size: See `generate_all`.
+        arguments: See `generate_all`.
+        prune: See `generate_all`.
+        score: Scores of pictures, to prune by.
+
+    Raises:
+        TypeError: The pipeline or function returns no images.
+        ValueError: The function returns another number of images, or one that cannot be used.
+    """
+    judge = None if score is None else lambda _, images: score(images)
+    wanted = [Wanted(index, prompt, seed + index) for index in indices]
+    for batch in generate_all(
+        pipe, wanted, batch_size=batch_size, arguments=arguments, prune=prune, score=judge
+    ):
+        yield [one for one in batch if isinstance(one, Generated)]
+
+
+def generate_all(
+    pipe: Pipeline | GeneratorFunction,
+    wanted: Sequence[Wanted],
+    *,
+    batch_size: int | None,
+    arguments: Mapping[str, object],
+    prune: Mapping[float, float] | None = None,
+    score: Callable[[str, Sequence[Image.Image]], list[float]] | None = None,
+    keep_going: bool = False,
+    streams: int | None = None,
+) -> Iterator[list[Generated | Unmade]]:
+    """Make pictures of any prompts, batch by batch.
+
+    Each draws all its noise from a generator of its own, `torch.Generator().manual_seed(seed)` on
+    the CPU, so that batches of any size and of any prompts make the same pictures up to rounding.
+    `in_groups` says which prompts share a batch; pictures of one prompt stay in their order. A text
+    is encoded once for a batch. A batch that does not fit in memory is halved, for good. One of
+    several prompts in which the pipeline raises an error is made again prompt by prompt.
+
+    Small pipelines on a CPU draw several batches side by side, each with one thread
+    (`stablepref.runtime.threads.streams_for`).
 
     Args:
         pipe: The pipeline; its scheduler and progress bar are left as they were. Or a function,
-            which gets `seed + i` itself and makes of it what it does.
-        prompt: The prompt.
-        indices: Which candidates.
-        seed: Of candidate 0.
-        batch_size: Pictures made at once; None for 4 on a CPU and 8 on an accelerator.
+            which gets the seeds themselves and makes of them what it does.
+        wanted: The pictures.
+        batch_size: Pictures made at once; None chooses, see `batch_size_for`; 4 for a function.
         arguments: For the call of the pipeline or function.
         prune: Share of the steps to share of each batch that continues from there, see
-            `stablepref.integrations.best_of_n.pruning`.
-        score: Scores of pictures, to prune by.
+            `stablepref.integrations.best_of_n.pruning`; batches are then of one prompt.
+        score: Scores of pictures of a prompt, to prune by.
+        keep_going: Return what failed in place of its pictures, an `Unmade`, and continue with the
+            other prompts; else the error is raised. No memory for one picture is always an error.
+        streams: Batches drawn side by side, where the pipeline can; None chooses.
 
     Raises:
         TypeError: The pipeline or function returns no images.
@@ -162,76 +188,84 @@ def generate(
     if is_function(pipe):
         function = cast("GeneratorFunction", pipe)
 
-        def made_of(batch: Sequence[int]) -> list[Generated]:
-            seeds = [seed + index for index in batch]
-            images = made_by_function(function, prompt, seeds, arguments)
+        def made_of(batch: Sequence[Wanted]) -> list[Generated]:
+            prompts, seeds = [one.prompt for one in batch], [one.seed for one in batch]
+            images = made_by_function(function, prompts, seeds, arguments)
             return [
-                Generated(index, image, _fault(image, flagged=False))
-                for index, image in zip(batch, images, strict=True)
+                Generated(one.index, image, _fault(image, flagged=False))
+                for one, image in zip(batch, images, strict=True)
             ]
 
-        yield from _in_batches(indices, batch_size or CPU_BATCH, made_of)
+        maker = Maker(made_of, batch_size or CPU_BATCH, keep_going=keep_going)
+        yield from chain.from_iterable(map(maker.pieces, maker.batches([list(wanted)])))
         return
     known = cast("Pipeline", pipe)
-
     modules = modules_of(known)
 
-    def made_by(batch: Sequence[int]) -> list[Generated]:
+    def made_by(one: Pipeline, batch: Sequence[Wanted]) -> list[Generated]:
         with threads_for(*modules):
-            return made_here(batch)
+            return _made(one, batch, arguments, prune, score)
 
-    def made_here(batch: Sequence[int]) -> list[Generated]:
-        generators = [torch.Generator().manual_seed(seed + index) for index in batch]
-        if not prune or score is None:
-            return _in_order(batch, _call(known, prompt, generators, arguments), None)
-        pruner = Pruner(known, prune, score, generators)
-        with pruner.watching() as watched:
-            made = _call(known, prompt, generators, {**arguments, **watched})
-        return _in_order(batch, made, pruner)
-
-    if _must_be_alone(known, arguments):
-        batch_size = 1
-    elif batch_size is None:
-        on_cpu = torch.device(known._execution_device).type == "cpu"
-        batch_size = CPU_BATCH if on_cpu else ACCELERATOR_BATCH
+    size = batch_size_for(known, arguments, batch_size)
+    groups = in_groups(known, wanted, arguments)
+    if prune:
+        groups = [list(g) for group in groups for _, g in groupby(group, lambda one: one.prompt)]
     with texts_encoded_once(known), without_progress_bar(known):
-        yield from _in_batches(indices, batch_size, made_by)
+        if prune or not may_run_twice(known, arguments):
+            streams = 1
+        if streams is None:
+            streams = min(STREAMS, streams_for(*modules))
+        if streams == 1:
+            maker = Maker(partial(made_by, known), size, keep_going=keep_going)
+            yield from chain.from_iterable(map(maker.pieces, maker.batches(groups)))
+            return
+        with copies_of(known, streams) as lent:
+
+            def made_by_a_copy(batch: Sequence[Wanted]) -> list[Generated]:
+                with lent() as one:
+                    return made_by(one, batch)
+
+            maker = Maker(made_by_a_copy, size, keep_going=keep_going)
+            work = ahead(maker, maker.batches(groups), workers=streams, most=streams + 1)
+            with closing(work):
+                yield from work
 
 
-def _in_batches(
-    indices: Sequence[int], batch_size: int, make: Callable[[Sequence[int]], list[Generated]]
-) -> Iterator[list[Generated]]:
-    """What `make` makes of each batch; one that does not fit in memory is halved, for good."""
-    todo = list(indices)
-    while todo:
-        batch = todo[:batch_size]
-        try:
-            made = make(batch)
-        except RuntimeError as error:
-            if len(batch) == 1 or not should_reduce_batch_size(error):
-                raise
-            batch_size = len(batch) // 2
-        else:
-            yield made
-            todo = todo[len(batch) :]
-            continue
-        clear_device_cache(garbage_collection=True)
+def _made(
+    pipe: Pipeline,
+    batch: Sequence[Wanted],
+    arguments: Mapping[str, object],
+    prune: Mapping[float, float] | None,
+    score: Callable[[str, Sequence[Image.Image]], list[float]] | None,
+) -> list[Generated]:
+    """The pictures of one call."""
+    indices = [one.index for one in batch]
+    prompts = [one.prompt for one in batch]
+    generators = [torch.Generator().manual_seed(one.seed) for one in batch]
+    if not prune or score is None:
+        return _in_order(indices, _call(pipe, prompts, generators, arguments), None)
+    pruner = Pruner(pipe, prune, partial(score, prompts[0]), generators)
+    with pruner.watching() as watched:
+        made = _call(pipe, prompts, generators, {**arguments, **watched})
+    return _in_order(indices, made, pruner)
 
 
 def _call(
     pipe: Pipeline,
-    prompt: str,
+    prompts: Sequence[str],
     generators: list[torch.Generator],
     arguments: Mapping[str, object],
 ) -> list[tuple[Image.Image, str | None]]:
     """A picture of each generator that is left at the end, with what is wrong with it."""
     count = len(generators)
-    call: dict[str, object] = {"prompt": prompt, "generator": generators, **arguments}
+    call: dict[str, object] = {"prompt": prompts[0], "generator": generators, **arguments}
     shared = _shared_pictures(pipe, arguments) if count > 1 else {}
-    if "num_images_per_prompt" in inspect.signature(pipe.__call__).parameters and not shared:
+    alike = len(set(prompts)) == 1
+    takes_number = "num_images_per_prompt" in inspect.signature(pipe.__call__).parameters
+    if alike and takes_number and not shared:
         call["num_images_per_prompt"] = count
     else:
-        call |= {"prompt": [prompt] * count, **texts_of_each(arguments, count)}
+        call |= {"prompt": list(prompts), **texts_of_each(arguments, count)}
         call |= {name: [picture] * count for name, picture in shared.items()}
     output = pipe(**call)
     images = getattr(output, "images", None)
@@ -241,15 +275,6 @@ def _call(
         raise TypeError(msg)
     flags = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
     return [(image, _fault(image, flag)) for image, flag in zip(images, flags, strict=True)]
-
-
-def _must_be_alone(pipe: Pipeline, arguments: Mapping[str, object]) -> bool:
-    """Whether in a batch a candidate may depend on its place there.
-
-    That is where a pipeline takes pictures and is not known, or takes no list of them.
-    """
-    unknown = find_family(pipe) is None and any(map(_holds_picture, arguments.values()))
-    return unknown or arguments.get("padding_mask_crop") is not None
 
 
 def _shared_pictures(pipe: Pipeline, arguments: Mapping[str, object]) -> dict[str, object]:
@@ -264,12 +289,6 @@ def _shared_pictures(pipe: Pipeline, arguments: Mapping[str, object]) -> dict[st
         if given is not None and not isinstance(given, list) and not stack:
             found[name] = given
     return found
-
-
-def _holds_picture(value: object) -> bool:
-    if isinstance(value, list | tuple):
-        return any(map(_holds_picture, value))
-    return isinstance(value, Image.Image | Tensor | np.ndarray)
 
 
 def _in_order(

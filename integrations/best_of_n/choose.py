@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from contextlib import nullcontext
-from functools import partial
+from contextlib import closing, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, overload
 
@@ -21,19 +21,20 @@ from ..diffusion.load import load_pipeline
 from ..diffusion.named import check_pipeline
 from ..guidance import refuse_other_prompts
 from ..sampled_rewards import as_scorer
-from .candidates import check_generator, generate
-from .folder import Candidate, CandidateFolder
+from .candidates import check_generator
+from .folder import CandidateFolder
 from .functions import described_function, is_function
 from .pruning import check_prune
+from .scored import Drawn, scored_batches
 from .selection import Selection, in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
     from stablepref.scorer import Scorer
 
     from ..diffusion.pipelines import Pipeline
-    from .candidates import Generated
+    from .folder import Candidate
     from .functions import GeneratorFunction
 
 RUNNER_UP = 2  # candidates that a margin takes
@@ -108,7 +109,8 @@ def best_of_n(
         scorer: The reward model, or what `stablepref.load` takes.
         n: Number of candidates for each prompt.
         keep: How many of the best to keep, in order.
-        batch_size: Candidates generated at once; None for 4 on a CPU and 8 on an accelerator.
+        batch_size: Candidates generated at once, of several prompts where `in_groups` lets them
+            share; None chooses by the size of the pictures and the memory, see `batch_size_for`.
             Halved when memory runs out.
         seed: Of the first candidate.
         views: Score each candidate as the mean over itself and this many weak views.
@@ -159,62 +161,38 @@ def best_of_n(
                 CandidateFolder(place, seed=seed, settings={"prompt": text, **shared})
                 for place, text in zip(places, prompts, strict=True)
             ]
-        selections = []
-        with progress_bar("generating", total=n * len(prompts), show=progress) as advance:
-            for text, folder in zip(prompts, folders, strict=True):
-                candidates: dict[int, Candidate] = {}
-                best: dict[int, Image.Image] = {}
-                if folder is not None:
-                    candidates.update((i, c) for i, c in folder.done.items() if i < n)
-                    advance(len(candidates))
-                missing = [i for i in range(n) if i not in candidates]
-                for batch in generate(
-                    pipe,
-                    text,
-                    missing,
-                    seed=seed,
-                    batch_size=batch_size,
-                    arguments=pipe_kwargs,
-                    prune=prune,
-                    score=partial(_scores, judge, text, views),
-                ):
-                    for candidate, image in _scored(judge, batch, text, seed=seed, views=views):
-                        candidates[candidate.index] = candidate
-                        if folder is not None:
-                            folder.add(candidate, image)
-                        else:
-                            best[candidate.index] = image
-                    leaders = in_order(list(candidates.values()))[: max(keep, RUNNER_UP)]
-                    best = {c.index: best[c.index] for c in leaders if c.index in best}
-                    advance(len(batch))
-                listed = [candidates[i] for i in range(n)]
-                selection = _select(judge, text, listed, best, folder, keep=keep, views=views)
-                if folder is not None:
-                    selection.save(folder.folder)
-                selections.append(selection)
-    return selections[0] if isinstance(prompt, str) else selections
-
-
-def _scored(
-    scorer: Scorer, batch: Sequence[Generated], prompt: str, *, seed: int, views: int
-) -> Iterator[tuple[Candidate, Image.Image]]:
-    """Each candidate of a batch with its picture; those with a fault have no score."""
-    good = [made.image for made in batch if made.fault is None]
-    scores = iter(
-        scorer.stream(good, prompt, views=views, on_error="nan", progress=False) if good else ()
-    )
-    for made in batch:
-        score, fault = None, made.fault
-        if fault is None:
-            found = next(scores)
-            fault = found.reason
-            score = found.score if fault is None else None
-        yield Candidate(made.index, seed + made.index, score, fault, made.pruned), made.image
-
-
-def _scores(scorer: Scorer, prompt: str, views: int, images: Sequence[Image.Image]) -> list[float]:
-    scored = scorer.stream(images, prompt, views=views, on_error="nan", progress=False)
-    return [one.score for one in scored]
+        drawn = [Drawn(folder, n) for folder in folders]
+        selections: dict[int, Selection] = {}
+        shown = progress_bar("generating", total=n * len(prompts), show=progress)
+        work = scored_batches(
+            pipe,
+            prompts,
+            [one.missing for one in drawn],
+            judge,
+            seed=seed,
+            batch_size=batch_size,
+            views=views,
+            prune=prune,
+            arguments=pipe_kwargs,
+        )
+        with shown as advance, closing(work):
+            advance(sum(len(one.candidates) for one in drawn))
+            for batch in chain([[]], work):  # before the first what is complete already
+                for place, candidate, image in batch:
+                    drawn[place].add(candidate, image, max(keep, RUNNER_UP))
+                advance(len(batch))
+                for place, one in enumerate(drawn):
+                    if len(one.candidates) < n or place in selections:
+                        continue
+                    listed = [one.candidates[i] for i in range(n)]
+                    text, folder = prompts[place], one.folder
+                    chosen = _select(judge, text, listed, one.best, folder, keep=keep, views=views)
+                    if folder is not None:
+                        chosen.save(folder.folder)
+                    selections[place] = chosen
+                    one.best = {}
+    found = [selections[place] for place in range(len(prompts))]
+    return found[0] if isinstance(prompt, str) else found
 
 
 def _select(

@@ -62,7 +62,7 @@ def check_function(
 
 def made_by_function(
     function: GeneratorFunction,
-    prompt: str,
+    prompts: Sequence[str],
     seeds: Sequence[int],
     arguments: Mapping[str, object],
 ) -> list[Image.Image]:
@@ -70,7 +70,7 @@ def made_by_function(
 
     Args:
         function: Its images may be whatever `stablepref.score` takes, in a list or in one array.
-        prompt: The prompt of all.
+        prompts: One for each picture.
         seeds: One for each picture.
         arguments: Further arguments of the call.
 
@@ -79,7 +79,7 @@ def made_by_function(
         ValueError: It returns another number of images, or one that cannot be used.
     """
     name = function_name(function)
-    found = function([prompt] * len(seeds), list(seeds), **arguments)
+    found = function(list(prompts), list(seeds), **arguments)
     found = getattr(found, "images", found)  # as diffusers' outputs have them
     if found is None or isinstance(found, str | bytes | dict) or not hasattr(found, "__len__"):
         msg = (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
 from accelerate.utils import extract_model_from_parallel
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+REMEMBERED: Final = 8
+"""Outputs of a text encoder that are remembered at once: some batches of prompts."""
 
 
 class Pipeline(Protocol):
@@ -204,7 +208,7 @@ def texts_encoded_once(pipe: Pipeline) -> Iterator[None]:
     """Within, what a text encoder of `pipe` returned for the same tokens is returned again.
 
     Pipelines differ in what they make of their encoders' outputs and in how embeddings are passed,
-    but all of them call the encoders as modules. What is remembered is forgotten at the end.
+    but all of them call the encoders as modules. The latest outputs are remembered, until the end.
     """
     with ExitStack() as stack:
         for name, part in pipe.components.items():
@@ -221,13 +225,16 @@ def _remembering(encoder: nn.Module) -> Iterator[None]:
     """
     before = vars(encoder).get("forward")
     forward = encoder.forward
-    known: dict[object, object] = {}
+    known: OrderedDict[object, object] = OrderedDict()
 
     def remembered(*args: object, **kwargs: object) -> object:
         key = _key(args), tuple((name, _key(value)) for name, value in sorted(kwargs.items()))
-        if key not in known:
-            known[key] = forward(*args, **kwargs)
-        return known[key]
+        found = known.get(key)
+        if found is None:  # with two threads perhaps in both, which is as good
+            found = known[key] = forward(*args, **kwargs)
+            while len(known) > REMEMBERED:
+                known.popitem(last=False)
+        return found
 
     vars(encoder)["forward"] = remembered
     try:

@@ -81,6 +81,32 @@ def threads_for(*models: HasParameters) -> Iterator[None]:
             library.omp_set_num_threads(before)
 
 
+def streams_for(*models: HasParameters) -> int:
+    """How many pieces of work with these models may run side by side, each with one thread.
+
+    As many as torch has threads where `threads_for` would use one of them, and 1 elsewhere: small
+    models side by side do not wait for each other, as threads that share one of them do.
+    """
+    count = torch.get_num_threads()
+    if _openmp() is None or count == 1 or _is_chosen(count) or not _are_small(models):
+        return 1
+    return count
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread while the block runs, whatever the model, in this thread only."""
+    library, before = _openmp(), torch.get_num_threads()
+    if library is None or before == 1:
+        yield
+        return
+    library.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        library.omp_set_num_threads(before)
+
+
 def _is_chosen(count: int) -> bool:
     """Whether a user chose the number of threads."""
     if _chosen or any(os.environ.get(name) for name in VARIABLES):

@@ -99,11 +99,12 @@ def failing(monkeypatch: pytest.MonkeyPatch, wrong: set[str]) -> None:
     """Let the pipeline raise for some prompts."""
     call = candidates._call
 
-    def sometimes(pipe: object, prompt: str, *rest: object) -> object:
-        if prompt in wrong:
-            msg = f"no {prompt}"
-            raise IndexError(msg)
-        return call(pipe, prompt, *rest)  # type: ignore[arg-type] # handed on
+    def sometimes(pipe: object, prompts: list[str], *rest: object) -> object:
+        for prompt in prompts:
+            if prompt in wrong:
+                msg = f"no {prompt}"
+                raise IndexError(msg)
+        return call(pipe, prompts, *rest)  # type: ignore[arg-type] # handed on
 
     monkeypatch.setattr(candidates, "_call", sometimes)
 

@@ -8,7 +8,8 @@ import numpy as np
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from stablepref.integrations.best_of_n.candidates import Generated, generate
+from stablepref.integrations.best_of_n.candidates import generate
+from stablepref.integrations.best_of_n.making import Generated
 from stablepref.integrations.best_of_n.pruning import step_of
 from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile

@@ -73,8 +73,8 @@ def test_blanked_images_are_told(
 
     def blanked(*arguments: object) -> object:
         made = call(*arguments)  # type: ignore[arg-type] # handed on
-        return [(image, candidates.FLAGGED if "dog" in str(arguments[1]) else None)
-                for image, _ in made]  # fmt: skip
+        return [(image, candidates.FLAGGED if "dog" in prompt else None)
+                for (image, _), prompt in zip(made, arguments[1], strict=True)]  # fmt: skip
 
     monkeypatch.setattr(candidates, "_call", blanked)
     table = bench(PROMPTS, [str(pipeline)], ["shapes"], out=tmp_path, arguments=CALL)

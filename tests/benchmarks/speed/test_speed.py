@@ -245,3 +245,16 @@ def test_help_is_there() -> None:
     done = CliRunner().invoke(speed.app, ["score", "--help"], env={"COLUMNS": "200"})
     assert done.exit_code == 0
     assert "--peers-python" in done.output
+
+
+def test_drawing_is_measured_in_every_way(tmp_path: Path) -> None:
+    out = tmp_path / "draw.json"
+    options = ["--prompts", "3", "--steps", "1", "--rounds", "2", "--busy", "--json", str(out)]
+    done = CliRunner().invoke(speed.app, ["draw", *options])
+    assert done.exit_code == 0, done.output
+    measured = json.loads(out.read_text())["measured"]
+    assert list(measured["rates"]) == ["one at a time", "batches", "batches side by side"]
+    assert all(len(rates) == 2 and min(rates) > 0 for rates in measured["rates"].values())
+    assert measured["batch"] == 20
+    assert max(measured["apart"].values()) <= 1
+    assert "batches of 20" in done.output

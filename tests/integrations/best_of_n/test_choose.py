@@ -144,12 +144,12 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, calls: int | None) -> list[list[
     call = candidates._call
 
     def counted(
-        pipe: object, prompt: str, generators: list[torch.Generator], arguments: object
+        pipe: object, prompts: list[str], generators: list[torch.Generator], arguments: object
     ) -> object:
         if calls is not None and len(seeds) == calls:
             raise Killed
         seeds.append([generator.initial_seed() for generator in generators])
-        return call(pipe, prompt, generators, arguments)  # type: ignore[arg-type] # handed on
+        return call(pipe, prompts, generators, arguments)  # type: ignore[arg-type] # handed on
 
     monkeypatch.setattr(candidates, "_call", counted)
     return seeds
