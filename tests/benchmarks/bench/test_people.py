@@ -50,6 +50,18 @@ def test_shares_by_hand(groups: list[RankedGroup]) -> None:
     assert judge([], prompts, sources) == pytest.approx(expected)
 
 
+def test_a_picture_of_several_pairs_counts_all_of_them(tmp_path: Path) -> None:
+    a, b, c = (str(draw(tmp_path, number, 0)) for number in range(3))
+    pairs = [
+        RankedGroup("p", (a, b), (1, 2), annotations=((1, 2), (1, 2), (2, 1))),
+        RankedGroup("p", (a, c), (1, 1)),
+        RankedGroup("p", (c, b), (1, 2)),
+    ]
+    # a: 2 of 3 and a half of 1; b: 1 of 3 and 0 of 1; c: a half of 1 and 1 of 1.
+    expected = [2.5 / 4, 1 / 4, 1.5 / 2]
+    assert PeopleJudge(pairs)([], ["p"] * 3, [a, b, c]) == pytest.approx(expected)
+
+
 def test_what_nobody_ranked_has_a_reason(groups: list[RankedGroup], tmp_path: Path) -> None:
     judge = PeopleJudge(groups)
     image = groups[0].images[0]
