@@ -1,20 +1,14 @@
-"""A scorer on a server: the same scores as here, and what happens when it does not answer."""
+"""A scorer on a server: the same scores as here, under the same names."""
 
-import copy
-import json
-import pickle
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
 import pytest
-import safetensors.torch
 import torch
 from helpers.brightness import Brightness
 from helpers.served import BASE, Through, grey, noisy, remote, served
 from helpers.tiny import tiny_clip
 from helpers.tiny_pipelines import build
-from PIL import Image
 from starlette.testclient import TestClient
 
 import stablepref
@@ -24,30 +18,11 @@ from stablepref.integrations.best_of_n.choose import best_of_n
 from stablepref.integrations.ensemble import Ensemble
 from stablepref.integrations.reward import DifferentiableReward
 from stablepref.models.remote import RemoteScorer, parse_address
-from stablepref.models.wire import Deferred, pack, unpack
 from stablepref.scorer import Scorer
-from stablepref.scoring.contract import FailedInputsError
 from stablepref.weights.fingerprint import weights_digest
 from stablepref.weights.hub import UnavailableError
 
 PROMPTS = ["a red fox", "a dog", "two owls", "a red fox", "日本"]
-
-
-@pytest.fixture(scope="module")
-def local() -> Scorer:
-    return tiny_clip()
-
-
-@pytest.fixture(scope="module")
-def client(local: Scorer) -> Iterator[TestClient]:
-    scorers = {"tiny": local, "hps": tiny_clip(protocol="hps")}
-    with served(scorers) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def far(client: TestClient) -> RemoteScorer:
-    return remote(client, "tiny")
 
 
 def test_it_describes_itself_as_the_model_does(far: RemoteScorer, local: Scorer) -> None:
@@ -160,157 +135,6 @@ def test_bad_images_are_errors_in_their_places(client: TestClient) -> None:
     assert scores.tolist() == pytest.approx([0.2, float("nan"), float("nan"), 1], nan_ok=True)
 
 
-class Scripted(httpx2.BaseTransport):
-    """A server that answers from a list, and then with the last of it."""
-
-    def __init__(self, *answers: Callable[[httpx2.Request], httpx2.Response] | Exception) -> None:
-        self.answers = list(answers)
-        self.requests: list[httpx2.Request] = []
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        request.read()
-        if request.method == "GET":
-            return httpx2.Response(200, json=DESCRIBED)
-        self.requests.append(request)
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer(request)
-
-
-DESCRIBED = {
-    "models": [
-        {
-            "name": "m",
-            "unit": "u",
-            "preference_scale": None,
-            "protocol": "clip",
-            "needs_prompt": True,
-            "fingerprint": "0",
-        }
-    ],
-    "limits": {"max_request_bytes": 10_000, "max_pixels": 10**6},
-}
-
-
-def says(status: int, content: object, **headers: str) -> Callable[..., httpx2.Response]:
-    return lambda _: httpx2.Response(status, json=content, headers=headers)
-
-
-def good(request: httpx2.Request) -> httpx2.Response:
-    rows = unpack(request.content).rows
-    return httpx2.Response(200, json={"scores": [1.5] * len(rows), "errors": [None] * len(rows)})
-
-
-def scripted(*answers: Any, **options: Any) -> tuple[RemoteScorer, Scripted]:  # noqa: ANN401
-    transport = Scripted(*answers)
-    return RemoteScorer(f"{BASE}/m", transport=transport, **options), transport
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    found: list[float] = []
-    monkeypatch.setattr("stablepref.models.remote.time.sleep", found.append)
-    return found
-
-
-@pytest.mark.parametrize(
-    "failure",
-    [
-        httpx2.ConnectError("refused"),
-        httpx2.ReadTimeout("slow"),
-        httpx2.RemoteProtocolError("cut"),
-        says(500, {"detail": "x"}),
-        says(502, {}),
-        says(503, {}, **{"Retry-After": "7"}),
-        says(429, {}),
-        says(408, {}),
-        lambda _: httpx2.Response(200, content=b"not json"),
-    ],
-    ids=range(9),
-)
-def test_what_may_pass_is_tried_again(failure: Any, pauses: list[float]) -> None:  # noqa: ANN401
-    far, transport = scripted(failure, failure, good)
-    assert far.score(grey(1), "a").tolist() == [1.5]
-    assert len(transport.requests) == 3
-    assert len({request.content for request in transport.requests}) == 1
-    assert len(pauses) == 2
-
-
-def test_a_busy_server_says_when_to_come_back(pauses: list[float]) -> None:
-    far, _ = scripted(*[says(503, {}, **{"Retry-After": "7"})] * 20, good)
-    assert far.score(grey(1), "a").tolist() == [1.5]
-    assert all(3.5 <= pause <= 10.5 for pause in pauses)
-    assert len(pauses) == 20
-
-
-def test_a_busy_server_is_not_waited_for_forever(pauses: list[float]) -> None:
-    far, _ = scripted(says(503, {"detail": "256 requests wait"}), patience=0.0)
-    with pytest.raises(UnavailableError, match="256 requests wait"):
-        far.score(grey(1), "a")
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
-def test_other_refusals_end_at_once_with_the_servers_words(
-    status: int, pauses: list[float]
-) -> None:
-    far, transport = scripted(says(status, {"detail": "the server's own words"}))
-    with pytest.raises(UnavailableError, match=rf"{status}: the server's own words"):
-        far.score(grey(1), "a")
-    assert len(transport.requests) == 1
-    assert not pauses
-
-
-def test_a_server_that_is_gone_is_given_up(pauses: list[float]) -> None:
-    far, transport = scripted(httpx2.ConnectError("connection refused"), retries=2)
-    with pytest.raises(UnavailableError, match="connection refused after 3 tries"):
-        far.score(grey(1), "a")
-    assert len(transport.requests) == 3
-
-
-def test_too_few_scores_are_no_answer() -> None:
-    far, _ = scripted(says(200, {"scores": [1.0], "errors": [None]}))
-    with pytest.raises(UnavailableError, match="1 scores for 2 images"):
-        far.score([grey(1), grey(2)], "a")
-
-
-def test_a_batch_is_split_by_the_servers_largest_request() -> None:
-    far, transport = scripted(good)
-    images = [grey(level, (30, 20)) for level in range(20)]  # 1800 bytes each, 9000 are allowed
-    assert far.score(images, "a", batch_size=20).tolist() == [1.5] * 20
-    counts = [len(unpack(request.content).rows) for request in transport.requests]
-    assert counts == [5, 5, 5, 5]
-    assert all(len(request.content) <= 10_000 for request in transport.requests)
-
-
-def test_an_image_larger_than_that_is_sent_and_refused_by_the_server() -> None:
-    far, _ = scripted(says(413, {"detail": "too large"}))
-    with pytest.raises(UnavailableError, match="too large"):
-        far.score(grey(1, (100, 100)), "a")
-
-
-def test_reasons_of_the_server(pauses: list[float]) -> None:
-    far, _ = scripted(says(200, {"scores": [1.0, None], "errors": [None, "it is odd"]}))
-    with pytest.raises(FailedInputsError, match="image 1 of its batch: it is odd"):
-        far.score_inputs([grey(1), grey(2)], ["a", "b"])
-
-
-def test_an_image_is_sent_once_for_all_its_views() -> None:
-    far, transport = scripted(good)
-    far.score(grey(3, (20, 20)), "a", views=4)
-    sent = safetensors.torch.load(transport.requests[1].content)
-    assert sent["pixels.0"].shape == (1, 3, 20, 20)
-    assert sent["pixels.0"].dtype == torch.uint8
-    assert sent["boxes.0"].shape == (1, 4, 4)
-
-
-def test_copies_and_pickles(far: RemoteScorer) -> None:
-    scorer, _ = scripted(good)
-    scorer.score(grey(1), "a")
-    for made in (copy.deepcopy(scorer), pickle.loads(pickle.dumps(scorer))):
-        assert made.score(grey(1), "a").tolist() == [1.5]
-
-
 def test_fingerprints_follow_the_servers_model(client: TestClient, far: RemoteScorer) -> None:
     assert weights_digest(far) == weights_digest(remote(client, "tiny"))
     assert weights_digest(far) != weights_digest(remote(client, "hps"))
@@ -348,15 +172,6 @@ def test_models_that_the_server_does_not_have(client: TestClient, model: str, wo
         remote(client, model)
 
 
-def test_something_else_than_a_server_of_stablepref() -> None:
-    class Other(httpx2.BaseTransport):
-        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-            return httpx2.Response(200, json={"hello": "world"})
-
-    with pytest.raises(UnavailableError, match="not a server of stablepref"):
-        RemoteScorer(BASE, transport=Other())
-
-
 def test_load_takes_an_address(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = httpx2.Client
     monkeypatch.setattr(
@@ -368,87 +183,3 @@ def test_load_takes_an_address(client: TestClient, monkeypatch: pytest.MonkeyPat
     assert isinstance(far, RemoteScorer)
     assert stablepref.load(f"{BASE}/tiny", device="cpu", dtype="bfloat16") is far
     stablepref.load.cache_clear()
-
-
-def _bytes(tensors: dict[str, torch.Tensor], **request: object) -> bytes:
-    return safetensors.torch.save(tensors, metadata={"request": json.dumps(request)})
-
-
-PICTURE = torch.zeros(4, 5, 3, dtype=torch.uint8)
-PIXELS = torch.zeros(2, 3, 4, 5)
-BOX = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(2, 1, 4).contiguous()
-
-
-@pytest.mark.parametrize(
-    ("tensors", "row"),
-    [
-        ({"picture.0": PICTURE.float()}, ["picture", 0, None, None, 0]),
-        ({"picture.0": PICTURE[:, :, :2].contiguous()}, ["picture", 0, None, None, 0]),
-        ({"picture.x": PICTURE}, ["picture", 0, None, None, 0]),
-        ({"picture.0": PICTURE[:0]}, ["picture", 0, None, None, 0]),
-        ({"picture.0": PICTURE}, ["picture", 1, None, None, 0]),
-        ({"picture.0": PICTURE}, ["picture", 0, None, None, 1]),
-        ({"picture.0": PICTURE}, ["picture", 0, None, None, -1]),
-        ({"picture.0": PICTURE}, ["picture", [], None, None, 0]),
-        ({"picture.0": PICTURE}, ["other", 0, None, None, 0]),
-        ({"picture.0": PICTURE}, ["picture"]),
-        ({"pixels.0": PIXELS[0].contiguous()}, ["pixels", 0, 0, None, 0]),
-        ({"pixels.0": PIXELS + 2}, ["pixels", 0, 0, None, 0]),
-        ({"pixels.0": PIXELS * float("nan")}, ["pixels", 0, 0, None, 0]),
-        ({"pixels.0": PIXELS.int()}, ["pixels", 0, 0, None, 0]),
-        ({"pixels.0": PIXELS}, ["pixels", 0, 2, None, 0]),
-        ({"pixels.0": PIXELS}, ["pixels", 0, None, None, 0]),
-        ({"pixels.0": PIXELS}, ["pixels", 0, 0, 0, 0]),
-        ({"pixels.0": PIXELS, "boxes.0": BOX}, ["pixels", 0, 0, 1, 0]),
-        ({"pixels.0": PIXELS, "boxes.0": BOX}, ["pixels", 0, 0, None, 0]),
-        ({"pixels.0": PIXELS, "boxes.0": BOX * 2}, ["pixels", 0, 0, 0, 0]),
-        ({"pixels.0": PIXELS, "boxes.0": BOX.flip(2).contiguous()}, ["pixels", 0, 0, 0, 0]),
-        ({"pixels.0": PIXELS, "boxes.0": BOX[:1].contiguous()}, ["pixels", 0, 0, 0, 0]),
-        ({"pixels.0": PIXELS, "hflip.0": torch.zeros(2, 1)}, ["pixels", 0, 0, 0, 0]),
-        ({"pieces.0": PIXELS, "boxes.0": BOX, "hflip.0": BOX[:, :, 0] > 0}, ["pixels", 0, 0, 0, 0]),
-        ({"pieces.0": PICTURE.permute(2, 0, 1)[None].contiguous()}, ["pixels", 0, 0, None, 0]),
-    ],
-    ids=range(25),
-)
-def test_a_request_that_only_looks_like_one(
-    client: TestClient, tensors: dict[str, torch.Tensor], row: list[object]
-) -> None:
-    body = _bytes(tensors, prompts=["a"], rows=[row])
-    answer = client.post("/v1/models/tiny/tensors", content=body)
-    assert answer.status_code == 400, answer.text
-    assert "Traceback" not in answer.text
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"hello world, hello world",
-        b"\xff" * 100,
-        _bytes({"picture.0": PICTURE}, prompts=["a"]),
-        _bytes({"picture.0": PICTURE}, prompts="a", rows=[["picture", 0, None, None, 0]]),
-        _bytes({"picture.0": PICTURE}, prompts=[1], rows=[["picture", 0, None, None, 0]]),
-        safetensors.torch.save({"picture.0": PICTURE}),
-        _bytes({"picture.0": PICTURE}, prompts=["a"], rows=[])[:-1],
-    ],
-    ids=range(8),
-)
-def test_a_body_that_is_no_request(client: TestClient, body: bytes) -> None:
-    assert client.post("/v1/models/tiny/tensors", content=body).status_code == 400
-
-
-def test_views_of_pictures_of_several_sizes_keep_their_rows() -> None:
-    preprocess = Deferred("clip")
-    boxes = torch.tensor([0.1, 0.2, 0.8, 0.9]).expand(2, 3, 4)
-    pixels = [torch.rand(3, 4, 5), torch.rand(3, 6, 7)]
-    rows = preprocess(pixels, boxes, None)
-    request = unpack(pack([rows[1][2]], ["a"]))
-    assert request.rows[0][1:4] == (0, 0, 2)
-    assert next(iter(request.pixels.values())).pixels.shape == (1, 3, 6, 7)
-
-
-def test_pictures_come_through_as_they_are() -> None:
-    image = noisy(1)[0]
-    (found,) = unpack(pack([image, image], ["a", "b"])).pictures.values()
-    assert found.tobytes() == image.tobytes()
-    assert isinstance(found, Image.Image)
