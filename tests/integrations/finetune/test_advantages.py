@@ -39,10 +39,10 @@ def test_they_are_bounded_and_equal_rewards_have_none() -> None:
     one_of_many[7] = 1.0
     found = of(one_of_many, ["a"] * 100, **DDPO)
     assert found.values.max().item() == ADVANTAGE_BOUND  # (1 - 0.01) / 0.0995 = 9.95
-    # 0.1 is not a sum of powers of two: the mean of three is not 0.1.
-    same = of(torch.full((3,), 0.1), ["a"] * 3, **GRPO)
-    assert same.values.tolist() == [0.0] * 3
-    assert (same.kept.tolist(), same.dropped) == ([False] * 3, 1)
+    # 0.1 is not a sum of powers of two: the mean of seven is not 0.1.
+    same = of(torch.full((7,), 0.1), ["a"] * 7, **GRPO)
+    assert same.values.tolist() == [0.0] * 7
+    assert (same.kept.tolist(), same.dropped) == ([False] * 7, 1)
 
 
 def test_flow_grpo_divides_by_the_deviation_of_the_batch() -> None:
