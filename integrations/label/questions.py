@@ -109,8 +109,8 @@ def _listed(
         listed = read_prompt_file(prompts)
         for folder in folders:
             for place, numbered in sorted(pictures_of_prompts(folder, listed).items()):
-                for _, path in sorted(numbered.items()):
-                    yield listed[place].prompt, Path(str(path))
+                for _, picture in sorted(numbered.items()):
+                    yield listed[place].prompt, Path(str(picture))
 
 
 def _has_images(prompts: Path) -> bool:
