@@ -183,7 +183,8 @@ class _Shard(tarfile.TarFile):
 
     def __init__(self, name: Any, mode: Any, fileobj: Any, **options: Any) -> None:  # noqa: ANN401
         self._bounded = _Bounded(fileobj)
-        super().__init__(name, mode, self._bounded, **options)
+        reader: Any = self._bounded  # typeshed asks for a write() too
+        super().__init__(name, mode, reader, **options)
 
     def next(self) -> tarfile.TarInfo | None:
         """The next header."""
