@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 
+from stablepref.models.attention import use_products
 from stablepref.weights.bounds import check_vocabulary
 
 if TYPE_CHECKING:
@@ -130,7 +131,9 @@ def clip_network(backbone: Mapping[str, Any]) -> CLIP:
         msg = f"vision_cfg has {patches:,} patches, {numbers:,} numbers; at most {MOST_NUMBERS:,}"
         raise ValueError(msg)
     # Copies, since open_clip keeps what it is given.
-    return CLIP(**{**backbone, "vision_cfg": dict(vision), "text_cfg": dict(text)})
+    model = CLIP(**{**backbone, "vision_cfg": dict(vision), "text_cfg": dict(text)})
+    use_products(model)
+    return model
 
 
 class Tokenizer(SimpleTokenizer):

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stablepref.assets import ASSETS
+from stablepref.models.attention import patch_products
 from stablepref.models.backbone import clip_network, clip_tokenizer
 from stablepref.models.convert import OPENAI_UNUSED, pickscore_to_open_clip
 from stablepref.models.entry import LOGIT, MAX_LOGIT_SCALE
@@ -314,7 +315,7 @@ def image_tokens(visual: VisionTransformer, inputs: Tensor) -> Tensor:
     """
     conv = visual.conv1
     weight, bias = widen(conv.weight), None if conv.bias is None else widen(conv.bias)
-    x = functional.conv2d(inputs.to(weight.dtype), weight, bias, conv.stride)
+    x = patch_products(inputs.to(weight.dtype), weight, bias)
     x = x.flatten(2).transpose(1, 2)
     first = widen(visual.class_embedding).expand(len(x), 1, -1)
     x = torch.cat([first, x], dim=1) + widen(visual.positional_embedding)
