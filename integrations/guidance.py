@@ -29,6 +29,7 @@ from .diffusion.pipelines import (
     require_vae,
     unwrapped,
 )
+from .diffusion.schedulers import use_scheduler
 from .diffusion.x0 import (
     check_supported,
     noise_level,
@@ -83,6 +84,8 @@ class RewardGuidance:
             same for all scorers, steps and schedulers.
         checkpointing: Keep no activations of decoder and scorer; for those of the denoiser, use
             diffusers' own `enable_gradient_checkpointing()`.
+        scheduler: One of `stablepref.integrations.diffusion.schedulers.NAMED`, such as "ddim", to
+            put in the place of the pipeline's own; it stays there.
 
     Raises:
         TypeError: The pipeline, a prompt or the scorer is something else.
@@ -101,7 +104,10 @@ class RewardGuidance:
         reduce: Literal["mean", "min"] = "mean",
         normalise: bool = True,
         checkpointing: bool = False,
+        scheduler: str | None = None,
     ) -> None:
+        require_pipeline(pipe)
+        use_scheduler(pipe, scheduler)
         check_guidable(pipe)
         if not (math.isfinite(scale) and scale >= 0):
             msg = f"scale must be a number from 0, got {scale}"

@@ -19,6 +19,8 @@ from stablepref.weights.fingerprint import fingerprint, weights_digest
 from ..diffusion.described import described_pipeline
 from ..diffusion.load import load_pipeline
 from ..diffusion.named import check_pipeline
+from ..diffusion.pipelines import require_pipeline
+from ..diffusion.schedulers import use_scheduler
 from ..guidance import refuse_other_prompts
 from ..sampled_rewards import as_scorer
 from .candidates import check_generator
@@ -52,6 +54,7 @@ def best_of_n(
     seed: int = 0,
     views: int = 0,
     prune: Mapping[float, float] | None = None,
+    scheduler: str | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     **pipe_kwargs: object,
@@ -70,6 +73,7 @@ def best_of_n(
     seed: int = 0,
     views: int = 0,
     prune: Mapping[float, float] | None = None,
+    scheduler: str | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     **pipe_kwargs: object,
@@ -87,6 +91,7 @@ def best_of_n(
     seed: int = 0,
     views: int = 0,
     prune: Mapping[float, float] | None = None,
+    scheduler: str | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     **pipe_kwargs: object,
@@ -117,6 +122,8 @@ def best_of_n(
         prune: Drop losers while they are made: {0.4: 0.5} scores the predicted pictures of each
             batch after 40 % of the steps and continues with the better half. For Stable Diffusion
             1.x, XL and 3 with the schedulers of `stablepref.integrations.diffusion.x0.SCHEDULERS`.
+        scheduler: One of `stablepref.integrations.diffusion.schedulers.NAMED`, such as "ddim", to
+            put in the place of the pipeline's own; it stays there.
         out: A folder for all candidates, with a contact sheet and a page of them
             (`Selection.save`); after a kill the same call continues there. Several prompts get a
             folder each in it.
@@ -145,6 +152,9 @@ def best_of_n(
         check_pipeline(os.fspath(pipe))
         scorer = as_scorer(scorer)
         pipe = load_pipeline(os.fspath(pipe), dtype=None, device=scorer.device)
+    if scheduler is not None:
+        require_pipeline(pipe)
+        use_scheduler(cast("Pipeline", pipe), scheduler)
     check_generator(pipe, pipe_kwargs, named=out is not None)
     refuse_other_prompts(pipe_kwargs.get("callback_on_step_end"), prompts)
     if prune is not None:

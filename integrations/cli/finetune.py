@@ -19,6 +19,8 @@ from stablepref.cli.options import (
     ImageFolder,
     PipelineDtype,
     PipelineName,
+    PipelineScheduler,
+    SafetyChecker,
     ScorerOptions,
     Threads,
     check_folder,
@@ -28,6 +30,7 @@ from stablepref.cli.settings import read_setting, with_settings
 from stablepref.data.prompts import read_prompt_file
 
 from ..diffusion.named import check_pipeline
+from ..diffusion.schedulers import check_scheduler_name
 from ..finetune.config import FinetuneConfig
 
 if TYPE_CHECKING:
@@ -109,6 +112,8 @@ def finetune(
     device: Device = None,
     dtype: Dtype = None,
     pipeline_dtype: PipelineDtype = None,
+    scheduler: PipelineScheduler = None,
+    safety_checker: SafetyChecker = True,
     threads: Threads = None,
     as_json: AsJson = False,
     model: Annotated[list[str] | None, FORMER_SCORER] = None,
@@ -116,6 +121,7 @@ def finetune(
 ) -> None:
     """Fine-tune a diffusers pipeline on a reward, on one process or under torchrun."""
     check_pipeline(pipeline, pipeline_dtype)
+    check_scheduler_name(scheduler)
     check_folder("--out", out)
     config = FinetuneConfig(
         **{
@@ -156,7 +162,13 @@ def finetune(
     loaded = [_on_own_device(options).load() for options in scorers]
     judges = [_together(loaded)] if weights is None else loaded
     judge = None if second is None else _on_own_device(second).load()
-    pipe: Any = load_pipeline(pipeline, dtype=pipeline_dtype, device=loaded[0].device)
+    pipe: Any = load_pipeline(
+        pipeline,
+        dtype=pipeline_dtype,
+        device=loaded[0].device,
+        scheduler=scheduler,
+        safety_checker=safety_checker,
+    )
     rewards = [
         DifferentiableReward(
             one,

@@ -11,6 +11,8 @@ from stablepref.cli.options import (
     PipelineCall,
     PipelineDtype,
     PipelineName,
+    PipelineScheduler,
+    SafetyChecker,
     ScorerOptions,
     check_folder,
     with_options,
@@ -18,6 +20,7 @@ from stablepref.cli.options import (
 from stablepref.output.text import printable
 
 from ..diffusion.named import check_pipeline
+from ..diffusion.schedulers import check_scheduler_name
 
 if TYPE_CHECKING:
     from ..best_of_n.selection import Selection
@@ -55,6 +58,8 @@ def select(
     ] = None,
     call: PipelineCall,
     pipeline_dtype: PipelineDtype = None,
+    scheduler: PipelineScheduler = None,
+    safety_checker: SafetyChecker = True,
     scorer: ScorerOptions,
     prune: Annotated[
         list[str] | None,
@@ -67,6 +72,7 @@ def select(
 ) -> None:
     """Generate many candidates for a prompt with a diffusers pipeline and keep the best."""
     check_pipeline(pipeline, pipeline_dtype)
+    check_scheduler_name(scheduler)
     check_folder("--out", out)
     arguments: dict[str, Any] = {
         "keep": keep,
@@ -87,7 +93,13 @@ def select(
     from ..diffusion.load import load_pipeline
 
     loaded = scorer.load()
-    pipe = load_pipeline(pipeline, dtype=pipeline_dtype, device=loaded.device)
+    pipe = load_pipeline(
+        pipeline,
+        dtype=pipeline_dtype,
+        device=loaded.device,
+        scheduler=scheduler,
+        safety_checker=safety_checker,
+    )
     several = len(prompt) > 1
     if several:
         made = best_of_n(pipe, list(prompt), loaded, n, **arguments)

@@ -91,8 +91,7 @@ def check_denoisable(pipe: object) -> None:
 
     Raises:
         TypeError: It is not a pipeline of `trainable()`.
-        ValueError: It has no text encoder, weights in float16, weights that are offloaded, or a
-            guidance scale that its denoiser takes as an input.
+        ValueError: It has no text encoder, weights in float16, or weights that are offloaded.
     """
     kind, family = type(pipe).__name__, find_family(pipe)
     if family is None or family.pictures:
@@ -112,9 +111,6 @@ def check_denoisable(pipe: object) -> None:
             f"which a CPU hardly computes; load it with {dtype_argument()}=torch.bfloat16, or "
             "float32 on a CPU"
         )
-        raise ValueError(msg)
-    if embeds_guidance(known):
-        msg = "the denoiser takes the guidance scale as an input, which is not supported"
         raise ValueError(msg)
 
 

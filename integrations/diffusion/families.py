@@ -37,6 +37,8 @@ class Family:
         guidance: The call's argument for the scale of guidance.
         unguided: Its value for no classifier-free guidance; None where the scale is an input of the
             denoiser, which it always has.
+        negative_prompt: What guidance leads away from where nothing is given, for pipelines that do
+            not guide without; None for what the pipeline takes then.
         arguments: Further ones of the call, where pictures are made for training.
         packed: Whether the latents in the pipeline's loop are not those that its VAE decodes.
         backpropagates: Whether gradients pass through the whole call, back to the initial noise.
@@ -50,6 +52,7 @@ class Family:
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     guidance: str = "guidance_scale"
     unguided: float | None = 1.0
+    negative_prompt: str | None = None
     arguments: Mapping[str, object] = field(default_factory=dict)
     packed: bool = False
     backpropagates: bool = False
@@ -71,6 +74,9 @@ class Family:
                 made[argument] = tensors[name]
         return made
 
+
+_JOINT: Final = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+"""The text's side of attention layers over pictures and text."""
 
 _TRANSFORMER: Final = Family(
     denoiser="transformer",
@@ -104,14 +110,37 @@ FAMILIES: Final = Registry(
                 "pooled_prompt_embeds": "pooled_projections",
             },
             attention="joint_attention_kwargs",
-            # With the text's side of its attention layers.
-            lora_targets=(
-                *Family.lora_targets,
-                *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
-            ),
+            lora_targets=(*Family.lora_targets, *_JOINT),
             backpropagates=True,
         ),
-        "FluxPipeline": Family(denoiser="transformer", unguided=None, packed=True),
+        "FluxPipeline": Family(
+            denoiser="transformer",
+            lora_targets=(*Family.lora_targets, *_JOINT),
+            unguided=None,
+            packed=True,
+            backpropagates=True,
+        ),
+        "Flux2KleinPipeline": Family(
+            denoiser="transformer",
+            # In blocks that hold both in one, the projections are one layer, too.
+            lora_targets=(*Family.lora_targets, *_JOINT, "to_qkv_mlp_proj", "attn.to_out"),
+            packed=True,
+            backpropagates=True,
+        ),
+        "QwenImagePipeline": Family(
+            denoiser="transformer",
+            lora_targets=(*Family.lora_targets, *_JOINT),
+            guidance="true_cfg_scale",
+            negative_prompt=" ",
+            packed=True,
+            backpropagates=True,
+        ),
+        # Its scale counts from 0: 0 for no guidance.
+        "ZImagePipeline": Family(denoiser="transformer", unguided=0.0, backpropagates=True),
+        "Lumina2Pipeline": Family(denoiser="transformer", backpropagates=True),
+        "LatentConsistencyModelPipeline": Family(
+            denoiser="unet", unguided=None, backpropagates=True
+        ),
         "PixArtAlphaPipeline": _TRANSFORMER,
         "PixArtSigmaPipeline": _TRANSFORMER,
         "SanaPipeline": _TRANSFORMER,

@@ -14,6 +14,7 @@ from stablepref.assets import PIPELINES
 from stablepref.weights.network import first_line
 
 from .named import check_pipeline
+from .schedulers import check_scheduler_name, use_scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,19 +37,28 @@ def dtype_argument(installed: str | None = None) -> str:
     return "dtype" if (int(major), int(minor)) >= RENAMED else "torch_dtype"
 
 
-def load_pipeline(name: str, *, dtype: str | None, device: torch.device) -> Pipeline:
+def load_pipeline(
+    name: str,
+    *,
+    dtype: str | None,
+    device: torch.device,
+    scheduler: str | None = None,
+    safety_checker: bool = True,
+) -> Pipeline:
     """Load a diffusers pipeline onto a device, from safetensors files only.
 
     Args:
         name: One of `stablepref.assets.PIPELINES`, a folder, or a hub repository.
         dtype: Name of its number type; None for float32.
         device: Where it runs.
+        scheduler: One of `schedulers.NAMED` in the place of the pipeline's own; None keeps that.
+        safety_checker: Whether to load the safety checker of a pipeline that has one.
 
     Raises:
         ImportError: diffusers is not installed.
         OSError: There is no such pipeline, or it cannot be downloaded.
-        ValueError: `dtype` is not the name of a floating-point type, or `name` is a single file or
-            nothing that could be a pipeline.
+        ValueError: `dtype` is not the name of a floating-point type, `scheduler` is not a name or
+            does not fit, or `name` is a single file or nothing that could be a pipeline.
     """
     check_pipeline(name)
     try:
@@ -61,14 +71,18 @@ def load_pipeline(name: str, *, dtype: str | None, device: torch.device) -> Pipe
         msg = f"the pipeline's number type is {dtype!r}; expected float32, bfloat16 or float16"
         raise ValueError(msg)
     where = PIPELINES.get(name, Path(name).expanduser() if name.startswith("~") else name)
-    named = {dtype_argument(): chosen}
+    named: dict[str, object] = {dtype_argument(): chosen}
+    check_scheduler_name(scheduler)
     try:
+        if not safety_checker and "safety_checker" in DiffusionPipeline.load_config(where):
+            named |= {"safety_checker": None, "requires_safety_checker": False}
         with _bars_on_terminals_only():
             pipe = DiffusionPipeline.from_pretrained(where, **named, use_safetensors=True)
     except OSError as error:  # no such repository, a folder that lacks a part
         msg = f"the pipeline {name} cannot be loaded: {first_line(error)}"
         raise OSError(msg) from error
     loaded: Pipeline = pipe.to(device)
+    use_scheduler(loaded, scheduler)
     return loaded
 
 

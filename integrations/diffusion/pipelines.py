@@ -109,8 +109,8 @@ def refuse_safety_checker(pipe: Pipeline) -> None:
     if pipe.components.get("safety_checker") is not None:
         msg = (
             "the pipeline has a safety checker, which would blank pictures that the reward sees: "
-            "load it with safety_checker=None, or set pipe.safety_checker = None; what is found "
-            "works in a pipeline with one"
+            "load it with safety_checker=None (--no-safety-checker), or set pipe.safety_checker = "
+            "None; what is found works in a pipeline with one"
         )
         raise ValueError(msg)
 

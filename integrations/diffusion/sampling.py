@@ -12,7 +12,8 @@ from .call import CallEnded, Texts, call, first_latents, scheduled
 from .denoiser import check_denoisable
 from .families import family_of
 from .latents import decode_latents
-from .x0 import SCHEDULERS, another_scheduler, predict_x0
+from .schedulers import another_scheduler
+from .x0 import SCHEDULERS, predict_x0
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -239,8 +240,9 @@ class SamplingLoop:
         }
         on = guided or family.unguided is None
         made[family.guidance] = self.guidance if on else family.unguided
-        if self._negative is not None and on:
-            made["negative_prompt"] = [self._negative] * len(prompts)
+        negative = family.negative_prompt if self._negative is None else self._negative
+        if negative is not None and on:
+            made["negative_prompt"] = [negative] * len(prompts)
         return made
 
     def _new_scheduler(self) -> Any:  # noqa: ANN401 (diffusers' schedulers share no type)

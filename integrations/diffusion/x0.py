@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from stablepref.runtime.precision import widen
 
 from .families import find_family, stepwise
+from .schedulers import another_scheduler
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,19 +65,6 @@ def check_supported(pipe: Pipeline, *, what: str) -> None:
         if family is not None and family.conditions:
             msg += f". {another_scheduler(scheduler)}"
         raise ValueError(msg)
-
-
-def another_scheduler(kind: str) -> str:
-    """A line that puts a supported scheduler in the place of one that is not.
-
-    Args:
-        kind: The class of the one that is there.
-    """
-    name = FLOW_MATCHING[0] if "Flow" in kind else _BY_TIMESTEP[0]
-    return (
-        f"Replace the scheduler: from diffusers import {name}; "
-        f"pipe.scheduler = {name}.from_config(pipe.scheduler.config)"
-    )
 
 
 def noise_level(scheduler: Any, step: int) -> NoiseLevel:  # noqa: ANN401 - diffusers is untyped

@@ -14,8 +14,9 @@ from stablepref.training.distributed import engine
 from stablepref.training.optimizer import build_optimizer
 from stablepref.training.resume import checkpoint_of
 
-from ..diffusion.pipelines import modules_of, refuse_safety_checker
+from ..diffusion.pipelines import modules_of, refuse_safety_checker, require_pipeline
 from ..diffusion.sampling import SamplingLoop
+from ..diffusion.schedulers import use_scheduler
 from ..monitor import RewardMonitor
 from ..sampled_rewards import as_scorer
 from .batches import sample_pictures
@@ -53,6 +54,7 @@ def finetune(
     sample_prompts: Sequence[str] | None = None,
     held_out: Scorer | str | os.PathLike[str] | None = None,
     groups: Iterable[RankedGroup] | None = None,
+    scheduler: str | None = None,
     progress: bool | None = None,
 ) -> Finetuned:
     """Train LoRA matrices on a pipeline's denoiser for a higher reward, or resume.
@@ -74,6 +76,8 @@ def finetune(
         held_out: A second scorer that nothing optimises, to measure the samples by.
         groups: Ranked pictures to train on with method "dpo", as `stablepref.data.read_groups`
             reads them; the reward then only measures the samples. Their order counts.
+        scheduler: One of `stablepref.integrations.diffusion.schedulers.NAMED`, such as "ddim", to
+            put in the place of the pipeline's own; it stays there.
         progress: Show a progress bar; None shows one in a terminal.
 
     Returns:
@@ -97,6 +101,8 @@ def finetune(
         prompts = list(dict.fromkeys(group.prompt for group in ranked))
     prompts = check_prompts(prompts)
     shown = check_prompts(sample_prompts) if sample_prompts is not None else prompts
+    require_pipeline(pipe)
+    use_scheduler(pipe, scheduler)
     loop = SamplingLoop(
         pipe,
         steps=config.sampling_steps,

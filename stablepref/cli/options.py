@@ -90,6 +90,23 @@ PipelineDtype = Annotated[
     str | None,
     typer.Option(help="Number type of the pipeline: float32 (the default), bfloat16 or float16."),
 ]
+PipelineScheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        help="Another scheduler for the pipeline: ddim, ddpm, euler, euler-ancestral, dpm++, "
+        "unipc, or flow-euler for flow matching.",
+        show_default="the pipeline's own",
+    ),
+]
+SafetyChecker = Annotated[
+    bool,
+    typer.Option(
+        "--safety-checker/--no-safety-checker",
+        help="Load the pipeline's safety checker, if it has one; fine-tuning refuses it, as it "
+        "blanks pictures.",
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(

@@ -15,6 +15,8 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    LatentConsistencyModelPipeline,
+    LCMScheduler,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
     SanaPipeline,
@@ -37,6 +39,8 @@ from transformers import (
     T5Config,
     T5EncoderModel,
 )
+
+from helpers.tiny_transformers import flux2_klein, lumina2, qwen_image, z_image
 
 WORDS = ["a", "red", "green", "blue", "circle", "square", "dog", "cat", "left", "of", "any"]
 
@@ -284,6 +288,20 @@ def sana() -> SanaPipeline:
     )
 
 
+def lcm() -> LatentConsistencyModelPipeline:
+    """A latent consistency model: few steps with noise, guidance as an input."""
+    return LatentConsistencyModelPipeline(
+        vae=vae(4),
+        text_encoder=clip_text(),
+        tokenizer=clip_tokenizer(),
+        unet=unet(cross_attention_dim=32, attention_head_dim=4, time_cond_proj_dim=16),
+        scheduler=LCMScheduler(beta_schedule="scaled_linear", steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
 # Each with the arguments of a short run at 32 pixels.
 KINDS: dict[str, tuple[Callable[[], DiffusionPipeline], dict[str, object]]] = {
     "sd": (sd, {}),
@@ -292,6 +310,11 @@ KINDS: dict[str, tuple[Callable[[], DiffusionPipeline], dict[str, object]]] = {
     "flux": (flux, {"max_sequence_length": 32}),
     "pixart": (pixart, {"max_sequence_length": 32, "use_resolution_binning": False}),
     "sana": (sana, {"max_sequence_length": 32, "use_resolution_binning": False}),
+    "lcm": (lcm, {}),
+    "qwen": (qwen_image, {"negative_prompt": " "}),
+    "z-image": (z_image, {"max_sequence_length": 32}),
+    "flux2": (flux2_klein, {"max_sequence_length": 32, "text_encoder_out_layers": (1, 2)}),
+    "lumina2": (lumina2, {"max_sequence_length": 48}),
 }
 SHORT: dict[str, object] = {"num_inference_steps": 2, "height": 32, "width": 32}
 

@@ -18,7 +18,7 @@ from helpers.tiny_pipelines import build, unet
 from torch import Tensor
 
 from stablepref.integrations.best_of_n.choose import best_of_n
-from stablepref.integrations.diffusion.x0 import another_scheduler
+from stablepref.integrations.diffusion.schedulers import another_scheduler
 from stablepref.integrations.guidance import RewardGuidance
 from stablepref.integrations.reward import DifferentiableReward
 

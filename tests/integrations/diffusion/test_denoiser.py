@@ -50,13 +50,6 @@ def test_offloaded_weights_are_refused() -> None:
         check_denoisable(pipe)
 
 
-def test_an_embedded_guidance_scale_is_refused() -> None:
-    pipe = pipeline()
-    pipe.unet.register_to_config(time_cond_proj_dim=4)
-    with pytest.raises(ValueError, match="guidance scale as an input"):
-        check_denoisable(pipe)
-
-
 CASES = [
     ("sd", {}),
     ("sd", {"guidance_scale": 1.0}),
