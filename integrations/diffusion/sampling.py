@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .call import StepRule
+
+SAMPLED: Final = (*SCHEDULERS, "LCMScheduler")
+"""Schedulers with one step for each timestep, whose steps have a gradient."""
 
 
 @final
@@ -286,12 +289,12 @@ def check_scheduler(scheduler: object) -> None:
     """Refuse schedulers for which equality with the pipeline is not tested.
 
     Raises:
-        ValueError: It is not one of `SCHEDULERS`, or has a setting without a gradient here.
+        ValueError: It is not one of `SAMPLED`, or has a setting without a gradient here.
     """
     kind = type(scheduler).__name__
-    if kind not in SCHEDULERS:
+    if kind not in SAMPLED:
         msg = (
-            f"the sampling loop is for {', '.join(SCHEDULERS)}; the pipeline has {kind}. "
+            f"the sampling loop is for {', '.join(SAMPLED)}; the pipeline has {kind}. "
             f"{another_scheduler(kind)}"
         )
         raise ValueError(msg)

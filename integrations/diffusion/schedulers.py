@@ -74,7 +74,8 @@ def another_scheduler(kind: str) -> str:
         kind: The class of the one that is there.
     """
     name = "flow-euler" if "Flow" in kind else "ddim"
+    made = NAMED[name]
     return (
-        f'Pass scheduler="{name}" (--scheduler {name}). Replace the scheduler: from diffusers import '
-        f"{NAMED[name]}; pipe.scheduler = {NAMED[name]}.from_config(pipe.scheduler.config)"
+        f'Pass scheduler="{name}" (--scheduler {name}). Replace the scheduler: from diffusers '
+        f"import {made}; pipe.scheduler = {made}.from_config(pipe.scheduler.config)"
     )

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
     from .pipelines import Pipeline
 
-# Two schedulers that look their noise up by timestep; the others, by the number of the step.
-_BY_TIMESTEP: Final = ("DDIMScheduler", "DDPMScheduler")
+# Schedulers that look their noise up by timestep; the others, by the number of the step.
+_BY_TIMESTEP: Final = ("DDIMScheduler", "DDPMScheduler", "LCMScheduler")
 _EULER: Final = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
 # Those that remember x0 predictions.
 MULTISTEP: Final = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
 FLOW_MATCHING: Final = ("FlowMatchEulerDiscreteScheduler",)
-SCHEDULERS: Final = _BY_TIMESTEP + _EULER + MULTISTEP + FLOW_MATCHING
+SCHEDULERS: Final = _BY_TIMESTEP[:2] + _EULER + MULTISTEP + FLOW_MATCHING
+"""Those whose x0 predictions are known."""
 
 
 @final

@@ -11,11 +11,23 @@ from torch import Tensor
 from stablepref.integrations.diffusion.sampling import SamplingLoop
 from stablepref.integrations.diffusion.x0 import noise_level
 
+KINDS = [
+    "sd",
+    "sdxl",
+    "sd3",
+    "flux",
+    "pixart",
+    "sana",
+    "lcm",
+    "qwen",
+    "z-image",
+    "flux2",
+    "lumina2",
+]
 STEPS, GUIDANCE = 4, 3.0
 OWN = ("num_inference_steps", "negative_prompt")
-IN_FLOAT64 = ("sd", "sdxl", "sd3", "pixart")
+IN_FLOAT64 = ("sd", "sdxl", "sd3", "pixart", "lcm")
 """Through and through; the others turn or add up in float32, whatever comes in."""
-KINDS = ["sd", "sdxl", "sd3", "flux", "pixart", "sana", "qwen", "z-image", "flux2", "lumina2"]
 
 
 def loop_of(kind: str, **options: Any) -> SamplingLoop:  # noqa: ANN401 (those of the loop)
