@@ -19,7 +19,7 @@ from stablepref.scoring.prompts import check_prompts
 from stablepref.weights.fingerprint import weights_digest
 
 from .diffusion.denoiser import denoise, embeds_guidance
-from .diffusion.families import family_of
+from .diffusion.families import family_of, stepwise
 from .diffusion.pipelines import (
     decoder_lifted,
     frozen,
@@ -286,7 +286,7 @@ def check_guidable(pipe: Pipeline) -> None:
             has something in use that a callback does not reach.
     """
     require_pipeline(pipe)
-    check_supported(pipe, what="guidance")
+    check_supported(pipe, what="guidance", pipelines=stepwise())
     require_vae(pipe)
     config: Mapping[str, Any] = getattr(pipe.components["scheduler"], "config", {})
     unfit = {

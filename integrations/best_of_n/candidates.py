@@ -242,21 +242,26 @@ def _made(
     indices = [one.index for one in batch]
     prompts = [one.prompt for one in batch]
     generators = [torch.Generator().manual_seed(one.seed) for one in batch]
+
+    def of(rows: Sequence[int]) -> dict[str, object]:
+        chosen = [prompts[row] for row in rows]
+        return _arguments(pipe, chosen, [generators[row] for row in rows], arguments)
+
     if not prune or score is None:
-        return _in_order(indices, _call(pipe, prompts, generators, arguments), None)
-    pruner = Pruner(pipe, prune, partial(score, prompts[0]), generators)
-    with pruner.watching() as watched:
-        made = _call(pipe, prompts, generators, {**arguments, **watched})
-    return _in_order(indices, made, pruner)
+        output = pipe(**of(range(len(batch))))
+        return _in_order(indices, _pictures(pipe, output, len(batch)), None)
+    pruner = Pruner(pipe, prune, partial(score, prompts[0]), of, len(batch))
+    output = pruner.run()
+    return _in_order(indices, _pictures(pipe, output, len(pruner.rows)), pruner)
 
 
-def _call(
+def _arguments(
     pipe: Pipeline,
     prompts: Sequence[str],
     generators: list[torch.Generator],
     arguments: Mapping[str, object],
-) -> list[tuple[Image.Image, str | None]]:
-    """A picture of each generator that is left at the end, with what is wrong with it."""
+) -> dict[str, object]:
+    """Of the pipeline's call, for a picture of each generator."""
     count = len(generators)
     call: dict[str, object] = {"prompt": prompts[0], "generator": generators, **arguments}
     shared = _shared_pictures(pipe, arguments) if count > 1 else {}
@@ -267,11 +272,15 @@ def _call(
     else:
         call |= {"prompt": list(prompts), **texts_of_each(arguments, count)}
         call |= {name: [picture] * count for name, picture in shared.items()}
-    output = pipe(**call)
+    return call
+
+
+def _pictures(pipe: Pipeline, output: object, count: int) -> list[tuple[Image.Image, str | None]]:
+    """Each picture of a call's output, with what is wrong with it."""
     images = getattr(output, "images", None)
-    if not isinstance(images, list) or len(images) != len(generators):
+    if not isinstance(images, list) or len(images) != count:
         kind = type(images).__name__
-        msg = f"{type(pipe).__name__} returned no list of {len(generators)} images, got {kind}"
+        msg = f"{type(pipe).__name__} returned no list of {count} images, got {kind}"
         raise TypeError(msg)
     flags = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
     return [(image, _fault(image, flag)) for image, flag in zip(images, flags, strict=True)]

@@ -1,35 +1,29 @@
 """Dropping candidates that are losing while they are still being made.
 
 Between two denoising steps the pipeline's prediction of the finished picture (x0) is decoded and
-scored, and the losing share of the batch goes: its latents, embeddings, noise generators and what
-the scheduler remembers of it. Pipelines keep such things in different places, so this is for those
-that were looked at, with schedulers that are tested to give the survivors the same picture as
-without pruning; all others are refused.
+scored, and the losing share of the batch goes: the pipeline's call ends there, and another one
+goes on with the latents, prompts and noise generators that are left, and with what the scheduler
+remembers of them. This is for the pipelines and schedulers that are tested to give the survivors
+the same picture as without pruning; all others are refused.
 """
 
 from __future__ import annotations
 
-import functools
+import copy
 import math
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
 from torch import Tensor
 
-from ..diffusion.denoiser import embeds_guidance
-from ..diffusion.families import family_of
+from ..diffusion.call import call, decoded
+from ..diffusion.families import family_of, trainable
 from ..diffusion.latents import decode_latents
 from ..diffusion.pipelines import decoder_lifted
-from ..diffusion.x0 import (
-    FLOW_MATCHING,
-    MULTISTEP,
-    check_supported,
-    predict_x0,
-)
+from ..diffusion.x0 import check_supported, predict_x0
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from PIL import Image
 
@@ -42,7 +36,6 @@ _REFUSED: Final = (
     "ip_adapter_image_embeds",
     "skip_guidance_layers",
 )
-_LATENT_RANK = 4
 
 
 def check_prune(
@@ -61,14 +54,13 @@ def check_prune(
                 "above 0 and below 1, such as {0.4: 0.5}"
             )
             raise ValueError(msg)
-    check_supported(pipe, what="prune=")
+    check_supported(pipe, what="prune=", pipelines=trainable())
     config: Mapping[str, Any] = getattr(pipe.components["scheduler"], "config", {})
     unfit = {
         "stochastic_sampling (its noise has no seed of its own)": config.get("stochastic_sampling"),
         "predict_x0=False": config.get("predict_x0") is False,
         "an algorithm_type other than dpmsolver++": config.get("algorithm_type", "dpmsolver++")
         != "dpmsolver++",
-        "an embedded guidance scale": embeds_guidance(pipe),
     }
     given = [name for name in _REFUSED if arguments.get(name) is not None]
     wrong = [what for what, is_so in unfit.items() if is_so] + given
@@ -84,16 +76,18 @@ def step_of(share: float, steps: int) -> int:
 
 @final
 class Pruner:
-    """Prunes one batch, as the pipeline's `callback_on_step_end`.
+    """Prunes one batch: the pipeline's call ends after a step, and goes on with what is left.
 
     Attributes:
         rows: Positions in the batch of those that are left.
         dropped: For each position that is not, why, and its x0 prediction as a picture.
 
     Args:
+        pipe: The pipeline.
         prune: Share of the steps to share of the batch kept there, at least one candidate.
         score: Scores of pictures.
-        generators: Of the batch; shortened with it, in place, for the pipeline holds the list.
+        arguments: Of the pipeline's call for some positions in the batch.
+        count: Positions in the batch.
     """
 
     def __init__(
@@ -101,91 +95,89 @@ class Pruner:
         pipe: Pipeline,
         prune: Mapping[float, float],
         score: Callable[[Sequence[Image.Image]], list[float]],
-        generators: list[torch.Generator],
+        arguments: Callable[[Sequence[int]], Mapping[str, object]],
+        count: int,
     ) -> None:
-        self.rows = list(range(len(generators)))
+        self.rows = list(range(count))
         self.dropped: dict[int, tuple[Image.Image, str]] = {}
         self._pipe: Any = pipe
         self._prune = prune
         self._score = score
-        self._generators = generators
+        self._arguments = arguments
         self._x0: Tensor | None = None
+        self._done = 0
 
-    @contextmanager
-    def watching(self) -> Iterator[dict[str, object]]:
-        """Catch x0 predictions within; yields the arguments of the pipeline's call."""
-        scheduler = self._pipe.scheduler
-        step = scheduler.step
-        flow = type(scheduler).__name__ in FLOW_MATCHING
-        remembered = type(scheduler).__name__ in MULTISTEP
-
-        # With the signature of the step itself: pipelines look there for what they may pass.
-        @functools.wraps(step)
-        def caught(
-            model_output: Tensor, timestep: Tensor, sample: Tensor, **kwargs: object
-        ) -> tuple[Tensor, ...]:
-            output: tuple[Tensor, ...] = step(model_output, timestep, sample, **kwargs)
-            if flow:
-                taken = scheduler.step_index - 1
-                self._x0 = predict_x0(scheduler, model_output, sample, taken)
-            else:
-                self._x0 = scheduler.model_outputs[-1] if remembered else output[1]
-            return output
-
-        vars(scheduler)["step"] = caught
-        try:
-            yield {
-                "callback_on_step_end": self._on_step_end,
-                "callback_on_step_end_tensor_inputs": family_of(self._pipe).step_tensors,
+    @torch.no_grad()
+    def run(self) -> object:
+        """Make the batch; what the pipeline returns for the rows that are left at the end."""
+        scheduler = copy.deepcopy(self._pipe.scheduler)
+        options: dict[str, Any] = {}
+        while True:
+            made = call(
+                self._pipe,
+                self._arguments(self.rows),
+                scheduler=scheduler,
+                rule=self._predict,
+                until=self._ends,
+                **options,
+            )
+            if not isinstance(made, Tensor):
+                return made
+            keep = self._kept(len(scheduler.timesteps))
+            _slice_state(scheduler, keep, made)
+            options = {
+                "latents": made[keep],
+                "timesteps": scheduler.timesteps[self._done :],
+                "continued": True,
             }
-        finally:
-            del vars(scheduler)["step"]
 
-    def _on_step_end(
-        self, pipe: object, step: int, timestep: object, tensors: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        del pipe, timestep
-        total = self._pipe.num_timesteps
-        shares = [k for at, k in self._prune.items() if step_of(at, total) == step + 1]
-        if not shares or step + 1 >= total:
-            return tensors
-        count = len(self.rows)
+    def _share(self, done: int, steps: int) -> float | None:
+        """The share to keep after a step; None where nothing is pruned."""
+        shares = [k for at, k in self._prune.items() if step_of(at, steps) == done]
+        return min(shares) if shares and done < steps else None
+
+    def _ends(self, done: int, steps: int) -> bool:
+        self._done = done
+        return self._share(done, steps) is not None
+
+    def _predict(self, scheduler: Any, index: int, output: Tensor, latents: Tensor) -> None:  # noqa: ANN401 (diffusers' schedulers share no type)
+        if self._share(index + 1, len(scheduler.timesteps)) is not None:
+            self._x0 = predict_x0(scheduler, output, latents, index)
+
+    def _kept(self, steps: int) -> list[int]:
+        """Which of the rows go on; the others are dropped."""
+        count, share = len(self.rows), self._share(self._done, steps)
+        assert share is not None, "the call ended here"
         pictures = self._pictures()
         scores = [s if math.isfinite(s) else -math.inf for s in self._score(pictures)]
         order = sorted(range(count), key=lambda row: -scores[row])
-        keep = sorted(order[: math.ceil(min(shares) * count)])
+        keep = sorted(order[: math.ceil(share * count)])
         for row in set(range(count)) - set(keep):
-            fault = f"pruned after {step + 1} of {total} steps, at a score of {scores[row]:.4f}"
+            fault = f"pruned after {self._done} of {steps} steps, at a score of {scores[row]:.4f}"
             self.dropped[self.rows[row]] = pictures[row], fault
         self.rows = [self.rows[row] for row in keep]
-        self._generators[:] = [self._generators[row] for row in keep]
-        _slice_state(self._pipe.scheduler, keep, count)
-        return {name: _slice(tensor, keep, count) for name, tensor in tensors.items()}
+        return keep
 
     def _pictures(self) -> list[Image.Image]:
         """The x0 predictions as the pipeline would show them."""
         assert self._x0 is not None, "the scheduler has stepped"
         vae = self._pipe.vae
+        shown: list[Image.Image]
+        if family_of(self._pipe).packed:
+            shown = decoded(self._pipe, self._arguments(self.rows), self._x0)
+            return shown
         with decoder_lifted(vae):
-            decoded = decode_latents(vae, self._x0)
-        shown: list[Image.Image] = self._pipe.image_processor.postprocess(
-            decoded, output_type="pil"
-        )
+            pixels = decode_latents(vae, self._x0)
+            shown = self._pipe.image_processor.postprocess(pixels, output_type="pil")
         return shown
 
 
-def _slice(tensor: Tensor, keep: Sequence[int], count: int) -> Tensor:
-    """The rows kept, of a tensor with one or, with guidance, two runs of `count` rows."""
-    rows = [run * count + row for run in range(len(tensor) // count) for row in keep]
-    return tensor[rows]
-
-
-def _slice_state(scheduler: object, keep: Sequence[int], count: int) -> None:
+def _slice_state(scheduler: object, keep: Sequence[int], latents: Tensor) -> None:
     """What a scheduler remembers of the batch: latents, and lists of them."""
 
     def sliced(value: object) -> object:
-        is_batch = isinstance(value, Tensor) and value.ndim == _LATENT_RANK
-        return _slice(value, keep, count) if is_batch else value  # type: ignore[arg-type] # a tensor
+        is_batch = isinstance(value, Tensor) and value.shape == latents.shape
+        return value[keep] if is_batch else value  # type: ignore[index] # a tensor
 
     for name, value in vars(scheduler).items():
         vars(scheduler)[name] = [*map(sliced, value)] if type(value) is list else sliced(value)

@@ -9,6 +9,7 @@ as those of diffusers do.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections import OrderedDict
@@ -23,7 +24,7 @@ from .denoiser import denoiser_of
 from .pipelines import without_progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _REMEMBERED: Final = 8
 """Batches of texts whose encoding is remembered for each text encoder."""
@@ -89,7 +90,8 @@ def call(
     timesteps: Tensor | None = None,
     last_steps: int | None = None,
     checkpointing: bool = False,
-    decode: bool = True,
+    until: Callable[[int, int], bool] | None = None,
+    continued: bool = False,
 ) -> Any:  # noqa: ANN401 (of each pipeline its own)
     """Call a pipeline as it is, without its `no_grad`.
 
@@ -109,21 +111,26 @@ def call(
         last_steps: Steps with a gradient, counted from the end; None for all.
         checkpointing: Keep no activations of the denoiser where there is a gradient, and compute
             them again in the backward pass.
-        decode: Whether to go on after the last step.
+        until: Whether to end the call after a step, given how many of how many are done.
+        continued: The scheduler is in the middle of its steps, and `timesteps` are those that are
+            left of its own: latents are scaled, generators go on and steps are counted as if the
+            call had never ended.
 
     Returns:
-        What the pipeline returns; without `decode` the latents that the last step made, in the form
-        that the loop has them in. None if `rule` ended the call.
+        What the pipeline returns; if `until` ended the call the latents that its last step made, in
+        the form that the loop has them in. None if `rule` ended the call.
     """
     kept = torch.is_grad_enabled()
-    watch = _Steps(scheduler, rule, last_steps if kept else 0, ends=not decode)
+    whole = scheduler.timesteps if continued else None
+    watch = _Steps(scheduler, rule, last_steps if kept else 0, until=until, whole=whole)
     with ExitStack() as stack:
         stack.enter_context(without_progress_bar(pipe))
         stack.enter_context(_set(pipe, scheduler=scheduler))
         if timesteps is not None:
-            stack.enter_context(_set(scheduler, **_fixed(scheduler, timesteps)))
+            stack.enter_context(_set(scheduler, **_fixed(scheduler, timesteps, scaled=continued)))
         if latents is not None:
-            stack.enter_context(_set(pipe, prepare_latents=_giving(pipe, latents)))
+            given = _giving(pipe, latents, draws=not continued)
+            stack.enter_context(_set(pipe, prepare_latents=given))
         if checkpointing:
             stack.enter_context(_forward(denoiser_of(pipe), _checkpointed))
         stack.enter_context(_set(scheduler, step=watch.step()))
@@ -133,6 +140,11 @@ def call(
             return inspect.unwrap(type(pipe).__call__)(pipe, **arguments)
         except CallEnded:
             return watch.finished
+
+
+def all_done(done: int, steps: int) -> bool:
+    """Whether there is no step left: for `until`, where nothing is to be decoded."""
+    return done == steps
 
 
 def first_latents(pipe: Any, arguments: Mapping[str, object], *, scheduler: Any) -> Tensor:  # noqa: ANN401 (diffusers has no types)
@@ -149,6 +161,25 @@ def first_latents(pipe: Any, arguments: Mapping[str, object], *, scheduler: Any)
     with torch.no_grad(), _set(pipe, prepare_latents=caught):
         call(pipe, arguments, scheduler=scheduler)
     return found[0]
+
+
+def decoded(
+    pipe: Any,  # noqa: ANN401 (diffusers has no types)
+    arguments: Mapping[str, object],
+    latents: Tensor,
+    *,
+    output_type: str = "pil",
+) -> Any:  # noqa: ANN401 (of the output type)
+    """Pictures of finished latents, in the form that the pipeline's loop has them in."""
+    made = call(
+        pipe,
+        {**arguments, "output_type": output_type},
+        scheduler=copy.deepcopy(pipe.scheduler),
+        latents=latents,
+        timesteps=torch.empty(0, device=latents.device),
+        continued=False,
+    )
+    return made.images
 
 
 def scheduled(pipe: Any, arguments: Mapping[str, object], *, scheduler: Any) -> Any:  # noqa: ANN401 (diffusers has no types)
@@ -178,7 +209,8 @@ class _Steps:
         scheduler: The scheduler.
         rule: In place of its step.
         last: Steps with a gradient; None for all, where the mode is left alone.
-        ends: Whether the call ends after the last step.
+        until: Whether the call ends after so many of so many steps.
+        whole: All timesteps, of a scheduler in the middle of them.
     """
 
     def __init__(
@@ -187,15 +219,17 @@ class _Steps:
         rule: StepRule | None,
         last: int | None,
         *,
-        ends: bool,
+        until: Callable[[int, int], bool] | None,
+        whole: Tensor | None,
     ) -> None:
         self.finished: Tensor | None = None
         self._scheduler = scheduler
         self._own = scheduler.step
         self._rule = rule
         self._last = last
-        self._ends = ends
-        self._done = 0
+        self._until = until
+        self._whole = whole
+        self._done: int | None = None
 
     def step(self) -> Callable[..., object]:
         """In place of the scheduler's, with its signature: pipelines look there."""
@@ -208,25 +242,28 @@ class _Steps:
             *args: object,
             **kwargs: object,
         ) -> object:
+            scheduler, seen = self._scheduler, self._scheduler.timesteps
+            whole = seen if self._whole is None else self._whole
+            done = len(whole) - len(seen) if self._done is None else self._done
             made = None
-            if self._rule is not None:
-                made = self._rule(self._scheduler, self._done, model_output, sample)
-            result: Any = (made, made)  # of a consistency model the second is the prediction
-            if made is None:
-                result = self._own(model_output, timestep, sample, *args, **kwargs)
-            self._done += 1
-            left = len(self._scheduler.timesteps) - self._done
-            if self._ends and not left:
+            with _set(scheduler, timesteps=whole):
+                if self._rule is not None:
+                    made = self._rule(scheduler, done, model_output, sample)
+                result: Any = (made, made)  # of a consistency model the second is the prediction
+                if made is None:
+                    result = self._own(model_output, timestep, sample, *args, **kwargs)
+            self._done = done + 1
+            if self._until is not None and self._until(self._done, len(whole)):
                 self.finished = result[0]
                 raise CallEnded
             if self._last:
-                torch.set_grad_enabled(left <= self._last)
+                torch.set_grad_enabled(len(whole) - self._done <= self._last)
             return result
 
         return step
 
 
-def _fixed(scheduler: Any, timesteps: Tensor) -> dict[str, object]:  # noqa: ANN401 (diffusers' schedulers share no type)
+def _fixed(scheduler: Any, timesteps: Tensor, *, scaled: bool) -> dict[str, object]:  # noqa: ANN401 (diffusers' schedulers share no type)
     """What a scheduler is given so that a pipeline goes through these timesteps."""
 
     @functools.wraps(scheduler.set_timesteps)
@@ -240,27 +277,48 @@ def _fixed(scheduler: Any, timesteps: Tensor) -> dict[str, object]:  # noqa: ANN
         del args, kwargs
         return sample
 
-    return {
+    fixed: dict[str, object] = {
         "timesteps": timesteps,
         "set_timesteps": set_timesteps,
         "set_begin_index": set_begin_index,
-        "scale_model_input": scale_model_input,
     }
+    return fixed if scaled else {**fixed, "scale_model_input": scale_model_input}
 
 
-def _giving(pipe: Any, latents: Tensor) -> Callable[..., object]:  # noqa: ANN401 (diffusers has no types)
-    """The pipeline's `prepare_latents`, with these latents in the place of those that it draws."""
+def _giving(pipe: Any, latents: Tensor, *, draws: bool) -> Callable[..., object]:  # noqa: ANN401 (diffusers has no types)
+    """The pipeline's `prepare_latents`, with these latents in the place of those that it draws.
+
+    Args:
+        pipe: The pipeline.
+        latents: What the loop begins with.
+        draws: Whether generators are left as if they had drawn, or as they are.
+    """
     prepare = pipe.prepare_latents
 
     @functools.wraps(prepare)
     def given(*args: object, **kwargs: object) -> object:
+        drawn = [] if draws else _generators([*args, *kwargs.values()])
+        states = [generator.get_state() for generator in drawn]
         made = prepare(*args, **kwargs)
+        for generator, state in zip(drawn, states, strict=True):
+            generator.set_state(state)
         if isinstance(made, Tensor):
             return latents.to(made)
         first, *others = made  # with the places of packed latents
         return (latents.to(first), *others)
 
     return given
+
+
+def _generators(values: Sequence[object]) -> list[torch.Generator]:
+    """Those among arguments, and in lists of them."""
+    found = []
+    for value in values:
+        if isinstance(value, torch.Generator):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += _generators(value)
+    return found
 
 
 def _checkpointed(forward: Callable[..., object], *args: object, **kwargs: object) -> object:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import torch
 
-from .call import CallEnded, Texts, call, first_latents, scheduled
+from .call import CallEnded, Texts, all_done, call, first_latents, scheduled
 from .denoiser import check_denoisable
 from .families import family_of
 from .latents import decode_latents
@@ -107,7 +107,7 @@ class SamplingLoop:
             rule=rule,
             latents=latents,
             last_steps=None if last_steps == self.steps else last_steps,
-            decode=False,
+            until=all_done,
         )
 
     def predict(

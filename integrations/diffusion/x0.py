@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from stablepref.runtime.precision import widen
 
-from .families import find_family, stepwise
+from .families import FAMILIES, find_family
 from .schedulers import another_scheduler
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from .pipelines import Pipeline
@@ -46,24 +48,26 @@ class NoiseLevel:
     scale: float = 1.0
 
 
-def check_supported(pipe: Pipeline, *, what: str) -> None:
+def check_supported(pipe: Pipeline, *, what: str, pipelines: Sequence[str]) -> None:
     """Refuse pipelines and schedulers whose x0 predictions are not known.
 
     Args:
         pipe: The pipeline.
         what: What is asked of it, as the message begins.
+        pipelines: Names of the pipelines' rows for which that is.
 
     Raises:
-        ValueError: The pipeline is not one of `stepwise()`, or its scheduler not of `SCHEDULERS`.
+        ValueError: The pipeline is not one of those, or its scheduler not of `SCHEDULERS`.
     """
     family = find_family(pipe)
     scheduler = type(pipe.components.get("scheduler")).__name__
-    if family is None or not family.conditions or scheduler not in SCHEDULERS:
+    known = family in [FAMILIES[name] for name in pipelines]
+    if not known or scheduler not in SCHEDULERS:
         msg = (
-            f"{what} is for {', '.join(stepwise())} with {', '.join(SCHEDULERS)}; this is "
+            f"{what} is for {', '.join(pipelines)} with {', '.join(SCHEDULERS)}; this is "
             f"{type(pipe).__name__} with {scheduler}"
         )
-        if family is not None and family.conditions:
+        if known:
             msg += f". {another_scheduler(scheduler)}"
         raise ValueError(msg)
 

@@ -25,7 +25,8 @@ STEPS = 6
 FLOW = "FlowMatchEulerDiscreteScheduler"
 CASES = [
     *((kind, name) for kind in ("sd", "sdxl") for name in SCHEDULERS if name != FLOW),
-    ("sd3", FLOW),
+    *((kind, FLOW) for kind in ("sd3", "flux", "flux2", "qwen", "z-image", "sana", "lumina2")),
+    ("pixart", "DPMSolverMultistepScheduler"),
 ]
 
 
@@ -176,9 +177,6 @@ def test_other_combinations_are_refused_before_sampling() -> None:
     pipe.scheduler = HeunDiscreteScheduler.from_config(pipe.scheduler.config)
     with pytest.raises(ValueError, match="StableDiffusionPipeline with HeunDiscreteScheduler"):
         best_of_n(pipe, PROMPT, Brightness(), 2, prune={0.5: 0.5}, **arguments)
-    flux, _ = build("flux")
-    with pytest.raises(ValueError, match="this is FluxPipeline"):
-        check_prune(flux, {0.5: 0.5}, {})
     pipe.scheduler = DDIMScheduler()
     parts = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
     with pytest.raises(ValueError, match="this is StableDiffusionImg2ImgPipeline"):

@@ -78,7 +78,8 @@ def test_latents_pictures_and_predictions_are_the_pipelines(kind: str) -> None:
             again = loop.denoise(seen, scheduler.timesteps[index], PROMPTS)
             assert torch.equal(again, output)
         # Noise that is given is what the loop begins with, whatever the generators draw.
-        assert torch.equal(loop.sample(PROMPTS, generators(2, 7), latents=steps[0][1]), found)
+        if kind != "lcm":  # whose steps draw, too
+            assert torch.equal(loop.sample(PROMPTS, generators(2, 7), latents=steps[0][1]), found)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -44,13 +44,16 @@ class DoodlePipeline(DiffusionPipeline):
         self.image_processor = VaeImageProcessor(vae_scale_factor=2)
         self.guidance_scale, self.do_classifier_free_guidance = 1.0, False
 
+    def prepare_latents(self, count, height, width, generator):
+        return randn_tensor((count, 4, height // 2, width // 2), generator=generator)
+
     @torch.no_grad()
     def __call__(self, prompt, generator=None, num_inference_steps=6, height=32, width=32,
                  callback_on_step_end=None, callback_on_step_end_tensor_inputs=("latents",)):
         texts = [prompt] if isinstance(prompt, str) else list(prompt)
         ids = self.tokenizer(texts, padding="max_length", max_length=77, return_tensors="pt")
         words = self.text_encoder(ids.input_ids)[0]
-        latents = randn_tensor((len(texts), 4, height // 2, width // 2), generator=generator)
+        latents = self.prepare_latents(len(texts), height, width, generator)
         self.scheduler.set_timesteps(num_inference_steps)
         self.num_timesteps = num_inference_steps
         for i, t in enumerate(self.scheduler.timesteps):
