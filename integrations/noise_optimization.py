@@ -7,6 +7,7 @@ penalty on the noise's norm keeps it likely to be drawn, and the best noise on t
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ import torch
 from stablepref.output.progress import progress_bar
 from stablepref.scoring.prompts import check_prompts
 
+from .diffusion.call import call, first_latents
 from .diffusion.denoiser import denoiser_of
-from .diffusion.families import differentiable, find_family
+from .diffusion.families import differentiable, family_of, find_family
 from .diffusion.pipelines import (
     decoder_lifted,
     frozen,
@@ -148,9 +150,10 @@ def optimize_noise(
     arguments = texts_of_each(arguments, len(prompts))
     seeds = [seed + index for index in range(len(prompts))]
     vae: Any = pipe.components["vae"]
+    packed = family_of(pipe).packed  # then the pipeline decodes
     reward = DifferentiableReward(
         as_scorer(scorer, pipe._execution_device),
-        vae=vae,
+        vae=None if packed else vae,
         views=views,
         reduce=reduce,
         checkpointing=checkpointing,
@@ -173,8 +176,8 @@ def optimize_noise(
             last = iteration == iterations
             try:
                 with decoder_lifted(vae):
-                    latents = _sample(pipe, prompts, noise, seeds, arguments)
-                    rewards = reward(latents, prompts, step=iteration)
+                    made = _sample(pipe, prompts, noise, seeds, arguments)
+                    rewards = reward(made, prompts, step=iteration)
                     objective = rewards + regularization * norm_log_density(noise)
                     if not last:
                         noise.grad = _clipped(torch.autograd.grad(objective.sum(), noise)[0], clip)
@@ -189,11 +192,11 @@ def optimize_noise(
                 optimizer.step()
             advance(1)
         best = best.to(denoiser_of(pipe).dtype)
-        made: Any = pipe(prompts, **arguments, **_noise(best, seeds))
+        shown: Any = pipe(prompt=prompts, **arguments, **_noise(best, seeds))
     rewards_of_all = torch.stack(history).cpu()
     return OptimizedNoise(
         prompts=prompts,
-        images=made.images,
+        images=shown.images,
         latents=best,
         rewards=rewards_of_all,
         best=rewards_of_all.argmax(dim=0).tolist(),
@@ -232,16 +235,28 @@ def _check_pipeline(pipe: Pipeline, arguments: Mapping[str, object]) -> None:
 
 
 def _first_noise(pipe: Any, seeds: list[int], arguments: Mapping[str, Any]) -> Tensor:  # noqa: ANN401
-    """What the pipeline itself would draw, float32 on its device."""
-    config = denoiser_of(pipe).config
-    own = config.sample_size
-    sides = [own, own] if isinstance(own, int) else list(own)
-    for axis, name in enumerate(("height", "width")):
-        if arguments.get(name):
-            sides[axis] = arguments[name] // pipe.vae_scale_factor
-    shape = (1, config.in_channels, *sides)
-    drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.cat(drawn).to(pipe._execution_device)
+    """What the pipeline itself would draw, float32 on its device, in the form that it takes."""
+    drawn = []
+    for seed in seeds:
+        scheduler = copy.deepcopy(pipe.scheduler)
+        call = {
+            "prompt": "",
+            **_of_one(arguments),
+            "generator": torch.Generator().manual_seed(seed),
+        }
+        latents = first_latents(pipe, call, scheduler=scheduler)
+        # Pipelines scale what they draw and what they are given.
+        drawn.append(latents.float() / getattr(scheduler, "init_noise_sigma", 1.0))
+    return torch.cat(drawn)
+
+
+def _of_one(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a call for one of the pictures."""
+    texts = ("negative_prompt", "prompt_")
+    return {
+        name: value[0] if isinstance(value, list) and name.startswith(texts) else value
+        for name, value in arguments.items()
+    }
 
 
 def _noise(latents: Tensor, seeds: list[int]) -> dict[str, object]:
@@ -259,20 +274,24 @@ def _sample(
     seeds: list[int],
     arguments: Mapping[str, object],
 ) -> Tensor:
-    """Latents of pictures, with gradients to the noise: the pipeline's call without its no_grad."""
-    call = inspect.unwrap(type(pipe).__call__)
+    """Latents of pictures, or of packed ones the pictures, with gradients to the noise."""
+    given = _noise(noise.to(denoiser_of(pipe).dtype), seeds)
+    kind = "pt" if family_of(pipe).packed else "latent"
     with torch.enable_grad():
-        given = noise.to(denoiser_of(pipe).dtype)
-        made: Any = call(pipe, prompts, **arguments, **_noise(given, seeds), output_type="latent")
-    latents: Tensor = made.images
-    if not latents.requires_grad:
+        made = call(
+            pipe,
+            {"prompt": prompts, **arguments, **given, "output_type": kind},
+            scheduler=copy.deepcopy(pipe.components["scheduler"]),
+        )
+    found: Tensor = made.images
+    if not found.requires_grad:
         scheduler = type(pipe.components.get("scheduler")).__name__
         msg = (
             f"sampling with {type(pipe).__name__} and {scheduler} keeps no gradient to the noise; "
             "use another scheduler, and no inference mode"
         )
         raise ValueError(msg)
-    return latents
+    return found
 
 
 def _clipped(gradient: Tensor, most: float) -> Tensor:
@@ -281,4 +300,5 @@ def _clipped(gradient: Tensor, most: float) -> Tensor:
     if not bool(norms.isfinite().all()):
         msg = "the reward's gradient is not finite"
         raise ValueError(msg)
-    return gradient * (most / norms.clamp_min(most)).view(-1, 1, 1, 1)
+    factors = most / norms.clamp_min(most)
+    return gradient * factors.view(-1, *[1] * (gradient.ndim - 1))

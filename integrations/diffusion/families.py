@@ -41,7 +41,8 @@ class Family:
             not guide without; None for what the pipeline takes then.
         arguments: Further ones of the call, where pictures are made for training.
         packed: Whether the latents in the pipeline's loop are not those that its VAE decodes.
-        backpropagates: Whether gradients pass through the whole call, back to the initial noise.
+        backpropagates: Whether gradients pass through the whole call, back to the initial noise,
+            which the call takes as its first step has it.
         pictures: Arguments of the call with a picture for all candidates that becomes a list, one
             for each: of a single one, encoded with noise, all get the noise of the first.
     """
@@ -125,7 +126,6 @@ FAMILIES: Final = Registry(
             # In blocks that hold both in one, the projections are one layer, too.
             lora_targets=(*Family.lora_targets, *_JOINT, "to_qkv_mlp_proj", "attn.to_out"),
             packed=True,
-            backpropagates=True,
         ),
         "QwenImagePipeline": Family(
             denoiser="transformer",

@@ -15,6 +15,7 @@ from diffusers import (
     ZImageTransformer2DModel,
 )
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
 from transformers import (
     Gemma2Config,
     Gemma2Model,
@@ -116,22 +117,25 @@ def qwen_image() -> QwenImagePipeline:
 
 def z_image() -> ZImagePipeline:
     """Z-Image: lists of latents, and a network with the opposite sign and time."""
+    transformer = ZImageTransformer2DModel(
+        in_channels=4,
+        dim=32,
+        n_layers=1,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=16,
+        axes_dims=[8, 4, 4],
+        axes_lens=[256, 32, 32],
+    )
+    for token in (transformer.x_pad_token, transformer.cap_pad_token):  # left as memory was
+        nn.init.normal_(token, std=0.02)
     return ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=small_vae(4),
         text_encoder=Qwen3Model(qwen3(16)),
         tokenizer=chat_tokenizer(),
-        transformer=ZImageTransformer2DModel(
-            in_channels=4,
-            dim=32,
-            n_layers=1,
-            n_refiner_layers=1,
-            n_heads=2,
-            n_kv_heads=2,
-            cap_feat_dim=16,
-            axes_dims=[8, 4, 4],
-            axes_lens=[256, 32, 32],
-        ),
+        transformer=transformer,
     )
 
 

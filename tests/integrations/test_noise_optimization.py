@@ -68,6 +68,21 @@ def test_the_reward_rises_from_that_of_the_pipelines_own_picture(kind: str) -> N
     assert same(pipe(**found.call).images, found.images)
 
 
+@pytest.mark.parametrize("kind", ["flux", "lcm", "qwen", "lumina2"])
+def test_it_rises_with_later_pipelines_too(kind: str) -> None:
+    """Of packed latents, of other signs, and with an embedded guidance."""
+    pipe, arguments = prepared(kind)
+    scorer = tiny_clip()
+    found = optimize_noise(pipe, PROMPTS, scorer, iterations=3, seed=7, **arguments)
+    generators = [torch.Generator().manual_seed(7 + i) for i in range(2)]
+    first = pipe(prompt=PROMPTS, **{**found.arguments, "generator": generators}).images
+    torch.testing.assert_close(found.rewards[0], scorer.score(first, PROMPTS), rtol=0, atol=0.02)
+    best = found.rewards.amax(dim=0)
+    torch.testing.assert_close(best, scorer.score(found.images, PROMPTS), rtol=0, atol=0.02)
+    assert (best > found.rewards[0]).all()
+    assert same(pipe(**found.call).images, found.images)
+
+
 def test_equal_calls_find_equal_noise_with_stochastic_steps_too() -> None:
     pipe, arguments = prepared("sdxl", steps=3)
     pipe.scheduler = EulerAncestralDiscreteScheduler.from_config(pipe.scheduler.config)
@@ -232,7 +247,7 @@ def offloaded(pipe: DiffusionPipeline) -> None:
         ({"latents": 1}, "latents is an argument that optimize_noise sets itself"),
         ({"steps": 4}, "steps is an argument that StableDiffusionPipeline does not take"),
         ({"prompt": ["a", ""]}, "prompt 1 is empty"),
-        ({"pipe": build("flux")[0]}, "noise optimisation is for .*; this is FluxPipeline"),
+        ({"pipe": build("flux2")[0]}, "noise optimisation is for .*; this is Flux2Klein"),
     ],
 )
 def test_wrong_arguments(change: dict[str, object], says: str) -> None:
