@@ -199,13 +199,17 @@ def check_trainable(pipe: Any, config: FinetuneConfig) -> None:  # noqa: ANN401 
     """Refuse what would train on other pictures than the pipeline is to make.
 
     Raises:
-        ValueError: It has a safety checker or adapters, a denoiser in half precision of which all
+        ValueError: It loads no LoRA that is asked for, has a safety checker or adapters, a denoiser
+            in half precision of which all
             weights are to be trained, or a scheduler that the method cannot use.
     """
     check_no_adapters(pipe)
     refuse_safety_checker(pipe)
     if not config.rank:
         check_precision(pipe)
+    elif not hasattr(pipe, "save_lora_weights"):
+        msg = f"{type(pipe).__name__} loads no LoRA; train all of its weights, with rank=0"
+        raise ValueError(msg)
     METHODS[config.method].check(pipe, config)
 
 
