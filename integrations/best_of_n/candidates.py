@@ -248,11 +248,21 @@ def _made(
         return _arguments(pipe, chosen, [generators[row] for row in rows], arguments)
 
     if not prune or score is None:
-        output = pipe(**of(range(len(batch))))
-        return _in_order(indices, _pictures(pipe, output, len(batch)), None)
+        return _in_order(indices, _call(pipe, prompts, generators, arguments), None)
     pruner = Pruner(pipe, prune, partial(score, prompts[0]), of, len(batch))
     output = pruner.run()
     return _in_order(indices, _pictures(pipe, output, len(pruner.rows)), pruner)
+
+
+def _call(
+    pipe: Pipeline,
+    prompts: Sequence[str],
+    generators: list[torch.Generator],
+    arguments: Mapping[str, object],
+) -> list[tuple[Image.Image, str | None]]:
+    """A picture of each generator, with what is wrong with it."""
+    output = pipe(**_arguments(pipe, prompts, generators, arguments))
+    return _pictures(pipe, output, len(generators))
 
 
 def _arguments(
