@@ -165,4 +165,5 @@ def tune(
     paired = [first.index for first, _ in pairs]
     was, now = truth.count(paired), later.count(paired)
     correct = None if was is None or now is None else (was, now)
+    assert result.lora is not None, "the demonstration trains LoRA matrices"
     return Tuned(config.steps, result.lora, pairs, after, later, correct, result.signs)

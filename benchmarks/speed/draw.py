@@ -65,7 +65,7 @@ def measure(
         else runs; "apart", the largest difference from a picture made alone, in levels, by way.
     """
     pipe = load_pipeline(pipeline, dtype=None, device=device)
-    arguments = {"num_inference_steps": steps, "guidance_scale": guidance}
+    arguments: dict[str, object] = {"num_inference_steps": steps, "guidance_scale": guidance}
     texts = [one.prompt for one in islice(cycle(lab_prompts()), prompts)]
     wanted = [Wanted(i, text, i) for i, text in enumerate(texts)]
     batch = batch_size_for(pipe, arguments, None)

@@ -321,7 +321,7 @@ def _generators(values: Sequence[object]) -> list[torch.Generator]:
     return found
 
 
-def _checkpointed(forward: Callable[..., object], *args: object, **kwargs: object) -> object:
+def _checkpointed(forward: Callable[..., object], *args: Any, **kwargs: Any) -> object:  # noqa: ANN401 (a network's)
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
     return checkpoint(forward, *args, use_reentrant=False, **kwargs)

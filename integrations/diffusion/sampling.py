@@ -234,10 +234,9 @@ class SamplingLoop:
     ) -> dict[str, Any]:
         """Arguments of the pipeline's call."""
         family = self._family
-        one = isinstance(generator, torch.Generator)
         made = {
             "prompt": list(prompts),
-            "generator": generator if one else list(generator),
+            "generator": generator if isinstance(generator, torch.Generator) else list(generator),
             "num_inference_steps": self.steps,
             **self._arguments,
         }
