@@ -315,7 +315,7 @@ LATER: dict[str, tuple[Callable[[], DiffusionPipeline], dict[str, object]]] = {
     "lcm": (lcm, {}),
     "qwen": (qwen_image, {"negative_prompt": " "}),
     "z-image": (z_image, {"max_sequence_length": 32}),
-    "flux2": (flux2_klein, {"max_sequence_length": 32, "text_encoder_out_layers": (1, 2)}),
+    "flux2": (flux2_klein, {"max_sequence_length": 32}),
     "lumina2": (lumina2, {"max_sequence_length": 48}),
 }
 SHORT: dict[str, object] = {"num_inference_steps": 2, "height": 32, "width": 32}

@@ -47,13 +47,13 @@ def chat_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def qwen3(width: int) -> Qwen3Config:
-    """Two layers."""
+def qwen3(width: int, *, layers: int = 2) -> Qwen3Config:
+    """A small text encoder."""
     return Qwen3Config(
         vocab_size=32,
         hidden_size=width,
         intermediate_size=width,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         num_key_value_heads=2,
         head_dim=8,
@@ -152,7 +152,7 @@ def flux2_klein() -> Flux2KleinPipeline:
             norm_num_groups=4,
             sample_size=32,
         ),
-        text_encoder=Qwen3ForCausalLM(qwen3(16)),
+        text_encoder=Qwen3ForCausalLM(qwen3(16, layers=28)),  # three of them are taken
         tokenizer=chat_tokenizer(),
         transformer=Flux2Transformer2DModel(
             patch_size=1,
@@ -161,7 +161,7 @@ def flux2_klein() -> Flux2KleinPipeline:
             num_single_layers=1,
             attention_head_dim=16,
             num_attention_heads=2,
-            joint_attention_dim=32,
+            joint_attention_dim=48,
             timestep_guidance_channels=16,
             axes_dims_rope=(4, 4, 4, 4),
             guidance_embeds=False,
