@@ -19,6 +19,21 @@ def _own_accelerator() -> Iterator[None]:
         state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.fixture(autouse=True)
+def _own_scorers() -> Iterator[None]:
+    """What a test registers is for itself: the next one may take the name."""
+    before = _registered()
+    yield
+    if registry := sys.modules.get("stablepref.models.registry"):
+        for name in _registered() - before:
+            registry.SCORERS.unregister(name)
+
+
+def _registered() -> set[str]:
+    registry = sys.modules.get("stablepref.models.registry")
+    return set(registry.SCORERS._registered) if registry else set()
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real images, rankings and golden values; without it the test is skipped."""

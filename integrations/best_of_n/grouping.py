@@ -60,13 +60,14 @@ def in_groups(
 ) -> list[list[Wanted]]:
     """Pictures that may share batches, the groups and what is in them in the order given.
 
-    Prompts share a batch in pipelines of diffusers that get nothing but numbers and texts. Those of
-    `FAMILIES` pad a prompt to one length, whatever stands beside it; elsewhere prompts of a batch
-    have equally many tokens, so that none is padded for the sake of another. Other arguments, such
+    Prompts share a batch in pipelines of diffusers that get nothing but numbers and texts. Where
+    the pipeline's row does not say that prompts have a fixed length, those of a batch have equally
+    many tokens, so that none is padded for the sake of another. Other arguments, such
     as callbacks and pictures, may be about one prompt, and each prompt has batches of its own.
     """
     shared = shares_prompts(pipe, arguments)
-    padded = find_family(pipe) is not None
+    family = find_family(pipe)
+    padded = family is not None and family.fixed_length
     tokenizers = [
         part for name, part in pipe.components.items() if "tokenizer" in name and callable(part)
     ]

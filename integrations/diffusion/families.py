@@ -40,6 +40,7 @@ class Family:
         negative_prompt: What guidance leads away from where nothing is given, for pipelines that do
             not guide without; None for what the pipeline takes then.
         arguments: Further ones of the call, where pictures are made for training.
+        fixed_length: Whether a prompt is padded to one length, whatever else is in its batch.
         packed: Whether the latents in the pipeline's loop are not those that its VAE decodes.
         backpropagates: Whether gradients pass through the whole call, back to the initial noise,
             which the call takes as its first step has it.
@@ -55,6 +56,7 @@ class Family:
     unguided: float | None = 1.0
     negative_prompt: str | None = None
     arguments: Mapping[str, object] = field(default_factory=dict)
+    fixed_length: bool = False
     packed: bool = False
     backpropagates: bool = False
     pictures: tuple[str, ...] = ()
@@ -83,6 +85,7 @@ _TRANSFORMER: Final = Family(
     denoiser="transformer",
     # Of the size and the words that were asked for.
     arguments={"use_resolution_binning": False, "clean_caption": False},
+    fixed_length=True,
     backpropagates=True,
 )
 
@@ -94,6 +97,7 @@ FAMILIES: Final = Registry(
             denoiser="unet",
             conditions={"prompt_embeds": "encoder_hidden_states"},
             backpropagates=True,
+            fixed_length=True,
         ),
         "StableDiffusionXLPipeline": Family(
             denoiser="unet",
@@ -103,6 +107,7 @@ FAMILIES: Final = Registry(
                 "add_time_ids": "added_cond_kwargs.time_ids",
             },
             backpropagates=True,
+            fixed_length=True,
         ),
         "StableDiffusion3Pipeline": Family(
             denoiser="transformer",
@@ -113,6 +118,7 @@ FAMILIES: Final = Registry(
             attention="joint_attention_kwargs",
             lora_targets=(*Family.lora_targets, *_JOINT),
             backpropagates=True,
+            fixed_length=True,
         ),
         "FluxPipeline": Family(
             denoiser="transformer",
@@ -120,12 +126,14 @@ FAMILIES: Final = Registry(
             unguided=None,
             packed=True,
             backpropagates=True,
+            fixed_length=True,
         ),
         "Flux2KleinPipeline": Family(
             denoiser="transformer",
             # In blocks that hold both in one, the projections are one layer, too.
             lora_targets=(*Family.lora_targets, *_JOINT, "to_qkv_mlp_proj", "attn.to_out"),
             packed=True,
+            fixed_length=True,
         ),
         "QwenImagePipeline": Family(
             denoiser="transformer",
@@ -137,9 +145,9 @@ FAMILIES: Final = Registry(
         ),
         # Its scale counts from 0: 0 for no guidance.
         "ZImagePipeline": Family(denoiser="transformer", unguided=0.0, backpropagates=True),
-        "Lumina2Pipeline": Family(denoiser="transformer", backpropagates=True),
+        "Lumina2Pipeline": Family(denoiser="transformer", fixed_length=True, backpropagates=True),
         "LatentConsistencyModelPipeline": Family(
-            denoiser="unet", unguided=None, backpropagates=True
+            denoiser="unet", unguided=None, fixed_length=True, backpropagates=True
         ),
         "PixArtAlphaPipeline": _TRANSFORMER,
         "PixArtSigmaPipeline": _TRANSFORMER,
@@ -159,7 +167,7 @@ FAMILIES: Final = Registry(
                 "StableDiffusionXLControlNetInpaintPipeline",
                 "LatentConsistencyModelImg2ImgPipeline",
             ),
-            Family(denoiser="unet", pictures=("image",)),
+            Family(denoiser="unet", fixed_length=True, pictures=("image",)),
         ),
         **dict.fromkeys(
             (
@@ -168,7 +176,7 @@ FAMILIES: Final = Registry(
                 "FluxImg2ImgPipeline",
                 "FluxInpaintPipeline",
             ),
-            Family(denoiser="transformer", pictures=("image",)),
+            Family(denoiser="transformer", fixed_length=True, pictures=("image",)),
         ),
     },
 )

@@ -28,6 +28,17 @@ GOOD: dict[str, dict[str, Any]] = {
         "annotators": ["x", "y"],
         "metadata": {"seed": 1},
     },
+    "labels": {
+        "label": "l",
+        "annotator": "x",
+        "prompt": "p",
+        "images": ["a.png", "b.png"],
+        "answer": "ranked",
+        "ranks": [1, 2],
+        "shown": [1, 0],
+        "seconds": 2.5,
+        "time": "2026-01-01T00:00:00+00:00",
+    },
     "imagereward": {
         "id": "1",
         "prompt": "p",

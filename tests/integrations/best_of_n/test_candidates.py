@@ -374,16 +374,16 @@ def wanted_of(prompts: Sequence[str], pictures: int) -> list[Wanted]:
 MIXED = ["a red circle", "a dog", "any green cat left of a blue square", "a dog"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "qwen", "lumina2"])
 def test_prompts_share_batches_and_every_picture_is_that_of_its_prompt_alone(kind: str) -> None:
     pipe, arguments = build(kind)
     wanted = wanted_of(MIXED, 2)
     batches = list(generate_all(pipe, wanted, batch_size=3, arguments=arguments))
     again = list(generate_all(pipe, wanted, batch_size=3, arguments=arguments))
     order = [[one.index for one in batch] for batch in batches]
-    # Flux has no row: batches hold prompts of equally many tokens.
+    # Qwen-Image pads to the longest: batches hold prompts of equally many tokens.
     by_length = [[0, 1], [2, 3, 6], [7], [4, 5]]
-    assert order == (by_length if kind == "flux" else [[0, 1, 2], [3, 4, 5], [6, 7]])
+    assert order == (by_length if kind == "qwen" else [[0, 1, 2], [3, 4, 5], [6, 7]])
     for batch, other in zip(batches, again, strict=True):
         for one, same in zip(batch, other, strict=True):
             assert isinstance(one, Generated)

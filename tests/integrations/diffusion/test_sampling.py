@@ -172,7 +172,7 @@ def test_no_gradient_is_kept_under_no_grad() -> None:
         (
             "HeunDiscrete",
             {},
-            "the pipeline has HeunDiscreteScheduler. Replace .*: from diffusers import DDIM",
+            r'has HeunDiscreteScheduler. Pass scheduler="ddim" .*. Replace .*: from diff',
         ),
         ("DDIM", {"thresholding": True}, "DDIMScheduler with thresholding"),
         ("UniPCMultistep", {"predict_x0": False}, "predict_x0=False"),
