@@ -15,7 +15,7 @@ from ..diffusion.pipelines import unwrapped
 from .weights import TrainedWeights, replacing_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 ADAPTER: Final = "stablepref"
@@ -62,7 +62,7 @@ def add_lora(
                 r=rank,
                 lora_alpha=alpha or rank,
                 init_lora_weights="gaussian",
-                target_modules=list(family_of(pipe).lora_targets),
+                target_modules=_layers(denoiser, family_of(pipe).lora_targets),
             ),
             adapter_name=ADAPTER,
         )
@@ -70,6 +70,16 @@ def add_lora(
         if weight.requires_grad:
             weight.data = weight.data.to(torch.promote_types(denoiser.dtype, torch.float32))
     return TrainedWeights(denoiser)
+
+
+def _layers(denoiser: nn.Module, ends: Sequence[str]) -> list[str]:
+    """The linear layers whose names end so; FLUX.2 has lists of layers of such a name, too."""
+    after = tuple(f".{end}" for end in ends)
+    return [
+        name
+        for name, layer in denoiser.named_modules()
+        if isinstance(layer, nn.Linear) and f".{name}".endswith(after)
+    ]
 
 
 def check_no_adapters(pipe: object) -> None:

@@ -31,7 +31,7 @@ def compiled(kind: str = "sd") -> DiffusionPipeline:
 
 def picture(pipe: DiffusionPipeline) -> NDArray[np.float32]:
     made: NDArray[np.float32] = pipe(
-        "a red dog",
+        prompt="a red dog",
         num_inference_steps=2,
         generator=generators(1),
         height=SIDE,
@@ -48,12 +48,16 @@ def disturb(weights: TrainedWeights) -> None:
         weight.add_(torch.randn(weight.shape, generator=noise))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [*KINDS, "flux", "flux2", "qwen", "z-image", "lumina2", "sana", "lcm"]
+)
 def test_saved_weights_load_in_plain_diffusers(kind: str, tmp_path: Path) -> None:
     pipe = pipeline(kind)
     before = picture(pipe)
     weights = add_lora(pipe, rank=2, seed=0)
-    assert np.array_equal(picture(pipe), before)
+    # Sana's linear attention sums in another order as soon as matrices are there, or were.
+    rounding = 1e-6 if kind == "sana" else 0.0
+    assert np.abs(picture(pipe) - before).max() <= rounding
     disturb(weights)
     trained = picture(pipe)
     assert np.abs(trained - before).max() > 0.05
@@ -67,9 +71,9 @@ def test_saved_weights_load_in_plain_diffusers(kind: str, tmp_path: Path) -> Non
     plain.load_lora_weights(folder)
     assert np.array_equal(picture(plain), trained)
     plain.unload_lora_weights()
-    assert np.array_equal(picture(plain), before)
+    assert np.abs(picture(plain) - before).max() <= rounding
     remove_lora(pipe)
-    assert np.array_equal(picture(pipe), before)
+    assert np.abs(picture(pipe) - before).max() <= rounding
     add_lora(pipe, rank=2, seed=0)
 
 
