@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
 import time
-from contextlib import contextmanager
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,10 +16,11 @@ from stablepref.integrations.best_of_n.making import STREAMS, Generated
 from stablepref.integrations.diffusion.load import load_pipeline
 
 from ..shapes.world.prompts import lab_prompts
+from .busy import busy_process
 from .machine import synchronize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import torch
 
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
 ALONE: Final = "one at a time"
 BATCHES: Final = "batches"
 SIDE_BY_SIDE: Final = "batches side by side"
-BUSY: Final = "while True: pass"
-"""What the other process runs: one core is never free."""
 
 
 def measure(
@@ -79,7 +75,7 @@ def measure(
     cpu: dict[str, list[float]] = {way: [] for way in ways}
     levels: dict[str, int] = dict.fromkeys((BATCHES, SIDE_BY_SIDE), 0)
     _draw(pipe, few[:1], arguments, batch_size=1, streams=1)  # kernels are chosen on the first call
-    with _busy_process(wanted=busy):
+    with busy_process(wanted=busy):
         for _ in range(rounds):
             found = {}
             for way, (asked, size, streams) in ways.items():
@@ -139,16 +135,3 @@ def draw_table(report: dict[str, Any]) -> Table:
             "-" if gap is None else str(gap),
         )
     return table
-
-
-@contextmanager
-def _busy_process(*, wanted: bool) -> Iterator[None]:
-    if not wanted:
-        yield
-        return
-    process = subprocess.Popen([sys.executable, "-c", BUSY])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +24,7 @@ from stablepref.runtime.threads import use_threads
 
 from ..bench.prompt_sets import PromptSet
 from ..bench.run import bench
+from .busy import busy_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,8 +34,6 @@ ENCODERS: Final = ((256, 8), (384, 12), (512, 12), (640, 12), (768, 12))
 """Width and blocks of image encoders with patches of 32 pixels; the last is that of ViT-B/32."""
 PICTURES: Final = 16
 """Pictures that an encoder gets at once, as scoring on a CPU does."""
-BUSY: Final = "while True: pass"
-"""What the other process runs: one core is never free."""
 
 
 def tasks(folder: Path) -> dict[str, Callable[[], object]]:
@@ -115,7 +111,7 @@ def measure(
     for task in everything.values():
         task()  # libraries choose their kernels on the first call
     for beside in busy:
-        with _busy_process(beside):
+        with busy_process(wanted=beside):
             for name, task in everything.items():
                 seconds: dict[str, list[float]] = {str(count): [] for count in threads}
                 for _ in range(rounds):
@@ -155,16 +151,3 @@ def _encoders() -> Iterator[tuple[str, Callable[[], object]]]:
         millions = sum(weight.numel() for weight in encoder.parameters()) / 1e6
         name = f"encoder of {millions:.0f} M weights: {PICTURES} pictures"
         yield name, lambda encoder=encoder: encoder(pixels)  # type: ignore[misc] # bound here
-
-
-@contextmanager
-def _busy_process(wanted: bool) -> Iterator[None]:
-    if not wanted:
-        yield
-        return
-    process = subprocess.Popen([sys.executable, "-c", BUSY])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()

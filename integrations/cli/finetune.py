@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stablepref.cli.ends import say
+from stablepref.cli.groups import usable_groups
 from stablepref.cli.options import (
     FORMER_SCORER,
     GROUPS,
@@ -36,7 +36,6 @@ from ..finetune.config import FinetuneConfig
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stablepref.data.groups import RankedGroup
     from stablepref.scorer import Scorer
 
     from ..finetune.loop import Finetuned
@@ -137,7 +136,7 @@ def finetune(
     if data is None and config.method == "dpo":
         msg = "--method dpo trains on ranked pictures; expected --data with a file of them"
         raise ValueError(msg)
-    groups = None if data is None else _groups(data, split, data_format, images)
+    groups = None if data is None else usable_groups(data, split, data_format, images)
     if not trained_on and groups is None:
         msg = (
             "there is no prompt to train on; expected --prompt, or --prompts with a file of prompts"
@@ -198,20 +197,6 @@ def read_prompts(path: Path) -> list[str]:
         ValueError: It holds no prompt, or one that is damaged.
     """
     return [one.prompt.strip() for one in read_prompt_file(path)]
-
-
-def _groups(
-    source: str, split: str | None, data_format: str, images: Path | None
-) -> "list[RankedGroup]":
-    """All usable groups; what is left out is counted on standard error."""
-    from stablepref.data.groups import Exclusions
-    from stablepref.data.read import read_groups
-
-    left_out = Exclusions()
-    groups = list(read_groups(source, data_format, images=images, split=split, exclusions=left_out))
-    for reason, count in left_out.counts.items():
-        say(f"{source}: left out {count} times: {reason}")
-    return groups
 
 
 def _weights(

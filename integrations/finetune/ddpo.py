@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .trajectories import rollout
+from .trajectories import rollouts
 from .transitions import Transition, clipped_loss
 
 if TYPE_CHECKING:
@@ -45,18 +45,9 @@ def ddpo_step(run: FinetuneRun, step: int) -> dict[str, float]:
     config = run.config
     pictures = run.pictures(step)
     transition = Transition("ddim", config.eta)
-    trajectories, found = [], []
-    for chunk in run.chunks(pictures):
-        prompts = [picture.prompt for picture in chunk]
-        made = rollout(run.loop, prompts, [p.generator() for p in chunk], transition)
-        if not made.choices:
-            msg = f"none of the {run.loop.steps} sampling_steps has noise; take more of them"
-            raise ValueError(msg)
-        with torch.no_grad():
-            found.append(run.reward_parts(made.latents, made.prompts, step))
-        trajectories.append(made)
+    trajectories, found = rollouts(run, pictures, transition, step)
     prompts = [picture.prompt for picture in pictures]
-    every = run.gathered(torch.cat(found))
+    every = run.gathered(found)
     better = run.better(every, prompts)
     shares = run.own_part(better.values).split([len(t.prompts) for t in trajectories])
     loss = norm = clipped = 0.0

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final, final
 
 import torch
 
-from .trajectories import rollout
+from .trajectories import rollouts
 from .transitions import Transition, clipped_loss, is_flow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -52,24 +52,10 @@ def grpo_step(run: FinetuneRun, step: int) -> dict[str, float]:
     transition = transition_of(config, run.loop.pipe.scheduler)
     noisy = noisy_steps(config, step)
     pictures = run.pictures(step)
-    trajectories, found = [], []
-    for chunk in run.chunks(pictures):
-        prompts = [picture.prompt for picture in chunk]
-        first = None
-        if config.grpo_same_noise:
-            beginnings = _first_of_group(pictures, config.group)
-            first = run.loop.noise([beginnings[picture].generator() for picture in chunk])
-        made = rollout(
-            run.loop, prompts, [p.generator() for p in chunk], transition, noisy=noisy, first=first
-        )
-        if not made.choices:
-            msg = f"none of the {run.loop.steps} sampling_steps has noise; take more of them"
-            raise ValueError(msg)
-        with torch.no_grad():
-            found.append(run.reward_parts(made.latents, made.prompts, step))
-        trajectories.append(made)
+    first = _shared_noise(run, pictures) if config.grpo_same_noise else None
+    trajectories, found = rollouts(run, pictures, transition, step, noisy=noisy, first=first)
     prompts = [picture.prompt for picture in pictures]
-    every = run.gathered(torch.cat(found))
+    every = run.gathered(found)
     better = run.better(every, prompts)
     sizes = [len(one.prompts) for one in trajectories]
     shares = run.own_part(better.values).split(sizes)
@@ -232,5 +218,14 @@ def clip_range(config: FinetuneConfig, transition: Transition) -> float:
     return 1e-5 if transition.kind == "cps" or config.grpo_window is not None else 1e-4
 
 
-def _first_of_group(pictures: Sequence[Picture], group: int) -> dict[Picture, Picture]:
-    return {one: pictures[place - place % group] for place, one in enumerate(pictures)}
+def _shared_noise(
+    run: FinetuneRun, pictures: Sequence[Picture]
+) -> Callable[[Sequence[Picture]], Tensor]:
+    """Initial latents of a chunk: each picture has those of the first of its prompt."""
+    group = run.config.group
+    beginnings = {one: pictures[place - place % group] for place, one in enumerate(pictures)}
+
+    def first(chunk: Sequence[Picture]) -> Tensor:
+        return run.loop.noise([beginnings[picture].generator() for picture in chunk])
+
+    return first

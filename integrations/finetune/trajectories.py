@@ -9,11 +9,13 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from torch import Tensor
 
     from ..diffusion.sampling import SamplingLoop
+    from .batches import Picture
+    from .state import FinetuneRun
     from .transitions import Transition
 
 
@@ -93,3 +95,47 @@ def rollout(
 
     finished = loop.sample(prompts, generators, rule=rule, latents=first)
     return Trajectory(prompts, finished, choices)
+
+
+def rollouts(
+    run: FinetuneRun,
+    pictures: Sequence[Picture],
+    transition: Transition,
+    step: int,
+    *,
+    noisy: Collection[int] | None = None,
+    first: Callable[[Sequence[Picture]], Tensor] | None = None,
+) -> tuple[list[Trajectory], Tensor]:
+    """Sample a step's pictures chunk by chunk, and score them.
+
+    Args:
+        run: The fine-tuning.
+        pictures: This process's.
+        transition: Of steps with noise.
+        step: The training step.
+        noisy: Sampling steps with noise; all of them if None.
+        first: Gives a chunk's initial latents; each picture's own noise if None.
+
+    Returns:
+        The trajectories, and the parts of the rewards of this process's pictures.
+
+    Raises:
+        ValueError: No sampling step has noise.
+    """
+    trajectories, found = [], []
+    for chunk in run.chunks(pictures):
+        made = rollout(
+            run.loop,
+            [picture.prompt for picture in chunk],
+            [picture.generator() for picture in chunk],
+            transition,
+            noisy=noisy,
+            first=None if first is None else first(chunk),
+        )
+        if not made.choices:
+            msg = f"none of the {run.loop.steps} sampling_steps has noise; take more of them"
+            raise ValueError(msg)
+        with torch.no_grad():
+            found.append(run.reward_parts(made.latents, made.prompts, step))
+        trajectories.append(made)
+    return trajectories, torch.cat(found)

@@ -1,11 +1,12 @@
 """`stablepref train`: a preference model from ranked or paired images."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from stablepref.cli.ends import say
+from stablepref.cli.groups import usable_groups
 from stablepref.cli.options import (
     GROUPS,
     Format,
@@ -16,9 +17,6 @@ from stablepref.cli.options import (
 from stablepref.cli.settings import read_setting, with_settings
 from stablepref.recipes import RECIPES, TrainConfig
 from stablepref.recipes import recipe as named
-
-if TYPE_CHECKING:
-    from stablepref.data.groups import RankedGroup
 
 
 @with_settings(TrainConfig, panel="Settings, by default those of the recipe", defaults=False)
@@ -54,8 +52,10 @@ def train(
     }
     config = named(recipe, **given)
     check_folder("--out", out)
-    groups = _groups(data, split, data_format, images)
-    held_out = _groups(validation, validation_split, data_format, images) if validation else None
+    groups = usable_groups(data, split, data_format, images)
+    held_out = (
+        usable_groups(validation, validation_split, data_format, images) if validation else None
+    )
 
     from accelerate import PartialState
 
@@ -67,17 +67,3 @@ def train(
     if PartialState().is_main_process:
         names = ["last", "best"] if held_out else ["last"]
         say(f"trained: {', '.join(str(out / name) for name in names)}")
-
-
-def _groups(
-    source: str, split: str | None, data_format: str, images: Path | None
-) -> "list[RankedGroup]":
-    """All usable groups; what is left out is counted on standard error."""
-    from stablepref.data.groups import Exclusions
-    from stablepref.data.read import read_groups
-
-    left_out = Exclusions()
-    groups = list(read_groups(source, data_format, images=images, split=split, exclusions=left_out))
-    for reason, count in left_out.counts.items():
-        say(f"{source}: left out {count} times: {reason}")
-    return groups
