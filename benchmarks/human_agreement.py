@@ -52,12 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         groups = list(read_groups(options.path, options.format))
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    annotations = [group.annotations for group in groups if group.annotations]
+    annotated = [group for group in groups if group.annotations]
+    annotations = [group.annotations for group in annotated]
     if not annotations:
         parser.error(f"{options.path}: no group has the ranks of single annotators")
     measures = measure(annotations)
+    prompts = [group.prompt for group in annotated]
     intervals = {
-        name: mean.interval(resamples=options.resamples, seed=options.seed)
+        name: mean.by_prompt(prompts).interval(resamples=options.resamples, seed=options.seed)
         for name, mean in measures.items()
     }
     shares = majority_shares(annotations)

@@ -18,6 +18,12 @@ ELSEWHERE = re.compile(
     r"|stable-diffusion-v1"
 )
 """What needs the network, a GPU or downloaded weights."""
+LONG_OR_ELSEWHERE = re.compile(
+    r"^pip install (?!'?stablepref)|^pytest|^(accelerate|torchrun) "
+    r"|benchmarks\.(speed|precision)\b|shapes\.(clip\.train|pipeline\.train|preference\.\w+|ablation)\b",
+    re.MULTILINE,
+)
+"""What changes the reader's environment, runs in a clone alone, or takes minutes to hours."""
 HERE = re.compile(r"127\.0\.0\.1|localhost")
 
 
@@ -86,3 +92,25 @@ def test_blocks_that_need_more_than_this_package_are_marked(page: Path) -> None:
         needs = ELSEWHERE.search(re.sub(r"#.*", "", block[2]))
         marked = NOT_RUN.search(text[: block.start()])
         assert needs is None or marked, f"{page_id(page)}: {needs and needs[0]} in\n{block[2]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_blocks_that_take_long_or_change_the_environment_are_marked(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for block in BLOCK.finditer(text):
+        found = LONG_OR_ELSEWHERE.search(block[2]) if block[1] == "sh" else None
+        marked = NOT_RUN.search(text[: block.start()])
+        assert found is None or marked, f"{page_id(page)}: {found and found[0]} in\n{block[2]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_a_folder_that_another_page_draws_is_introduced(page: Path) -> None:
+    """`scenes` is drawn by the page itself, or the page says by which command it was."""
+    text = page.read_text(encoding="utf-8")
+    runnable = "".join(
+        block[2] for block in BLOCK.finditer(text) if not NOT_RUN.search(text[: block.start()])
+    )
+    if re.search(r"\bscenes\b", runnable):
+        prose = BLOCK.sub("", text).replace("\n", " ")
+        drawn = re.search(r"--out scenes\b", runnable)
+        assert drawn or re.search(r"`scenes`[^.]*\bhome page", prose), page_id(page)

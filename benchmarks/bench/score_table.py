@@ -69,6 +69,11 @@ class ScoreTable:
     scores: Array
     failures: tuple[Failure, ...]
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What each prompt says; a list may have a prompt several times."""
+        return tuple(one.prompt for one in self.prompts)
+
     def of(self, scorer: str) -> Array:
         """Scores of one scorer, `(models, prompts, images)`.
 

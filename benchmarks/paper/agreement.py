@@ -194,12 +194,14 @@ def _of_ablations(ablations: Ablations, method: Method, measure: Measure) -> Our
 
 def _people(who: str, split: Split) -> Ours | str:
     """How well people agree with each other, by `stablepref.evaluation.annotators`."""
-    annotations = [group.annotations for group in split.groups if len(group.annotations) > 1]
-    if not annotations:
+    annotated = [group for group in split.groups if len(group.annotations) > 1]
+    if not annotated:
         return f"{split.description} has one ranking of each prompt, not those of single people"
     agreement = single_vs_single if who == SINGLE else single_vs_rest
     note = "simulated annotators" if split.laboratory else ""
-    return of_interval(agreement(annotations).interval(), scale=100, note=note)
+    mean = agreement([group.annotations for group in annotated])
+    interval = mean.by_prompt([group.prompt for group in annotated]).interval()
+    return of_interval(interval, scale=100, note=note)
 
 
 def _perturbation(name: str, split: Split) -> str:

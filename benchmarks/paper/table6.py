@@ -135,7 +135,7 @@ def _cells(table: ScoreTable, scorer: str) -> dict[str, dict[str, Ours | str]]:
         )
         raise ValueError(msg)
     note = "" if whole else "mean over the laboratory's prompts"
-    intervals = mean_intervals(table.means(scorer))
+    intervals = mean_intervals(table.means(scorer), table.words)
     cells = {}
     for model, interval in zip(table.models, intervals, strict=True):
         none = math.isnan(interval.value)

@@ -103,6 +103,7 @@ def label(
     from ..label.journal import Journal
     from ..label.questions import least_sure_first, make_questions, read_pictures
     from ..label.session import Session
+    from ..serve.address import check_address
 
     check_place("--out", out)
     check_input("--out", out, [] if prompts is None else [prompts])
@@ -110,6 +111,7 @@ def label(
     with sole_writer(out):
         journal = Journal(out)
         if options is not None:
+            check_address(host, port)  # before minutes are spent on scores
             asked, failed = least_sure_first(asked, options.load())
             for path, reason in failed.items():
                 say(f"{path}: {reason}")

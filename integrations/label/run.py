@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import uvicorn
 
+from ..serve.address import listening
 from ..serve.settings import is_loopback
 from .app import create_app
 
@@ -31,7 +31,7 @@ def run(session: Session, *, host: str, port: int, ready: Callable[[str], None])
         ValueError: The address cannot be listened at.
     """
     key = None if is_loopback(host) else secrets.token_urlsafe(16)
-    with _listening(host, port) as bound:
+    with listening(host, port) as bound:
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{bound.getsockname()[1]}/"
         config = uvicorn.Config(
@@ -40,21 +40,3 @@ def run(session: Session, *, host: str, port: int, ready: Callable[[str], None])
         ready(address if key is None else f"{address}?key={key}")
         with suppress(KeyboardInterrupt):  # the usual end
             uvicorn.Server(config).run(sockets=[bound])
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        ValueError: The address cannot be listened at.
-    """
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host, port))
-        bound.listen(128)
-    except OSError as error:
-        bound.close()
-        msg = f"{host}:{port} cannot be listened at: {error.strerror}; choose another --port"
-        raise ValueError(msg) from error
-    return bound

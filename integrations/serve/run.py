@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import tempfile
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from .address import check_address
 from .app import create_app
 from .metrics import SHARED_FOLDER
 from .service import load_scorers
@@ -35,11 +35,11 @@ def run(settings: ServeSettings) -> None:
         "timeout_graceful_shutdown": round(settings.grace),
         "server_header": False,
     }
+    check_address(settings.host, settings.port)  # before minutes are spent on models
     if settings.workers == 1:
         app = create_app(load_scorers(settings), settings)  # before the port is taken
         uvicorn.Server(uvicorn.Config(app, **options)).run()  # type: ignore[arg-type] # options
         return
-    _check_port(settings)
     os.environ[SETTINGS_VARIABLE] = settings.to_json()
     with tempfile.TemporaryDirectory(prefix="stablepref-metrics-") as folder:
         os.environ.setdefault(SHARED_FOLDER, folder)
@@ -51,19 +51,3 @@ def app_of_worker() -> Guard:
     """The application of a worker process, by the settings that `run` left in the environment."""
     settings = ServeSettings.from_json(os.environ[SETTINGS_VARIABLE])
     return create_app(load_scorers(settings), settings)
-
-
-def _check_port(settings: ServeSettings) -> None:
-    """Refuse a port that is taken, before processes are started.
-
-    Raises:
-        ValueError: It is taken.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((settings.host, settings.port))
-        except OSError as error:
-            msg = f"{settings.host}:{settings.port} cannot be listened at: {error.strerror}"
-            raise ValueError(msg) from error

@@ -101,7 +101,9 @@ def _pair(report: Measures, first: Measures) -> ReportPair:
         model=report.model,
         to=first.model,
         difference=report.pairwise.difference(first.pairwise),
-        opposite=flip_share(theirs, mine, [group.ranks for group in first.groups]),
+        opposite=flip_share(theirs, mine, [group.ranks for group in first.groups]).by_prompt(
+            first.prompts
+        ),
         pearson=float(found.pearson[0, 1]),
         spearman=float(found.spearman[0, 1]),
     )

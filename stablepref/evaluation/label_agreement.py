@@ -22,7 +22,7 @@ from stablepref.evaluation.means import BootstrapOptions, GroupMean
 from stablepref.output.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from typing import Unpack
 
     from stablepref.data.groups import Ranks
@@ -213,24 +213,19 @@ def _agreement(who: tuple[str, ...], of: str, couples: Sequence[tuple[Label, Lab
         who=who,
         of=of,
         questions=len({first.key for first, _ in couples}),
-        same_order=_by_prompt(prompts, order.sums, order.counts),
-        same_answer=_by_prompt(prompts, *_same(ranks)),
+        same_order=order.by_prompt(prompts),
+        same_answer=_same(ranks).by_prompt(prompts),
     )
 
 
-def _same(ranks: Sequence[tuple[Ranks, Ranks]]) -> tuple[list[int], list[int]]:
+def _same(ranks: Sequence[tuple[Ranks, Ranks]]) -> GroupMean:
     """For each couple of answers, how many pairs of pictures have the same answer, of how many."""
     equal = [pair_signs(first) == pair_signs(second) for first, second in ranks]
-    return [int(one.sum()) for one in equal], [one.size for one in equal]
+    return _means([one.sum() for one in equal], [one.size for one in equal])
 
 
-def _by_prompt(prompts: Sequence[str], sums: Iterable[float], counts: Iterable[float]) -> GroupMean:
-    """Sums and counts of parts, joined for each prompt."""
-    places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
-    joined = np.zeros((2, len(places)))
-    for prompt, total, count in zip(prompts, sums, counts, strict=True):
-        joined[:, places[prompt]] += total, count
-    return GroupMean(joined[0], joined[1])
+def _means(sums: Sequence[float], counts: Sequence[float]) -> GroupMean:
+    return GroupMean(np.array(sums, dtype=np.float64), np.array(counts, dtype=np.float64))
 
 
 def _did(name: str, labels: Sequence[Label]) -> Annotator:
@@ -245,11 +240,10 @@ def _did(name: str, labels: Sequence[Label]) -> Annotator:
         bad=sum(one.answer == "bad" for one in answers) / count,
         skips=len(labels) - len(answers),
         seconds=statistics.median(known) if known else float("nan"),
-        first_shown=_by_prompt(
-            [one.prompt for one in pairs],
+        first_shown=_means(
             [float(one.ranks[one.shown[0]] < one.ranks[one.shown[1]]) for one in pairs],
             [1.0] * len(pairs),
-        ),
+        ).by_prompt([one.prompt for one in pairs]),
     )
 
 

@@ -1,11 +1,13 @@
 """A mean over pairs or groups that knows which prompt each part came from, for its uncertainty.
 
 Pairs of one prompt share images and annotators, so they say less than as many independent pairs
-would. The bootstrap here draws whole prompts.
+would. The bootstrap here draws whole prompts; where several groups share a prompt,
+`GroupMean.by_prompt` joins them first, which makes it a cluster bootstrap (Davison and Hinkley,
+*Bootstrap Methods and their Application*, 1997, section 3.8).
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypedDict, Unpack, final
 
@@ -106,6 +108,12 @@ def bootstrap(
     return Bootstrap(np.where(nothing, np.nan, bounds), draws)
 
 
+def prompt_places(prompts: Sequence[Hashable]) -> Places:
+    """For each item the place of its prompt among the different ones, by first occurrence."""
+    places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+    return np.array([places[prompt] for prompt in prompts], dtype=np.int64)
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class GroupMean:
@@ -139,6 +147,33 @@ class GroupMean:
         counted = self.counts > 0
         means = np.divide(self.sums, self.counts, out=np.zeros(len(self.sums)), where=counted)
         return GroupMean(means, counted.astype(np.float64))
+
+    def by_prompt(self, prompts: Sequence[Hashable]) -> "GroupMean":
+        """The same mean, with the groups of each prompt joined so that they are drawn together.
+
+        Several groups share a prompt where people compared its images in pairs, or where each
+        annotator has a group. Drawn one by one, they would count as independent, and the interval
+        would be too narrow.
+
+        Args:
+            prompts: The prompt of each group.
+
+        Returns:
+            Of the same value and count, with one group for each different prompt, by first
+            occurrence; the same numbers where all prompts differ.
+
+        Raises:
+            ValueError: If there is not one prompt for each group.
+        """
+        if len(prompts) != len(self.sums):
+            raise ValueError(
+                f"{len(prompts)} prompts for {len(self.sums)} groups; expected one each"
+            )
+        places = prompt_places(prompts)
+        sums, counts = np.zeros((2, len(set(prompts))))
+        np.add.at(sums, places, self.sums)
+        np.add.at(counts, places, self.counts)
+        return GroupMean(sums, counts)
 
     def interval(self, **options: Unpack[BootstrapOptions]) -> Interval:
         """The mean with its bootstrap confidence interval over groups.

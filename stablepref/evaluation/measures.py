@@ -81,8 +81,8 @@ class Measures:
     """What `stablepref.evaluation.report.EvaluationReport` holds, and what follows from it.
 
     A measure is a `GroupMean`: its ``value``, and its ``interval()`` by a bootstrap that draws
-    whole prompts. Images that could not be scored do not count, nor do groups of which fewer than
-    two images are left.
+    whole prompts, with all groups that a prompt has. Images that could not be scored do not count,
+    nor do groups of which fewer than two images are left.
 
     Attributes:
         model: The scorer's name.
@@ -113,6 +113,11 @@ class Measures:
     def groups(self) -> list[ScoredGroup]:
         """The groups of which two or more images were scored, without the others."""
         return [left for left in (group.without_errors() for group in self.scored) if left]
+
+    @cached_property
+    def prompts(self) -> list[str]:
+        """The prompt of each of these groups; several groups may share one."""
+        return [group.prompt for group in self.groups]
 
     @cached_property
     def excluded(self) -> list[ExcludedImage]:
@@ -148,22 +153,23 @@ class Measures:
     def by_rule(self, rule: TieRule) -> GroupMean:
         """Pairwise accuracy under another rule; `tie_margin` does not exist for "hpsv2"."""
         margin = 0.0 if rule == "hpsv2" else self.tie_margin
-        return pairwise_accuracy(self._scores(0), self._ranks, rule, tie_margin=margin)
+        found = pairwise_accuracy(self._scores(0), self._ranks, rule, tie_margin=margin)
+        return found.by_prompt(self.prompts)
 
     @cached_property
     def kendall_tau(self) -> GroupMean:
         """Mean over groups of Kendall's tau-b."""
-        return kendall_tau(self._scores(0), self._ranks)
+        return kendall_tau(self._scores(0), self._ranks).by_prompt(self.prompts)
 
     @cached_property
     def spearman(self) -> GroupMean:
         """Mean over groups of Spearman's rho."""
-        return spearman(self._scores(0), self._ranks)
+        return spearman(self._scores(0), self._ranks).by_prompt(self.prompts)
 
     @cached_property
     def top1(self) -> GroupMean:
         """Share of groups whose best-scored image people rank best."""
-        return top1(self._scores(0), self._ranks)
+        return top1(self._scores(0), self._ranks).by_prompt(self.prompts)
 
     # Calibration.
 
@@ -215,17 +221,23 @@ class Measures:
         if not annotated:
             return []
         scores = [group.scores[0] for group in annotated]
-        return accuracy_by_agreement(scores, [group.annotations for group in annotated])
+        prompts = [group.prompt for group in annotated]
+        bins = accuracy_by_agreement(scores, [group.annotations for group in annotated])
+        return [one._replace(accuracy=one.accuracy.by_prompt(prompts)) for one in bins]
 
     @cached_property
     def human(self) -> dict[str, GroupMean]:
         """How well people agree with each other on the same images; empty without annotations."""
-        annotations = [g.annotations for g in self.groups if len(g.annotations) >= 2]
-        if not annotations:
+        annotated = [group for group in self.groups if len(group.annotations) >= 2]
+        if not annotated:
             return {}
+        annotations = [group.annotations for group in annotated]
+        prompts = [group.prompt for group in annotated]
         return {
-            "single against single": single_vs_single(annotations),
-            "single against the average of the others": single_vs_rest(annotations),
+            "single against single": single_vs_single(annotations).by_prompt(prompts),
+            "single against the average of the others": single_vs_rest(annotations).by_prompt(
+                prompts
+            ),
         }
 
     # Stability.
@@ -243,12 +255,16 @@ class Measures:
             [values[:0] if left else values for values, left in zip(column, out, strict=True)]
             for column in (self._scores(0), self._scores(place), self._ranks)
         )
-        margin = self.tie_margin
+        margin, prompts = self.tie_margin, self.prompts
+        accuracy, unchanged = (
+            pairwise_accuracy(scores, ranks, self.tie_rule, tie_margin=margin).by_prompt(prompts)
+            for scores in (after, before)
+        )
         return Disturbed(
             name=name,
-            accuracy=pairwise_accuracy(after, ranks, self.tie_rule, tie_margin=margin),
-            before=pairwise_accuracy(before, ranks, self.tie_rule, tie_margin=margin),
-            flips=flip_share(before, after, ranks),
+            accuracy=accuracy,
+            before=unchanged,
+            flips=flip_share(before, after, ranks).by_prompt(prompts),
             left_out=sum(out),
         )
 

@@ -33,6 +33,7 @@ def report_dict(report: Measures, *, scores: bool) -> dict[str, object]:
         "tie_margin": report.tie_margin,
         "mirror_sided": report.mirror_sided,
         "groups": len(report.groups),
+        "prompts": len(set(report.prompts)),
         "images": sum(len(group.images) for group in report.groups),
         "pairs": report.pairs,
         "ties": report.ties,

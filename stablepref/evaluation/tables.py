@@ -59,7 +59,7 @@ def _agreement(reports: Sequence[Measures]) -> Table:
     for name, mean in first.human.items():
         rows.append([f"people: {name}", *_with_interval(mean.interval()), *["-"] * 4])
     return _table(
-        f"Agreement with people, per cent: {len(first.groups)} prompts, {first.pairs} pairs and "
+        f"Agreement with people, per cent: {_prompts(first)}, {first.pairs} pairs and "
         f"{first.ties} ties; tie rule {first.tie_rule}{margin}",
         (
             "accuracy",
@@ -71,6 +71,12 @@ def _agreement(reports: Sequence[Measures]) -> Table:
         ),
         rows,
     )
+
+
+def _prompts(report: Measures) -> str:
+    """How many there are; and how many groups, where some share a prompt."""
+    prompts, groups = len(set(report.prompts)), len(report.groups)
+    return f"{prompts} prompts" if prompts == groups else f"{prompts} prompts in {groups} groups"
 
 
 def _rules(reports: Sequence[Measures]) -> Table:

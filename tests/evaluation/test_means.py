@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from stablepref.evaluation.means import GroupMean, bootstrap
+from stablepref.evaluation.means import GroupMean, bootstrap, prompt_places
 
 
 def mean_of(sums: list[float], counts: list[float]) -> GroupMean:
@@ -39,6 +39,57 @@ def test_groups_are_drawn_whole() -> None:
     """Ten groups of a thousand equal pairs have the uncertainty of ten, not of ten thousand."""
     wide = mean_of([1000, 0] * 5, [1000] * 10).interval()
     assert wide.high - wide.low > 0.4
+
+
+def test_groups_of_a_prompt_are_drawn_together() -> None:
+    """Against a naive loop over the same draws of prompts, with prompts of one to four groups."""
+    generator = np.random.default_rng(7)
+    prompts = generator.choice(list("abcdefghij"), size=25).tolist()
+    counts = generator.integers(0, 9, size=25).astype(float)
+    mean = GroupMean(generator.binomial(counts.astype(int), 0.6).astype(float), counts)
+    different = list(dict.fromkeys(prompts))
+    drawn = bootstrap(lambda places: places.T.astype(float), len(different), resamples=500).draws
+    means = []
+    for places in drawn.astype(int).T:
+        right = total = 0.0
+        for place in places:
+            for group, prompt in enumerate(prompts):
+                if prompt == different[place]:
+                    right, total = right + mean.sums[group], total + mean.counts[group]
+        means.append(right / total)
+    joined = mean.by_prompt(prompts)
+    assert (joined.value, joined.count) == (pytest.approx(mean.value), mean.count)
+    assert joined.groups == len({p for p, n in zip(prompts, counts, strict=True) if n})
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert joined.interval(resamples=500)[1:] == pytest.approx((low, high))
+
+
+def test_prompts_that_all_differ_change_no_bit() -> None:
+    generator = np.random.default_rng(8)
+    mean = GroupMean(generator.random(40), np.ones(40))
+    joined = mean.by_prompt([f"prompt {place}" for place in range(40)])
+    assert joined.sums.tobytes() == mean.sums.tobytes()
+    assert joined.interval() == mean.interval()
+    assert prompt_places(["b", "a", "b"]).tolist() == [0, 1, 0]
+    assert mean_of([], []).by_prompt([]).count == 0
+    with pytest.raises(ValueError, match="2 prompts for 40 groups; expected one each"):
+        mean.by_prompt(["a", "b"])
+
+
+def test_the_interval_over_prompts_covers_the_truth_where_groups_of_a_prompt_agree() -> None:
+    """30 prompts of 10 groups that say the same: drawn one by one they would cover far less."""
+    generator = np.random.default_rng(9)
+    prompts = [place for place in range(30) for _ in range(10)]
+    covered = {"prompts": 0, "groups": 0}
+    for seed in range(200):
+        right = np.repeat(generator.random(30) < 0.6, 10).astype(float)
+        mean = GroupMean(right, np.ones(300))
+        for name, one in (("prompts", mean.by_prompt(prompts)), ("groups", mean)):
+            interval = one.interval(confidence=0.9, resamples=300, seed=seed)
+            covered[name] += interval.low <= 0.6 <= interval.high
+    # 0.9 of 200 is 180; a bootstrap of 30 is a little narrow.
+    assert 160 <= covered["prompts"] <= 197
+    assert covered["groups"] < 120
 
 
 def test_equal_seeds_draw_equal_groups_and_block_size_does_not_matter(

@@ -15,6 +15,7 @@ def made_table(
     labels: Sequence[Mapping[str, str]] = (),
     failures: Sequence[Failure] = (),
     scorer: str = "made-up",
+    words: Sequence[str] = (),
 ) -> ScoreTable:
     """A table of one scorer: for each model `(prompts,)` or `(prompts, images)`."""
     rows = [np.asarray(own, dtype=np.float64) for own in scores.values()]
@@ -26,7 +27,7 @@ def made_table(
     count = len(rows[0])
     labelled = labels or [{}] * count
     prompts = tuple(
-        ListedPrompt(f"{place:05d}", f"prompt {place}", dict(own))
+        ListedPrompt(f"{place:05d}", words[place] if words else f"prompt {place}", dict(own))
         for place, own in enumerate(labelled)
     )
     return ScoreTable(

@@ -24,6 +24,8 @@ except ImportError as error:
     raise ImportError(msg) from error
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from stablepref.evaluation.means import Array
@@ -103,7 +105,7 @@ def scorer_pairs(
             )
             low = high = float("nan")
             if over == "prompts" and not np.isnan(known.pearson[0, 1]):
-                low, high = _interval(x, y, there, resamples=resamples, seed=seed)
+                low, high = _interval(x, y, there, table.words, resamples=resamples, seed=seed)
             found.append(
                 ScorerPair(
                     a=a,
@@ -159,7 +161,13 @@ def scatter(known: Correlation, salt: str) -> str:
 
 
 def _interval(
-    x: Array, y: Array, there: NDArray[np.bool_], *, resamples: int, seed: int
+    x: Array,
+    y: Array,
+    there: NDArray[np.bool_],
+    prompts: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
 ) -> tuple[float, float]:
     """Of Pearson's r over prompts; whole prompts are drawn."""
     one, other = centred(x, there), centred(y, there)
@@ -171,7 +179,7 @@ def _interval(
         # Draws in which a scorer sees no difference say nothing of agreement, either way.
         return np.array([both / scale if scale else 0.0])
 
-    (low, high), _ = drawn_prompts(pearson, x.shape[1], resamples=resamples, seed=seed)
+    (low, high), _ = drawn_prompts(pearson, prompts, resamples=resamples, seed=seed)
     return float(low[0]), float(high[0])
 
 

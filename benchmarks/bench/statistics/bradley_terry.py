@@ -144,8 +144,8 @@ def rank_models(
         ValueError: As `fit_bradley_terry`, or there is no such scorer.
     """
     scores = table.of(scorer)
-    count, prompts = scores.shape[:2]
-    contests = np.zeros((prompts, count, count))
+    count, prompts = len(scores), len(set(table.words))
+    contests = np.zeros((scores.shape[1], count, count))
     for a in range(count):
         for b in range(count):
             if a != b:
@@ -162,7 +162,7 @@ def rank_models(
         return fit_bradley_terry(wins, prior=prior, start=best)
 
     (low, high), drawn = drawn_prompts(
-        fitted, prompts, confidence=confidence, resamples=resamples, seed=seed
+        fitted, table.words, confidence=confidence, resamples=resamples, seed=seed
     )
     ranks = rankdata(-drawn, method="min", axis=0)
     tail = (1 - confidence) / 2

@@ -100,7 +100,7 @@ def _standings(
     failed = Counter(
         one.model for one in table.failures if one.scorer == scorer and one.prompt in keys
     )
-    intervals = mean_intervals(means, **options)
+    intervals = mean_intervals(means, [table.words[place] for place in places], **options)
     return [
         Standing(
             model=model,

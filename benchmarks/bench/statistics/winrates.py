@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack, final
 import numpy as np
 from scipy.stats import binomtest
 
-from stablepref.evaluation.means import Interval
+from stablepref.evaluation.means import Interval, prompt_places
 
 from .power import SIGNIFICANCE, needed_prompts
 from .resampling import CONFIDENCE, mean_intervals
@@ -104,13 +104,17 @@ def compare_models(
         return ()
     differences = np.stack([means[a] - means[b] for a, b, _ in met])
     rates = np.stack([shares[:, 0] + shares[:, 1] / 2 for _, _, shares in met])
-    p_values = [sign_test(shares) for _, _, shares in met]
+    words = table.words
+    # A prompt that the list has several times is decided once.
+    decided = [joined_shares(shares, words) for _, _, shares in met]
+    p_values = [sign_test(shares) for shares in decided]
     comparisons = []
-    for (a, b, shares), row, rate, gap, p, p_adjusted in zip(
+    for (a, b, shares), of_prompts, row, rate, gap, p, p_adjusted in zip(
         met,
+        decided,
         differences,
-        win_rate_intervals(rates, **options),
-        mean_intervals(differences, **options),
+        win_rate_intervals(rates, words, **options),
+        mean_intervals(differences, words, **options),
         p_values,
         holm(p_values),
         strict=True,
@@ -135,7 +139,7 @@ def compare_models(
                 p=p,
                 p_adjusted=p_adjusted,
                 distinct=p_adjusted < SIGNIFICANCE,
-                needed=_needed(shares, SIGNIFICANCE / len(met)),
+                needed=_needed(of_prompts, SIGNIFICANCE / len(met)),
             )
         )
     return tuple(comparisons)
@@ -162,7 +166,27 @@ def prompt_shares(a: Array, b: Array, *, tie_margin: float = 0.0) -> Array:
     return np.divide(counts, met[:, None], out=nothing, where=met[:, None] > 0)
 
 
-def win_rate_intervals(rates: Array, **options: Unpack[BootstrapOptions]) -> list[Interval]:
+def joined_shares(shares: Array, prompts: Sequence[str]) -> Array:
+    """Mean shares of each different prompt, by first occurrence.
+
+    Args:
+        shares: `(prompts, 3)` of `prompt_shares`; NaN is left out.
+        prompts: The words of each prompt, which may occur several times.
+
+    Returns:
+        `(different prompts, 3)`; NaN where a prompt has no shares.
+    """
+    places, there = prompt_places(prompts), ~np.isnan(shares[:, 0])
+    sums, counts = np.zeros((len(set(prompts)), 3)), np.zeros(len(set(prompts)))
+    np.add.at(sums, places[there], shares[there])
+    np.add.at(counts, places[there], 1)
+    nothing = np.full(sums.shape, np.nan)
+    return np.divide(sums, counts[:, None], out=nothing, where=counts[:, None] > 0)
+
+
+def win_rate_intervals(
+    rates: Array, prompts: Sequence[str], **options: Unpack[BootstrapOptions]
+) -> list[Interval]:
     """Win rates with bootstrap intervals over prompts.
 
     Where all prompts say the same, resampling would find no uncertainty at all. Then another
@@ -172,15 +196,17 @@ def win_rate_intervals(rates: Array, **options: Unpack[BootstrapOptions]) -> lis
     Args:
         rates: Wins plus half of the ties of each prompt, 0 to 1, a row for each pair of models,
             `(pairs, prompts)`; NaN is left out, and no row is all NaN.
+        prompts: The words of each prompt; equal ones are drawn together.
         options: Of the intervals, see `BootstrapOptions`.
     """
-    found = mean_intervals(rates, **options)
+    found = mean_intervals(rates, prompts, **options)
     confidence = options.get("confidence", CONFIDENCE)
     for row, own in enumerate(rates):
         there = own[~np.isnan(own)]
         if np.ptp(there) == 0:
             rate = float(there[0])
-            unseen = binomtest(0, len(there)).proportion_ci(confidence, method="exact").high
+            different = len({prompts[place] for place in np.flatnonzero(~np.isnan(own))})
+            unseen = binomtest(0, different).proportion_ci(confidence, method="exact").high
             found[row] = Interval(rate, rate * (1 - unseen), rate + (1 - rate) * unseen)
     return found
 

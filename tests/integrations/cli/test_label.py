@@ -39,9 +39,24 @@ def test_the_order_of_a_scorer(option: str, sessions: list[Session], tmp_path: P
     folder = draw(tmp_path / "pictures")
     words = ("label", folder, "--prompts", folder / "prompts.txt", "--out", tmp_path / "o.jsonl")
     assert run(*words).returncode == 0
-    done = run(*words, option, "shapes", "--show", "groups", "--questions", 2)
+    done = run(*words, option, "shapes", "--show", "groups", "--questions", 2, "--port", 0)
     assert done.returncode == 0, done.stderr
     assert len(sessions[1].questions) == 2
+
+
+def test_an_address_that_is_taken_is_refused_before_a_scorer_is_loaded(
+    sessions: list[Session], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stablepref.cli.options.ScorerOptions.load", None)  # nothing to call
+    folder = draw(tmp_path / "pictures")
+    words = ("label", folder, "--prompts", folder / "prompts.txt", "--out", tmp_path / "o.jsonl")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run(*words, "--scorer", "shapes", "--port", port)
+    assert done.returncode == 2
+    assert f"127.0.0.1:{port} cannot be listened at: " in done.stderr
+    assert "choose another --port" in done.stderr
+    assert not sessions
 
 
 @pytest.mark.parametrize(

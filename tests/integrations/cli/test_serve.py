@@ -1,5 +1,6 @@
 """`stablepref serve`: what is refused before a model is loaded, and what reaches the server."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,15 @@ def test_settings_that_are_missing_are_the_usual_ones() -> None:
     assert ServeSettings(**usual).max_waiting == 256
     with pytest.raises(ValueError, match="at least one model"):
         ServeSettings(())
+
+
+def test_an_address_that_is_taken_is_refused_before_models_are_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stablepref.integrations.serve.run.load_scorers", None)  # nothing to call
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run("serve", "shapes", "--port", port)
+    assert done.returncode == 2
+    assert f"127.0.0.1:{port} cannot be listened at: " in done.stderr
+    assert "choose another --port" in done.stderr

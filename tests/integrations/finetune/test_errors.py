@@ -17,6 +17,7 @@ from stablepref.integrations.finetune import state as finetune_run
 from stablepref.integrations.finetune.lora import remove_lora
 from stablepref.integrations.finetune.run import finetune
 from stablepref.integrations.reward import DifferentiableReward
+from stablepref.output.locks import InUseError, sole_writer
 
 
 def with_safety_checker(pipe: DiffusionPipeline) -> None:
@@ -168,3 +169,17 @@ def test_another_held_out_scorer_is_refused_when_going_on(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="held_out"):
         finetune(pipe, PROMPTS, bright(pipe), quick(steps=2), **call)
     finetune(pipe, PROMPTS, bright(pipe), quick(steps=2), held_out=tiny_clip(), **call)
+
+
+def test_a_folder_in_which_another_trains_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = pipeline()
+    reward = bright(pipe)
+    monkeypatch.setattr(type(pipe.unet), "forward", None)  # whatever draws fails
+    with (
+        sole_writer(tmp_path, folder=True),
+        pytest.raises(InUseError, match="is being written by another process"),
+    ):
+        finetune(pipe, PROMPTS, reward, quick(), out=tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())

@@ -19,8 +19,8 @@ from selenium.webdriver import Chrome
 from stablepref.data.labels import Label, read_labels
 from stablepref.data.read import read_groups
 from stablepref.integrations.label.app import create_app
-from stablepref.integrations.label.run import _listening
 from stablepref.integrations.label.session import Session
+from stablepref.integrations.serve.address import listening
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def served(session: Session) -> Iterator[str]:
     """The address of the page, served by a thread."""
     config = uvicorn.Config(create_app(session), log_level="warning", lifespan="off")
     server = uvicorn.Server(config)
-    with _listening("127.0.0.1", 0) as bound:
+    with listening("127.0.0.1", 0) as bound:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         try:

@@ -15,8 +15,8 @@ from helpers.places import DOCS
 from stablepref.cli.main import load
 from stablepref.data.labels import read_labels
 from stablepref.integrations.label.app import create_app
-from stablepref.integrations.label.run import _listening
 from stablepref.integrations.label.session import Session
+from stablepref.integrations.serve.address import listening
 
 PAGE = (DOCS / "your_own_taste.md").read_text()
 FEW = {"--steps 30": "--steps 2", "--order-steps 25": "--order-steps 1", "-size 32": "-size 4"}
@@ -47,7 +47,7 @@ def test_the_loop_from_pictures_to_a_scorer(
         assert (host, port) == ("127.0.0.1", 8010)
         asked.append(len(session.questions))
         server = uvicorn.Server(uvicorn.Config(create_app(session), lifespan="off"))
-        with _listening(host, 0) as bound:
+        with listening(host, 0) as bound:
             thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
             thread.start()
             try:

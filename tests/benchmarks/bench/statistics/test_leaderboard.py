@@ -12,7 +12,7 @@ from stablepref.benchmarks.bench.statistics.hpdv2 import grouped, style_scores
 from stablepref.benchmarks.bench.statistics.leaderboard import category_standings, standings
 from stablepref.benchmarks.bench.statistics.resampling import mean_intervals
 from stablepref.benchmarks.bench.statistics.summary import summarise
-from stablepref.evaluation.means import GroupMean
+from stablepref.evaluation.means import GroupMean, bootstrap
 
 
 def test_ten_groups_of_eighty() -> None:
@@ -87,7 +87,7 @@ def test_categories_are_kept_apart() -> None:
 
 def test_intervals_are_those_of_another_bootstrap() -> None:
     values = np.random.default_rng(2).exponential(size=(3, 150))
-    found = mean_intervals(values, resamples=20_000)
+    found = mean_intervals(values, [str(place) for place in range(150)], resamples=20_000)
     for row, interval in zip(values, found, strict=True):
         _, low, high = GroupMean(row, np.ones(150)).interval(resamples=20_000, seed=5)
         assert interval.value == pytest.approx(row.mean())
@@ -98,12 +98,35 @@ def test_intervals_are_those_of_another_bootstrap() -> None:
 def test_intervals_leave_missing_prompts_out() -> None:
     nan = math.nan
     values = np.array([[1, 2, 4, nan], [nan, nan, 3, nan], [nan] * 4, [1, 2, 4, 8]])
-    found = mean_intervals(values)
-    assert found[0] == mean_intervals(np.array([[1.0, 2, 4]]))[0]
+    found = mean_intervals(values, "abcd")
+    assert found[0] == mean_intervals(np.array([[1.0, 2, 4]]), "abc")[0]
     assert found[1].value == 3
     assert math.isnan(found[1].low)
     assert math.isnan(found[2].value)
     assert found[3].value == 3.75
+
+
+def test_prompts_of_a_list_that_occur_again_are_drawn_together() -> None:
+    """Against a naive loop over the same draws; a list given twice is no more certain."""
+    values = np.random.default_rng(5).normal(size=(1, 7))
+    words = ["a", "b", "a", "c", "b", "a", "d"]
+    places = bootstrap(lambda drawn: drawn.T.astype(float), 4, resamples=300).draws.astype(int).T
+    means = []
+    for drawn in places:
+        taken = [
+            value
+            for prompt in drawn
+            for value, word in zip(values[0], words, strict=True)
+            if word == "abcd"[prompt]
+        ]
+        means.append(sum(taken) / len(taken))
+    (found,) = mean_intervals(values, words, resamples=300)
+    assert found == pytest.approx((values.mean(), *np.quantile(means, [0.025, 0.975])))
+
+    twice = mean_intervals(np.tile(values, 2), [str(place) for place in range(7)] * 2)
+    assert twice[0] == pytest.approx(mean_intervals(values, [str(i) for i in range(7)])[0])
+    alone = mean_intervals(values, ["the same"] * 7)
+    assert math.isnan(alone[0].low)
 
 
 def test_runs_join_on_equal_prompts_and_scorers() -> None:

@@ -9,6 +9,7 @@ from helpers.made_scores import made_table
 from numpy.typing import NDArray
 from scipy.stats import binom
 
+from stablepref.benchmarks.bench.statistics.bradley_terry import rank_models
 from stablepref.benchmarks.bench.statistics.power import needed_prompts
 from stablepref.benchmarks.bench.statistics.winrates import (
     compare_models,
@@ -115,17 +116,38 @@ def test_only_shared_prompts_count() -> None:
     assert pairs["b", "c"].prompts == 1
 
 
+def test_a_list_given_twice_is_no_more_certain() -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(size=(2, 12)) + np.array([[0.9], [0.0]])
+    words = [f"prompt {place}" for place in range(12)]
+    (once,) = compare_models(made_table({"a": a, "b": b}, words=words), "made-up")
+    table = made_table({"a": np.tile(a, 3), "b": np.tile(b, 3)}, words=words * 3)
+    (thrice,) = compare_models(table, "made-up")
+    assert (thrice.p, thrice.needed) == (once.p, once.needed)
+    for name in ("win_rate", "low", "high", "difference", "difference_low", "difference_high"):
+        assert getattr(thrice, name) == pytest.approx(getattr(once, name)), name
+    single = made_table({"a": a, "b": b}, words=words)
+    own, again = (
+        rank_models(one, "made-up", prior=prior)[0] for one, prior in ((single, 0.5), (table, 1.5))
+    )
+    assert (again.strength, again.low, again.high) == pytest.approx(
+        (own.strength, own.low, own.high)
+    )
+
+
 def test_intervals_cover_the_true_rate() -> None:
     rng = np.random.default_rng(3)
     rates = rng.choice([0.0, 0.5, 1.0], p=[0.3, 0.1, 0.6], size=(300, 80))  # the mean is 0.65
-    found = win_rate_intervals(rates, resamples=300)
+    found = win_rate_intervals(rates, [str(place) for place in range(80)], resamples=300)
     covered = np.mean([one.low <= 0.65 <= one.high for one in found])
     assert 0.91 < covered < 0.98
     np.testing.assert_allclose([one.value for one in found], rates.mean(axis=1))
 
 
 def test_unanimous_prompts_are_not_certainty() -> None:
-    wins, ties = win_rate_intervals(np.array([[1.0] * 20, [0.5] * 20]))
+    wins, ties = win_rate_intervals(
+        np.array([[1.0] * 20, [0.5] * 20]), [str(place) for place in range(20)]
+    )
     # What has not happened on 20 prompts may happen with 1 - 0.025^(1/20).
     unseen = 1 - 0.025 ** (1 / 20)
     assert wins == pytest.approx((1, 1 - unseen, 1))
