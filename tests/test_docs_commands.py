@@ -20,7 +20,8 @@ ELSEWHERE = re.compile(
 """What needs the network, a GPU or downloaded weights."""
 LONG_OR_ELSEWHERE = re.compile(
     r"^pip install (?!'?stablepref)|^pytest|^(accelerate|torchrun) "
-    r"|benchmarks\.(speed|precision)\b|shapes\.(clip\.train|pipeline\.train|preference\.\w+|ablation)\b",
+    r"|benchmarks\.(speed|precision)\b"
+    r"|shapes\.(studies\.\w+|clip\.train|pipeline\.train|preference\.\w+|ablation)\b",
     re.MULTILINE,
 )
 """What changes the reader's environment, runs in a clone alone, or takes minutes to hours."""
