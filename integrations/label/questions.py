@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections import defaultdict
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 Show = Literal["pairs", "groups"]
 MOST: Final = 9
 """Pictures that are shown at once: there is a key for each."""
+MOST_PAIRS: Final = 5000
+"""Pairs of one prompt that are asked about: those of 100 pictures, more than anybody answers."""
 
 Pictures = dict[str, list[Path]]
 """The pictures of each prompt."""
@@ -132,24 +135,32 @@ def _below(path: Path, beside: Path, folders: Sequence[Path]) -> Path:
 def make_questions(
     pictures: Mapping[str, Sequence[Path]], show: Show, *, seed: int
 ) -> list[Question]:
-    """All pairs of each prompt's pictures, or its pictures at once, in random order.
+    """The pairs of each prompt's pictures, or its pictures at once, in random order.
 
     Args:
         pictures: Of each prompt; prompts with one picture are left out.
-        show: Pairs or groups. Groups have at most nine pictures; those of a prompt with more are
+        show: Pairs or groups. Of a prompt with more than `MOST_PAIRS` pairs as many are drawn at
+            random. Groups have at most nine pictures; those of a prompt with more are
             dealt to several groups.
         seed: Of the order and of the groups.
     """
     rng = random.Random(f"questions {seed}")
     asked: list[Question] = []
     for prompt, paths in pictures.items():
-        if show == "pairs":
-            parts: list[tuple[Path, ...]] = list(itertools.combinations(paths, 2))
-        else:
-            parts = _dealt(rng.sample(paths, len(paths)))
+        parts = _pairs(paths, rng) if show == "pairs" else _dealt(rng.sample(paths, len(paths)))
         asked += [Question(_id(prompt, part, seed), prompt, part) for part in parts]
     rng.shuffle(asked)
     return asked
+
+
+def _pairs(paths: Sequence[Path], rng: random.Random) -> list[tuple[Path, ...]]:
+    """All pairs, or `MOST_PAIRS` of them."""
+    if math.comb(len(paths), 2) <= MOST_PAIRS:
+        return list(itertools.combinations(paths, 2))
+    drawn: set[tuple[int, ...]] = set()
+    while len(drawn) < MOST_PAIRS:
+        drawn.add(tuple(sorted(rng.sample(range(len(paths)), 2))))
+    return [tuple(paths[place] for place in places) for places in sorted(drawn)]
 
 
 def _dealt(paths: Sequence[Path]) -> list[tuple[Path, ...]]:

@@ -10,6 +10,7 @@ from helpers.labelling import PROMPTS, draw
 from PIL import Image
 
 from stablepref.integrations.label.questions import (
+    MOST_PAIRS,
     least_sure_first,
     make_questions,
     read_pictures,
@@ -58,6 +59,21 @@ def test_pairs_and_groups(tmp_path: Path) -> None:
     assert sorted(len(one.images) for one in parts) == [6, 7, 7]
     assert {path for one in parts for path in one.images} == set(many["p"])
     assert all("png" not in one.id for one in parts)
+
+
+def test_of_very_many_pictures_some_pairs_are_drawn() -> None:
+    """10,000 pictures have 50 million pairs, which would not fit into memory."""
+    paths = [Path(f"{i}.png") for i in range(10_000)]
+    asked = make_questions({"p": paths, "q": paths[:3]}, "pairs", seed=1)
+    pairs = [one.images for one in asked if one.prompt == "p"]
+    assert len(pairs) == len(set(pairs)) == MOST_PAIRS
+    assert all(a != b and a in paths[: paths.index(b)] for a, b in pairs[:50])
+    assert len({path for pair in pairs for path in pair}) > 6000  # 10,000 x (1 - 1/e)
+    assert sum(one.prompt == "q" for one in asked) == 3
+    again = make_questions({"p": paths, "q": paths[:3]}, "pairs", seed=1)
+    assert [one.id for one in again] == [one.id for one in asked]  # after a restart
+    whole = make_questions({"p": paths[:100]}, "pairs", seed=1)
+    assert {one.images for one in whole} == set(combinations(paths[:100], 2))
 
 
 def test_what_the_scorer_is_least_sure_of_comes_first(tmp_path: Path) -> None:
