@@ -111,7 +111,7 @@ def test_a_folder_that_another_page_draws_is_introduced(page: Path) -> None:
     runnable = "".join(
         block[2] for block in BLOCK.finditer(text) if not NOT_RUN.search(text[: block.start()])
     )
-    if re.search(r"\bscenes\b", runnable):
+    if re.search(r"""(?<=["'\s])scenes(?=["'/\s])""", runnable):
         prose = BLOCK.sub("", text).replace("\n", " ")
         drawn = re.search(r"--out scenes\b", runnable)
         assert drawn or re.search(r"`scenes`[^.]*\bhome page", prose), page_id(page)

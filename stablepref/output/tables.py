@@ -90,16 +90,28 @@ class Table:
         return f"{heading}{body}\n"
 
     def html(self) -> str:
-        """The table in HTML, under its title and above its note; text is escaped."""
-        head = "".join(f"<th>{escape(name)}</th>" for name in self._shown_names())
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
-            for cells in self._shown_cells()
-        )
+        """The table in HTML, under its title and above its note; text is escaped.
+
+        Columns are aligned as on a terminal, and a table that is too wide for its place scrolls.
+        """
+        styles = [
+            "text-align:right;white-space:nowrap" if self._is_right(place) else "text-align:left"
+            for place in self._places()
+        ]
+
+        def line(cells: Iterable[str], tag: str) -> str:
+            styled = (
+                f'<{tag} style="{style};padding:0 0.5em">{escape(cell)}</{tag}>'
+                for cell, style in zip(cells, styles, strict=True)
+            )
+            return f"<tr>{''.join(styled)}</tr>"
+
+        head = line(self._shown_names(), "th")
+        body = "".join(line(cells, "td") for cells in self._shown_cells())
         title = f"<p><b>{escape(self.title)}</b></p>" if self.title else ""
         note = f"<p>{escape(self.note)}</p>" if self.note else ""
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        return f"<div>{title}{table}{note}</div>"
+        table = f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+        return f'<div>{title}<div style="overflow-x:auto">{table}</div>{note}</div>'
 
     def csv(self, *, spreadsheet: bool = True) -> str:
         """All columns under their names, numbers in full.
@@ -114,6 +126,11 @@ class Table:
         if self.shown is None:
             return list(range(len(self.columns)))
         return [list(self.columns).index(name) for name in self.shown]
+
+    def _is_right(self, place: int) -> bool:
+        if self.right is None:
+            return any(isinstance(row[place], int | float) for row in self.rows)
+        return self.columns[place] in self.right
 
     def _shown_names(self) -> list[str]:
         return [printable(self.columns[place], keep="\n") for place in self._places()]
@@ -145,13 +162,9 @@ class Table:
         for place in self._places():
             name = self.columns[place]
             shown = printable(name, keep="\n")
-            if self.right is None:
-                right = any(isinstance(row[place], int | float) for row in self.rows)
-            else:
-                right = name in self.right
             drawn.add_column(
                 shown,
-                justify="right" if right else "left",
+                justify="right" if self._is_right(place) else "left",
                 no_wrap=name in self.unbroken,
                 overflow="fold",
             )

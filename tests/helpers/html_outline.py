@@ -1,5 +1,6 @@
 """The elements of an HTML page."""
 
+import re
 from html.parser import HTMLParser
 
 
@@ -23,3 +24,8 @@ class Outline(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+
+def unstyled(html: str) -> str:
+    """The page without the styles of its elements."""
+    return re.sub(r' style="[^"]*"', "", html)

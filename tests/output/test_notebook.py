@@ -46,6 +46,15 @@ def test_a_table_holds_its_cells_as_text() -> None:
     assert "x" not in re.sub(r"<[^>]*>", "", html)
 
 
+def test_columns_are_aligned_as_on_a_terminal_and_a_wide_table_scrolls() -> None:
+    table = Table(columns=["name", "score", "range"], rows=[["a", 1.5, "1 to 2"]])
+    sides = re.findall(r"text-align:(\w+)", table.html())
+    assert sides == ["left", "right", "left"] * 2
+    named = Table(columns=["name", "range"], rows=[["a", "1 to 2"]], right=["range"]).html()
+    assert re.findall(r"text-align:(\w+)", named) == ["left", "right"] * 2
+    assert "overflow-x:auto" in named
+
+
 def test_pictures_keep_their_shape_and_their_captions() -> None:
     html = pictures_html("<title>", [(Image.new("L", (400, 100)), "1 < 2")])
     assert "&lt;title&gt;" in html

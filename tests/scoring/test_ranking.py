@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.html_outline import unstyled
 from helpers.isolated import isolated
 from PIL import Image
 
@@ -125,7 +126,7 @@ def test_failures_are_named(redness: stablepref.FunctionScorer) -> None:
         ranking = redness.rank([plain("red"), b"no image"], PROMPT, on_error="nan")
     html = ranking._repr_html_()
     assert ranking[1].error
-    assert "<th>error</th>" in html
+    assert "<th>error</th>" in unstyled(html)
     assert len(pictures(html)) == 1
     frame = ranking.to_pandas()
     assert list(frame["index"]) == [0, 1]
@@ -157,7 +158,7 @@ def test_it_is_pickled_without_its_images() -> None:
 def test_a_comparison_shows_itself(redness: stablepref.FunctionScorer) -> None:
     html = redness.compare(plain("red"), plain("blue"), PROMPT)._repr_html_()
     assert "a is preferred" in html
-    assert "<td>255</td><td>0</td><td>255</td>" in html
+    assert "<td>255</td><td>0</td><td>255</td>" in unstyled(html)
     assert "a tie" in redness.compare(plain("red"), plain("red"), PROMPT)._repr_html_()
 
 
