@@ -1,5 +1,6 @@
 """Fixtures that more than one test module uses."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,12 @@ import pytest
 from helpers.commandline import draw_pictures
 from helpers.places import ROOT
 from helpers.tiny import tiny_clip
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: collections of garbage need not look through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

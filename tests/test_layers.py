@@ -93,6 +93,7 @@ class Module:
         return self.name if self.path.stem == "__init__" else self.name.rpartition(".")[0]
 
 
+@cache
 def modules() -> dict[str, Module]:
     """All modules of the tree by their names."""
     found = {}
@@ -103,6 +104,18 @@ def modules() -> dict[str, Module]:
             name = ".".join([prefix, *parts])
             found[name] = Module(name, path, path.read_text(encoding="utf-8"))
     return found
+
+
+@cache
+def nodes(text: str) -> list[ast.AST]:
+    """All that a file's code consists of."""
+    return list(ast.walk(ast.parse(text)))
+
+
+@cache
+def whole_graph() -> dict[str, set[str]]:
+    """Of the tree."""
+    return graph(modules())
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -119,7 +132,7 @@ def walk(folder: Path) -> Iterator[Path]:
 def imported(module: Module, names: Mapping[str, Module]) -> set[str]:
     """The modules of `names` that a module imports: at once, lazily, for types or by string."""
     found = set()
-    for node in ast.walk(ast.parse(module.text)):
+    for node in nodes(module.text):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -157,11 +170,11 @@ def rank(name: str) -> int:
     return RANKS[name]
 
 
-def upward(names: Mapping[str, Module]) -> list[str]:
+def upward(edges: Mapping[str, set[str]]) -> list[str]:
     """Imports from a lower layer into a higher one."""
     return [
         f"{name} imports {other}"
-        for name, others in graph(names).items()
+        for name, others in edges.items()
         for other in sorted(others)
         if rank(other) > rank(name)
     ]
@@ -204,7 +217,7 @@ def imports_by_string(names: Mapping[str, Module]) -> list[str]:
         f"{module.path}:{node.lineno}"
         for module in names.values()
         if module.name not in TABLES and module.path.stem != "__init__"
-        for node in ast.walk(ast.parse(module.text))
+        for node in nodes(module.text)
         if isinstance(node, ast.Call)
         and ast.unparse(node.func).rpartition(".")[2] in ("import_module", "__import__")
         and any(
@@ -215,11 +228,11 @@ def imports_by_string(names: Mapping[str, Module]) -> list[str]:
 
 
 def test_imports_point_down() -> None:
-    assert upward(modules()) == []
+    assert upward(whole_graph()) == []
 
 
 def test_nothing_imports_in_a_circle() -> None:
-    assert circles(graph(modules())) == []
+    assert circles(whole_graph()) == []
 
 
 def test_modules_are_named_in_strings_only_in_the_tables() -> None:
@@ -233,6 +246,10 @@ def test_files_are_as_long_as_an_idea() -> None:
         if (lines := len(module.text.splitlines())) > MOST_LINES
     }
     assert long == {}
+
+
+def _edges(**texts: str) -> dict[str, set[str]]:
+    return graph(_made(**texts))
 
 
 def _made(**texts: str) -> dict[str, Module]:
@@ -261,11 +278,11 @@ SCORER = {"stablepref__scorer": "", "stablepref__output__text": ""}
 )
 def test_an_upward_import_is_noticed(text: str) -> None:
     made = _made(**SCORER | {"stablepref__output__text": text})
-    assert upward(made) == ["stablepref.output.text imports stablepref.scorer"]
+    assert upward(graph(made)) == ["stablepref.output.text imports stablepref.scorer"]
 
 
 def test_a_downward_import_is_fine() -> None:
-    assert upward(_made(**SCORER | {"stablepref__scorer": "import stablepref.output.text"})) == []
+    assert upward(_edges(**SCORER | {"stablepref__scorer": "import stablepref.output.text"})) == []
 
 
 def test_a_circle_is_noticed() -> None:

@@ -32,7 +32,12 @@ def run(folder: Path, groups: list[RankedGroup] | None = None, **changes: Any) -
     options = {k: changes.pop(k) for k in ("validation", "resume") if k in changes}
     config = replace(SMALL, **changes)
     return train(
-        groups or ranked_groups(), config, out=folder, scorer=tiny_clip(), progress=False, **options
+        groups or ranked_groups(),
+        config,
+        out=folder,
+        scorer=tiny_clip(text_width=16),
+        progress=False,
+        **options,
     )
 
 
@@ -260,7 +265,7 @@ def test_a_full_disk_is_told_and_given_back_what_was_begun(tmp_path: Path) -> No
 
 
 def test_a_model_that_a_full_disk_cuts_short_leaves_the_old_one(tmp_path: Path) -> None:
-    scorer = tiny_clip()
+    scorer = tiny_clip(text_width=16)
     save_folder(scorer, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with torch.no_grad():
@@ -298,4 +303,10 @@ def test_without_last_a_finished_training_writes_it_again(tmp_path: Path) -> Non
 def test_a_training_from_another_model_is_another_training(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(ValueError, match="model was 'tiny', is 'other'"):
-        train(ranked_groups(), SMALL, out=tmp_path, scorer=tiny_clip(name="other"), resume=True)
+        train(
+            ranked_groups(),
+            SMALL,
+            out=tmp_path,
+            scorer=tiny_clip(name="other", text_width=16),
+            resume=True,
+        )

@@ -50,7 +50,7 @@ def run(
     resume: bool = False,
 ) -> Scorer:
     return train(
-        ranked_groups(), config, out=folder, scorer=tiny_clip(), objective=objective,
+        ranked_groups(), config, out=folder, scorer=tiny_clip(text_width=16), objective=objective,
         resume=resume, progress=False,
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ def margins(scorer: Scorer, step: int) -> Tensor:
 
 def test_a_function_is_what_training_minimises(tmp_path: Path) -> None:
     trained = run(tmp_path, hinge)
-    expected = [margins(tiny_clip(), 0)]
+    expected = [margins(tiny_clip(text_width=16), 0)]
     first = rows(tmp_path)[0]
     assert first["loss"] == pytest.approx(float((2 - expected[0]).relu().mean()), rel=1e-4)
     assert first["margin"] == pytest.approx(float(expected[0].mean()), abs=1e-3)
@@ -77,7 +77,9 @@ def test_a_function_is_what_training_minimises(tmp_path: Path) -> None:
     assert first["effective_pairs"] == first["pairs"] == 5
     built_in = run(tmp_path / "built in")
     weight = "model.visual.proj"
-    assert not torch.equal(trained.state_dict()[weight], tiny_clip().state_dict()[weight])
+    assert not torch.equal(
+        trained.state_dict()[weight], tiny_clip(text_width=16).state_dict()[weight]
+    )
     assert not torch.equal(trained.state_dict()[weight], built_in.state_dict()[weight])
 
 

@@ -27,9 +27,14 @@ def data() -> list[RankedGroup]:
 
 def run(out: Path, *, resume: bool = False) -> Scorer:
     return train(
-        data(), CONFIG, out=out, validation=ranked_groups(3, seed=1), scorer=tiny_clip(),
-        resume=resume, progress=False,
-    )  # fmt: skip
+        data(),
+        CONFIG,
+        out=out,
+        validation=ranked_groups(3, seed=1),
+        scorer=tiny_clip(text_width=16),
+        resume=resume,
+        progress=False,
+    )
 
 
 def child(out: Path, streams: Path) -> None:

@@ -29,7 +29,7 @@ def run(folder: Path) -> None:
         CONFIG,
         out=folder,
         validation=ranked_groups(2, seed=1),
-        scorer=tiny_clip(),
+        scorer=tiny_clip(text_width=16),
         resume=True,
         progress=False,
     )

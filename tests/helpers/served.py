@@ -25,9 +25,13 @@ def app_of(
     scorers: Mapping[str, Scorer] | None = None,
     **settings: Any,  # noqa: ANN401 (fields of the settings)
 ) -> Guard:
-    """The application, with all protocols, of "bright" and "double" if nothing else is given."""
+    """The application of "bright" and "double", if nothing else is given, with all protocols.
+
+    That of latents is there where a `vae` is given.
+    """
     scorers = scorers or {"bright": Brightness(), "double": Brightness(2.0)}
-    settings = {"protocols": tuple(PROTOCOLS), "max_delay": 0.0} | settings
+    protocols = [one for one in PROTOCOLS if one != "latents" or "vae" in settings]
+    settings = {"protocols": tuple(protocols), "max_delay": 0.0} | settings
     return create_app(scorers, ServeSettings(models=tuple(scorers), **settings))
 
 

@@ -1,5 +1,7 @@
 """Pipelines of diffusers with random weights, each of the real architecture but tiny."""
 
+import copy
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +10,6 @@ from tempfile import TemporaryDirectory
 import torch
 from diffusers import (
     AutoencoderDC,
-    AutoencoderKL,
     DDIMScheduler,
     DiffusionPipeline,
     DPMSolverMultistepScheduler,
@@ -40,6 +41,7 @@ from transformers import (
     T5EncoderModel,
 )
 
+from helpers.small_vae import vae
 from helpers.tiny_transformers import flux2_klein, lumina2, qwen_image, z_image
 
 WORDS = ["a", "red", "green", "blue", "circle", "square", "dog", "cat", "left", "of", "any"]
@@ -96,19 +98,6 @@ def t5_text() -> T5EncoderModel:
     """Two layers of width 32."""
     return T5EncoderModel(
         T5Config(vocab_size=32, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
-    )
-
-
-def vae(channels: int, **config: object) -> AutoencoderKL:
-    """Halves each side once."""
-    return AutoencoderKL(
-        block_out_channels=(8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=channels,
-        norm_num_groups=4,
-        sample_size=32,
-        **config,
     )
 
 
@@ -322,12 +311,19 @@ SHORT: dict[str, object] = {"num_inference_steps": 2, "height": 32, "width": 32}
 
 
 def build(kind: str) -> tuple[DiffusionPipeline, dict[str, object]]:
-    """A pipeline, equal on every call, and the arguments of a short run."""
-    make, arguments = {**KINDS, **LATER}[kind]
+    """A pipeline of one's own, equal on every call, and the arguments of a short run."""
+    _, arguments = {**KINDS, **LATER}[kind]
+    return copy.deepcopy(_made(kind)), {**SHORT, **arguments}
+
+
+@functools.cache
+def _made(kind: str) -> DiffusionPipeline:
+    """The pipeline of which copies are given: to make one takes longer."""
+    make, _ = {**KINDS, **LATER}[kind]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         pipe = make()
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval()  # as `from_pretrained` leaves them
-    return pipe, {**SHORT, **arguments}
+    return pipe
