@@ -13,12 +13,13 @@ from stablepref.images.decoding import decode
 from stablepref.images.sources import iter_sources
 from stablepref.scoring.prompts import check_prompts
 
+from .latent_pictures import LatentPictures
 from .micro_batches import MAX_DELAY, MicroBatches
 from .sampled_rewards import as_scorer
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from PIL import Image
 
@@ -64,6 +65,52 @@ def verl_omni_batched(
         loop = asyncio.get_running_loop()
         inputs = await loop.run_in_executor(None, _inputs, scorer, solution_image)
         (score,) = await asyncio.wrap_future(batches.submit([inputs], [ground_truth]))
+        if isinstance(score, str):
+            raise ValueError(score)
+        return {"score": score}
+
+    return compute_score
+
+
+def verl_omni_latents(
+    model: Scorer | str | os.PathLike[str],
+    vae: Any,  # noqa: ANN401 (diffusers has no types)
+    *,
+    max_batch: int | None = None,
+    max_delay: float = 2 * MAX_DELAY,
+) -> Callable[..., Awaitable[dict[str, float]]]:
+    """As `verl_omni_batched`, for rollouts that end with latents (`output_type` latent or both).
+
+    The trainer decodes nothing then; here concurrent calls are decoded and scored together, each
+    under the words of its prompt.
+
+    Args:
+        model: The scorer, or what `stablepref.load` takes.
+        vae: The VAE of the pipeline that is trained; it is brought to the scorer's device.
+        max_batch: Samples at once; None chooses.
+        max_delay: Seconds for which a sample waits for others.
+
+    Returns:
+        `compute_score` with the arguments of `verl_omni_batched`. The latents are
+        `extra_info["latents_clean"]` where there are some, else `solution_image`: float
+        `(channels, h, w)`, or a batch of one. It raises a ValueError for what is not that.
+    """
+    scorer = as_scorer(model)
+    pictures = LatentPictures(scorer, vae.to(scorer.device))
+    batches = MicroBatches(pictures, max_batch=max_batch, max_delay=max_delay)
+
+    async def compute_score(
+        data_source: object,
+        solution_image: object,
+        ground_truth: str,
+        extra_info: Mapping[str, object] | None = None,
+        **kwargs: object,
+    ) -> dict[str, float]:
+        del data_source, kwargs
+        check_prompts([ground_truth], needed=scorer.needs_prompt)
+        clean = (extra_info or {}).get("latents_clean")
+        latents = pictures.check(solution_image if clean is None else clean)
+        (score,) = await asyncio.wrap_future(batches.submit([latents], [ground_truth]))
         if isinstance(score, str):
             raise ValueError(score)
         return {"score": score}

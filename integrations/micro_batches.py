@@ -9,7 +9,7 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from accelerate.utils import send_to_device
 
@@ -19,11 +19,10 @@ from stablepref.runtime.inference import inference
 from stablepref.scoring.batching import ACCELERATOR_BATCH, CPU_BATCH, BatchLimit, Prepared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
-
-    from stablepref.scorer import Scorer
+    from torch import nn
 
 MAX_DELAY: Final = 0.005
 """Seconds for which an image waits for others, by default: less than a batch takes anywhere."""
@@ -32,6 +31,27 @@ log = logging.getLogger(__name__)
 
 Score = float | str
 """A score, or the reason why there is none."""
+
+
+class Batched(Protocol):
+    """What is asked of a scorer here."""
+
+    @property
+    def name(self) -> str:
+        """What errors and the log call it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go."""
+
+    def score_inputs(self, inputs: Sequence[Any], prompts: Sequence[str]) -> torch.Tensor:
+        """Scores `(batch,)`; see `Scorer.score_inputs`."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """As of any `torch.nn.Module`."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As of any `torch.nn.Module`."""
 
 
 @final
@@ -69,7 +89,7 @@ class MicroBatches:
 
     def __init__(
         self,
-        scorer: Scorer,
+        scorer: Batched,
         *,
         max_batch: int | None = None,
         max_delay: float = MAX_DELAY,
@@ -81,7 +101,8 @@ class MicroBatches:
         self.scorer = scorer
         self.max_delay = max_delay
         default = CPU_BATCH if scorer.device.type == "cpu" else ACCELERATOR_BATCH
-        self._limit = BatchLimit.of(scorer, default if max_batch is None else max_batch)
+        size = default if max_batch is None else max_batch
+        self._limit = BatchLimit.of(scorer, size)  # type: ignore[arg-type] # it asks for the device
         self._on_batch = on_batch
         self._queue: deque[_Asked] = deque()
         self._changed = threading.Condition()

@@ -195,11 +195,14 @@ def serve(
     ] = [1, 16, 64],  # noqa: B006 (typer takes a copy)
     seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 10.0,
     per_request: Annotated[int, typer.Option(min=1, help="Images in a request.")] = 4,
+    requests: Annotated[
+        int, typer.Option(min=0, help="Requests of which 1 % are malformed; 0 sends none.")
+    ] = 1000,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Number type of the model.")] = "float32",
     out: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
 ) -> None:
-    """Score over HTTP and in the process, and send 1,000 requests of which 1 % are malformed."""
+    """Score over HTTP and in the process, and send requests of which 1 % are malformed."""
     if min(clients) < 1:
         raise typer.BadParameter(f"--clients {min(clients)}: expected 1 or more")
     measured = measure(
@@ -209,6 +212,7 @@ def serve(
         clients=clients,
         seconds=seconds,
         per_request=per_request,
+        requests=requests,
     )
     report = {
         "what": "speed serve",
@@ -222,11 +226,12 @@ def serve(
     }
     console = Console(width=WIDTH, soft_wrap=True)
     console.print(serve_table(report))
-    found = measured["malformed"]
-    console.print(
-        f"1,000 requests with 1 % malformed: {found['right']} right, {found['errors']} errors, "
-        f"{found['wrong']} wrong; the server's memory after 100 and at the end: {found['memory']}"
-    )
+    if found := measured["malformed"]:
+        console.print(
+            f"{requests} requests with 1 % malformed: {found['right']} right, {found['errors']} "
+            f"errors, {found['wrong']} wrong; the server's memory after a tenth and at the end: "
+            f"{found['memory']}"
+        )
     if out is not None:
         out.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
+import psutil
 from httpx2 import Client
 from PIL import Image
 from rich.table import Table
 
 import stablepref
 from stablepref.models.remote import RemoteScorer
+from stablepref.scoring.batching import CPU_BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,11 +67,11 @@ def server(model: str, *, device: str, dtype: str) -> Iterator[tuple[str, int]]:
 
 
 def in_process(scorer: Scorer, images: Sequence[Image.Image], seconds: float) -> float:
-    """Images per second of `scorer.score`, in calls of 64 images, or fewer where that is slow."""
+    """Images per second of `scorer.score`, in calls of 64 images, or of a batch if that is slow."""
     started = time.perf_counter()
     scorer.score(images[:4], PROMPT)
     scorer.score(images[:4], PROMPT)
-    count = len(images) if time.perf_counter() - started < seconds / 10 else 4
+    count = len(images) if time.perf_counter() - started < seconds / 10 else CPU_BATCH
     done, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         scorer.score(images[:count], PROMPT, progress=False)
@@ -167,7 +169,8 @@ def malformed(
                     memory.append(resident_bytes(pid))
 
         for start in range(0, clients, 100):
-            threads = [threading.Thread(target=one, args=(start + row,)) for row in range(100)]
+            rows = range(start, min(start + 100, clients))
+            threads = [threading.Thread(target=one, args=(row,)) for row in rows]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -186,19 +189,50 @@ def resident_bytes(pid: int) -> int | None:
 
 
 def measure(
-    model: str, *, device: str, dtype: str, clients: Sequence[int], seconds: float, per_request: int
+    model: str,
+    *,
+    device: str,
+    dtype: str,
+    clients: Sequence[int],
+    seconds: float,
+    per_request: int,
+    requests: int,
 ) -> dict[str, Any]:
-    """All of it, one after the other, so that nothing shares the machine."""
+    """All of it, one after the other, so that nothing shares the machine.
+
+    Scoring in the process is measured before and after the server, since machines that are shared
+    do not keep their speed; `in_process` is the mean of the two.
+    """
     images = made_pictures(64)
     scorer = stablepref.load(model, device=device, dtype=dtype)
-    alone = in_process(scorer, images, seconds)
-    stablepref.load.cache_clear()
-    del scorer
+    alone = [in_process(scorer, images, seconds / 2)]
     with server(model, device=device, dtype=dtype) as (address, pid):
         _Clients(address, images, per_request).run(1, min(seconds, 2.0))  # warm
-        rows = [_Clients(address, images, per_request).run(count, seconds) for count in clients]
-        hostile = malformed(address, pid, clients=1000, images=images[:10])
-    return {"in_process": alone, "served": rows, "malformed": hostile}
+        rows = []
+        for count in clients:
+            before = processor_seconds(pid)
+            row = _Clients(address, images, per_request).run(count, seconds)
+            used = processor_seconds(pid) - before
+            rows.append(row | {"processor_seconds": used / (row["requests"] * per_request)})
+        hostile = None
+        if requests:
+            hostile = malformed(address, pid, clients=requests, images=images[:10])
+    alone.append(in_process(scorer, images, seconds / 2))
+    return {
+        "in_process": statistics.mean(alone),
+        "in_process_before_and_after": alone,
+        "served": rows,
+        "malformed": hostile,
+    }
+
+
+def processor_seconds(pid: int) -> float:
+    """Of a process so far; 0 where there is no such process."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def serve_table(report: Mapping[str, Any]) -> Table:
@@ -211,10 +245,11 @@ def serve_table(report: Mapping[str, Any]) -> Table:
         "median wait, ms",
         "95 % wait, ms",
         "requests",
+        "server's processor s/image",
         title=f"{report['model']}, {SIDE} x {SIDE} pictures, {report['per_request']} a request",
     )
     alone = found["in_process"]
-    table.add_row("in process", f"{alone:.1f}", "100 %", "-", "-", "-")
+    table.add_row("in process", f"{alone:.1f}", "100 %", "-", "-", "-", "-")
     for row in found["served"]:
         table.add_row(
             str(row["clients"]),
@@ -223,5 +258,6 @@ def serve_table(report: Mapping[str, Any]) -> Table:
             f"{1000 * row['median_wait']:.0f}",
             f"{1000 * row['p95_wait']:.0f}",
             f"{row['requests']}" + (f", {row['failed']} failed" if row["failed"] else ""),
+            f"{row['processor_seconds']:.3f}",
         )
     return table

@@ -52,6 +52,11 @@ def serve(
         float, typer.Option(help="Megabytes of all requests at once; more are refused with 503.")
     ] = 2048,
     max_pixels: Annotated[float, typer.Option(help="Megapixels of one image.")] = 64,
+    max_images: Annotated[int, typer.Option(min=1, help="Images of one request.")] = 1024,
+    vae: Annotated[
+        str | None,
+        typer.Option(help="Of the protocol latents: a diffusers pipeline, by name or folder."),
+    ] = None,
     allow_folder: Annotated[
         list[Path] | None,
         typer.Option(help="Let requests name image files in this folder; may be repeated."),
@@ -78,6 +83,8 @@ def serve(
         max_request_mb=max_request,
         max_total_mb=max_total,
         max_megapixels=max_pixels,
+        max_images=max_images,
+        vae=vae,
         folders=tuple(str(folder.resolve()) for folder in allow_folder or ()),
         workers=workers,
         grace=grace,

@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -84,6 +84,35 @@ def load_pipeline(
     loaded: Pipeline = pipe.to(device)
     use_scheduler(loaded, scheduler)
     return loaded
+
+
+def load_vae(name: str, *, device: torch.device) -> Any:  # noqa: ANN401 (diffusers has no types)
+    """The VAE of a pipeline by its name, in float32, from safetensors files only.
+
+    Args:
+        name: As of `load_pipeline`; or the folder of a VAE itself.
+        device: Where it runs.
+
+    Raises:
+        ImportError: diffusers is not installed.
+        OSError: There is no such VAE, or it cannot be downloaded.
+    """
+    try:
+        from diffusers import AutoModel  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        msg = f"this needs diffusers: pip install 'stablepref[diffusers]' ({error})"
+        raise ImportError(msg) from error
+    where = Path(PIPELINES.get(name, name)).expanduser()
+    options: dict[str, object] = {dtype_argument(): torch.float32, "use_safetensors": True}
+    if not (where.is_dir() and (where / "config.json").is_file()):
+        options["subfolder"] = "vae"
+    try:
+        with _bars_on_terminals_only():
+            vae = AutoModel.from_pretrained(str(where) if where.is_dir() else name, **options)
+    except (OSError, ValueError) as error:
+        msg = f"the VAE of {name} cannot be loaded: {first_line(error)}"
+        raise OSError(msg) from error
+    return vae.to(device).eval().requires_grad_(False)
 
 
 @contextmanager

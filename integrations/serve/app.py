@@ -9,10 +9,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 
-from . import cosmos_rl, flow_factory, own, pickled, unirl
+from . import cosmos_rl, flow_factory, latents, own, pickled, unirl
 from .guard import FAILED, Guard
 from .metrics import MEDIA_TYPE, Metrics
-from .service import Service, UnknownModelError
+from .service import Service, TooManyImagesError, UnknownModelError
 from .settings import MEGA
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ ROUTERS = {
     "unirl": unirl.router,
     "flow-factory": flow_factory.router,
     "cosmos-rl": cosmos_rl.router,
+    "latents": latents.router,
     "pickle": pickled.router,
 }
 
@@ -56,6 +57,7 @@ def create_app(scorers: Mapping[str, Scorer], settings: ServeSettings) -> Guard:
     _watch(app, service)
     app.add_exception_handler(Exception, _failed)
     app.add_exception_handler(UnknownModelError, _not_found)
+    app.add_exception_handler(TooManyImagesError, _too_many)
     app.add_exception_handler(RequestValidationError, _wrong_request)
     return Guard(app, service)
 
@@ -78,6 +80,7 @@ def _watch(app: FastAPI, service: Service) -> None:
             "limits": {
                 "max_request_bytes": int(settings.max_request_mb * MEGA),
                 "max_pixels": int(service.max_pixels),
+                "max_images": settings.max_images,
                 "max_waiting": settings.max_waiting,
             },
         }
@@ -98,6 +101,12 @@ async def _not_found(request: Request, error: Exception) -> JSONResponse:
     """A model that is not served; the message is the service's own."""
     del request
     return JSONResponse({"detail": str(error)}, 404)
+
+
+async def _too_many(request: Request, error: Exception) -> JSONResponse:
+    """A request of more images than are taken at once; the message is the service's own."""
+    del request
+    return JSONResponse({"detail": str(error)}, 413)
 
 
 async def _wrong_request(request: Request, error: Exception) -> JSONResponse:

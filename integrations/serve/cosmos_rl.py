@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
 from collections import OrderedDict
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, final
 
 from fastapi import APIRouter, Form, HTTPException, Request
+
+from stablepref.runtime.bounded_json import loads
 
 from .images import from_npy
 
@@ -107,6 +108,8 @@ def router(service: Service) -> APIRouter:
         if images.ndim != 4 or len(images) != len(prompts):
             detail = f"images {images.shape}, {len(prompts)} prompts; expected (B, H, W, 3) and B"
             raise HTTPException(400, detail)
+        if len(images) > (most := service.settings.max_images):
+            raise HTTPException(413, f"{len(images)} images; this server takes {most} at once")
         started = time.monotonic()
         task = asyncio.create_task(service.score(names, list(images), prompts))
         job = _Job(names, task, images.shape, started, [])
@@ -148,8 +151,8 @@ def _described(head: bytes) -> dict[str, Any]:
         HTTPException: It has another.
     """
     try:
-        asked = json.loads(head)
-    except (ValueError, RecursionError) as error:
+        asked = loads(head)
+    except ValueError as error:
         raise HTTPException(400, "the body begins with no line of JSON") from error
     rewards = asked.get("reward_fn") if isinstance(asked, dict) else None
     if (

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:
     from .service import Service
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class ComputeRequest(BaseModel):
     """What its client sends, for groups as well as for samples one by one."""
 
-    prompt: list[str]
-    image: list[str] | None = None
+    prompt: Annotated[list[str], Field(fail_fast=True)]
+    image: Annotated[list[str], Field(fail_fast=True)] | None = None
     video: list[Any] | None = None
 
 

@@ -12,6 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any, final
 from urllib.parse import urlsplit
 
+from stablepref.runtime.bounded_json import check_parts
+
 from .settings import MEGA, is_loopback
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 OPEN = ("/health",)
 """Paths that answer without a token: whether the server is alive."""
+
+END = {"Connection": "close"}
+"""With the answer to a request whose end is not waited for."""
 
 FAILED = "the server failed; its log says why"
 
@@ -45,7 +50,8 @@ class _RefusedError(Exception):
 class Guard:
     """ASGI middleware: refuses strangers and floods, and lets no traceback out.
 
-    A request's body is read whole, within the bounds, before anything else looks at it.
+    A request's body is read whole, within the bounds, before anything else looks at it. There are
+    no WebSockets here.
 
     Args:
         app: What is guarded.
@@ -60,6 +66,9 @@ class Guard:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -113,6 +122,8 @@ class Guard:
         self.service.metrics.active(self._active)
         try:
             body = await _read_body(receive, most, settings.body_timeout)
+            if b"json" in headers.get("content-type", b"").lower():
+                _check_json(body)
             await self.app(scope, _replayed(body, receive), send)
         finally:
             self._active -= 1
@@ -147,8 +158,11 @@ def _length(headers: MutableMapping[str, bytes], most: float) -> int:
     text = headers.get("content-length", b"").decode("latin-1")
     if not text:
         return int(most)
-    if not (text.isascii() and text.isdigit()):
-        raise _RefusedError(400, "Content-Length is not a number")
+    if "transfer-encoding" in headers:
+        # A proxy may go by the other of the two, and take the rest for another client's request.
+        raise _RefusedError(400, "the request has both Content-Length and Transfer-Encoding", **END)
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise _RefusedError(400, "Content-Length is not a number", **END)
     if int(text) > most:
         raise _RefusedError(413, f"the request has {text} bytes; this server takes {most:.0f}")
     return int(text)
@@ -167,10 +181,19 @@ async def _read_body(receive: Receive, most: float, seconds: float) -> bytes:
                 body += message.get("body", b"")
                 more = message.get("more_body", False)
                 if len(body) > most:
-                    raise _RefusedError(413, f"the request has more than {most:.0f} bytes")
+                    raise _RefusedError(413, f"the request has more than {most:.0f} bytes", **END)
     except TimeoutError as error:
-        raise _RefusedError(408, f"the request did not arrive within {seconds:g} s") from error
+        late = f"the request did not arrive within {seconds:g} s"
+        raise _RefusedError(408, late, **END) from error
     return bytes(body)
+
+
+def _check_json(body: bytes) -> None:
+    """Refuse JSON of so many values that reading it would take the memory."""
+    try:
+        check_parts(body)
+    except ValueError as error:
+        raise _RefusedError(413, str(error)) from error
 
 
 async def _drained(receive: Receive, length: int, seconds: float) -> None:

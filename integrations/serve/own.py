@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, File, Form, HTTPException, Request, UploadFile
 from pydantic import BaseModel, Field
 
+from .service import TooManyImagesError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -26,9 +28,9 @@ class ScoreRequest(BaseModel):
 
     model: str | None = Field(None, description="A name of /models; by default the first.")
     images: list[str | FileImage] = Field(
-        description="Each base64 of an image file, or a path in an allowed folder."
+        fail_fast=True, description="Each base64 of an image file, or a path in an allowed folder."
     )
-    prompts: str | list[str] = Field(
+    prompts: str | Annotated[list[str], Field(fail_fast=True)] = Field(
         "", description="One for all images, or one for each; none for models that need none."
     )
 
@@ -71,6 +73,8 @@ async def score_tensors(request: Request, model: str) -> dict[str, Any]:
     service: Service = request.app.state.service
     try:
         results = await service.score_packed(model, await request.body())
+    except TooManyImagesError:
+        raise  # which has a status of its own
     except ValueError as error:
         raise HTTPException(400, str(error)) from error
     return _columns(results)

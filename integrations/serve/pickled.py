@@ -6,6 +6,7 @@ The answer has every key that these clients look for, so that one place serves t
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def router(service: Service) -> APIRouter:
 
     async def _scores(model: str | None, request: Request) -> Response:
         try:
-            asked = plain_data(await request.body())
+            asked = await asyncio.to_thread(plain_data, await request.body())
             images, prompts = _checked(asked)
         except RefusedPickleError as error:
             return _pickled({"error": str(error)}, 400)

@@ -6,7 +6,7 @@ import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from stablepref.images.sources import UnusableImageError
 from stablepref.models.registry import model_name
@@ -31,9 +31,19 @@ if TYPE_CHECKING:
     from .settings import ServeSettings
 
 
+VIEWS: Final = 4
+"""Pictures that a request's float pixels and their views may make, for each image of the limit: a
+batch is sent whole, even where it is asked for in parts."""
+
+
 @final
 class UnknownModelError(LookupError):
     """A request for a model that is not served."""
+
+
+@final
+class TooManyImagesError(ValueError):
+    """A request of more images than the server takes at once."""
 
 
 @final
@@ -144,8 +154,10 @@ class Service:
 
         Raises:
             UnknownModelError: There is no such model.
+            TooManyImagesError: There are more than a request may have.
             RuntimeError: The server is being stopped.
         """
+        self._check_count(len(images))
         models = [self.model(name) for name in names]
         loop = asyncio.get_running_loop()
         pictures = await asyncio.gather(
@@ -160,6 +172,7 @@ class Service:
 
         Raises:
             UnknownModelError: There is no such model.
+            TooManyImagesError: There are more than a request may have.
             ValueError: The body is not such a request.
         """
         served = self.model(name)
@@ -219,6 +232,8 @@ class Service:
     def _unpacked(self, served: Served, body: bytes) -> tuple[list[object], list[str]]:
         """The model's inputs, or reasons, and the prompts of a packed request."""
         request = unpack(body)
+        self._check_count(len(request.rows))
+        self._check_count(request.views(), VIEWS * self.settings.max_images)
         prompts = [request.prompts[row.prompt] for row in request.rows]
         found: list[object] = [
             _prompt_fault(served, prompt) or self._size_fault(request, row)
@@ -230,6 +245,12 @@ class Service:
         for place, one in zip(good, inputs, strict=True):
             found[place] = str(one) if isinstance(one, ValueError) else one
         return found, prompts
+
+    def _check_count(self, count: int, most: int | None = None) -> None:
+        most = self.settings.max_images if most is None else most
+        if count > most:
+            msg = f"the request has {count} images; this server takes {most} at once"
+            raise TooManyImagesError(msg)
 
     def _size_fault(self, request: Request, row: Row) -> str | None:
         """That an image of a packed request has too many pixels, or None."""

@@ -12,6 +12,7 @@ PROTOCOLS: Final = {
     "unirl": "UniRL: POST /score",
     "flow-factory": "Flow-Factory: POST /compute",
     "cosmos-rl": "cosmos-rl: POST /api/reward/enqueue and /api/reward/pull",
+    "latents": "verl-omni, latent rewards: POST /latents; needs a VAE and a model without prompt",
     "pickle": "flow_grpo and verl-omni: POST / with pickled lists of images and prompts",
 }
 """Trainers' protocols, and where they are."""
@@ -41,7 +42,10 @@ class ServeSettings:
         max_request_mb: Megabytes of one request.
         max_total_mb: Megabytes of all requests that are there at once; more are refused with 503.
         max_megapixels: Of one image.
+        max_images: Of one request.
         body_timeout: Seconds in which a request has to arrive.
+        vae: What decodes the latents of the protocol "latents": the name or folder of a diffusers
+            pipeline, or the folder of a VAE.
         folders: Where requests may name image files; none by default.
         workers: Processes, each with all models.
         grace: Seconds for finishing what was accepted, once the server is asked to stop.
@@ -64,7 +68,9 @@ class ServeSettings:
     max_request_mb: float = 64
     max_total_mb: float = 2048
     max_megapixels: float = 64
+    max_images: int = 1024
     body_timeout: float = 30
+    vae: str | None = None
     folders: tuple[str, ...] = ()
     workers: int = 1
     grace: float = 60
@@ -81,10 +87,24 @@ class ServeSettings:
         if unknown := set(self.protocols) - set(PROTOCOLS):
             msg = f"unknown protocol {', '.join(unknown)}; expected some of {', '.join(PROTOCOLS)}"
             raise ValueError(msg)
-        for field in ("max_waiting", "max_request_mb", "max_total_mb", "max_megapixels", "workers"):
+        for field in (
+            "max_waiting",
+            "max_request_mb",
+            "max_total_mb",
+            "max_megapixels",
+            "max_images",
+            "workers",
+        ):
             if not getattr(self, field) > 0:
                 msg = f"{field} must be above 0, got {getattr(self, field)}"
                 raise ValueError(msg)
+        if "latents" in self.protocols and not self.vae:
+            msg = (
+                "the protocol latents needs the VAE that decodes them: pass --vae with the folder "
+                "or name of the pipeline that is trained, such as "
+                "stabilityai/stable-diffusion-3.5-medium"
+            )
+            raise ValueError(msg)
         if self.workers > 1 and "cosmos-rl" in self.protocols:
             msg = (
                 "cosmos-rl asks again for a request's result, and another of several worker "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 from fastapi import APIRouter, HTTPException
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 if TYPE_CHECKING:
     from .service import Result, Service
@@ -42,8 +42,8 @@ class Turn(BaseModel):
 class Item(BaseModel):
     """One sample; what identifies it is echoed."""
 
-    history: list[Turn]
-    required_rewards: list[str]
+    history: Annotated[list[Turn], Field(fail_fast=True)]
+    required_rewards: Annotated[list[str], Field(fail_fast=True)]
     metadata: Any = None
     request_id: str | None = None
     sample_id: str | None = None
@@ -57,7 +57,7 @@ class Item(BaseModel):
 class ScoreRequest(BaseModel):
     """Samples, each with the rewards that it needs."""
 
-    requests: list[Item]
+    requests: Annotated[list[Item], Field(fail_fast=True)]
 
 
 def router(service: Service) -> APIRouter:

@@ -76,6 +76,9 @@ OPCODES: Final = frozenset(
 )
 """What a pickle may consist of; the last four only make numpy's numbers."""
 
+MOST_OPERATIONS: Final = 1_000_000
+"""Each makes an object of Python's, for one byte of the pickle."""
+
 DTYPE: Final = re.compile(r"[iuf][1248]|b1")
 PLAIN: Final = (dict, list, tuple, set, frozenset, str, bytes, bytearray, int, float, bool)
 
@@ -156,7 +159,9 @@ def plain_data(data: bytes) -> Any:  # noqa: ANN401 (what the pickle holds)
 
 def _check_opcodes(data: bytes) -> None:
     """Refuse what plain data never need, and places in memory that only an attack would name."""
-    for opcode, argument, _ in pickletools.genops(data):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if count >= MOST_OPERATIONS:
+            raise _refusal(f"more than {MOST_OPERATIONS} operations")
         if opcode.name not in OPCODES:
             raise _refusal(f"the operation {opcode.name}")
         if opcode.name.endswith("PUT") and not 0 <= int(argument or 0) <= len(data):

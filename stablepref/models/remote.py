@@ -99,6 +99,7 @@ class RemoteScorer(JointScorer):
         self.needs_prompt = bool(info["needs_prompt"])
         self.model = str(info["name"])
         self._largest = int(SHARE * info["max_request_bytes"])
+        self._most = int(info.get("max_images", 2**31))
 
     def score_inputs(self, inputs: Sequence[Any], prompts: Sequence[str]) -> Tensor:
         """The server's scores `(batch,)`, float32.
@@ -135,7 +136,7 @@ class RemoteScorer(JointScorer):
         for row, one in enumerate(inputs):
             part = getattr(one, "pixels", one)
             more = 0 if id(part) in seen else size_of(one)
-            if row > start and size + more > self._largest:
+            if row > start and (size + more > self._largest or row - start >= self._most):
                 yield start, row
                 start, size, more = row, 0, size_of(one)
                 seen.clear()

@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from stablepref.runtime.bounded_json import loads
 from stablepref.scoring.batching import views_of
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ class Pixels:
     boxes: Tensor | None = None
     hflip: Tensor | None = None
     pieces: bool = False
+
+    def count(self) -> int:
+        """Pictures that a preprocessing makes of them."""
+        views = [t.shape[1] for t in (self.boxes, self.hflip) if t is not None]
+        return len(self.pixels) * max([1, *views])
 
 
 @final
@@ -93,6 +99,10 @@ class Request:
     pixels: Mapping[int, Pixels]
     prompts: Sequence[str]
     rows: Sequence[Row]
+
+    def views(self) -> int:
+        """Pictures that a preprocessing makes of all pixels, whether rows name them or not."""
+        return sum(one.count() for one in self.pixels.values())
 
     def only(self, rows: Sequence[Row]) -> Request:
         """The request for some of its rows, with the pictures and pixels that these need."""
@@ -200,9 +210,9 @@ def unpack(data: bytes) -> Request:
     try:
         tensors = safetensors.torch.load(data)
         length = int.from_bytes(data[:8], "little")
-        told = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["request"])
+        told = loads(loads(data[8 : 8 + length])["__metadata__"]["request"])
         prompts, rows = told["prompts"], [Row(*row) for row in told["rows"]]
-    except (safetensors.SafetensorError, ValueError, LookupError, TypeError, RecursionError) as e:
+    except (safetensors.SafetensorError, ValueError, LookupError, TypeError) as e:
         msg = f"the body is not a safetensors file with the metadata `request`: {e!r:.200}"
         raise ValueError(msg) from e
     if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):

@@ -9,9 +9,14 @@ import pytest
 import torch
 from helpers.brightness import Brightness
 from helpers.served import grey, noisy
+from helpers.small_vae import vae as small_vae
 from helpers.tiny import tiny_clip
 
-from stablepref.integrations.batched_rewards import dance_grpo, verl_omni_batched
+from stablepref.integrations.batched_rewards import (
+    dance_grpo,
+    verl_omni_batched,
+    verl_omni_latents,
+)
 from stablepref.integrations.sampled_rewards import flow_grpo_multi_score
 from stablepref.models.function import FunctionScorer
 
@@ -88,6 +93,42 @@ def test_verl_omni_raises_what_the_model_says() -> None:
     compute = verl_omni_batched(Brightness(float("nan")))
     with pytest.raises(ValueError, match="nan"):
         asyncio.run(run_single(compute, torch.zeros(3, 4, 4, dtype=torch.uint8), "a"))
+
+
+def test_verl_omni_scores_latents_together() -> None:
+    """As its manager calls for `output_type` latent, and both: with the picture beside them."""
+    torch.manual_seed(0)
+    decoded: list[int] = []
+    vae = small_vae(4, scaling_factor=1.5, shift_factor=0.25)
+    whole = vae.decode
+
+    def decode(latents: torch.Tensor, **options: Any) -> Any:  # noqa: ANN401
+        decoded.append(len(latents))
+        return whole(latents, **options)
+
+    vae.decode = decode
+    compute = verl_omni_latents(Brightness(), vae, max_batch=64, max_delay=0.2)
+    generator = torch.Generator().manual_seed(0)
+    latents = [torch.randn(4, 4, 4 + 2 * (row % 2), generator=generator) for row in range(12)]
+
+    async def all_at_once() -> list[dict[str, float]]:
+        calls = [run_single(compute, one, "a") for one in latents]
+        picture = torch.zeros(3, 8, 8, dtype=torch.uint8)
+        extra = {"latents_clean": latents[0][None].bfloat16()}
+        both = compute(data_source="d", solution_image=picture, ground_truth="a", extra_info=extra)
+        return list(await asyncio.gather(*calls, both))
+
+    found = [one["score"] for one in asyncio.run(all_at_once())]
+    with torch.no_grad():
+        given = [*latents, latents[0].bfloat16().float()]
+        pictures = [whole(one[None] / 1.5 + 0.25)[0] for one in given]
+    expected = [Brightness().score((one / 2 + 0.5).clamp(0, 1), "a").item() for one in pictures]
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert sum(decoded) == 13
+    assert len(decoded) < 8
+    for wrong in (torch.zeros(3, 8, 8, dtype=torch.uint8), torch.full((4, 2, 2), torch.nan), None):
+        with pytest.raises(ValueError, match="latent"):
+            asyncio.run(run_single(compute, wrong, "a"))  # type: ignore[arg-type]
 
 
 def test_dance_grpo_as_its_sampling_code_calls() -> None:

@@ -53,14 +53,9 @@ class _Load:
 
 
 @pytest.mark.usefixtures("local")
-def test_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = measured.malformed
-    monkeypatch.setattr(
-        measured,
-        "malformed",
-        lambda address, pid, *, clients, images: whole(address, pid, clients=200, images=images),
-    )
+def test_what_is_measured(tmp_path: Path) -> None:
     arguments = ["serve", "--clients", "1", "--clients", "3", "--seconds", "0.2"]
+    arguments += ["--requests", "200"]
     done = CliRunner().invoke(app, [*arguments, "--json", str(tmp_path / "out.json")])
     assert done.exit_code == 0, done.output
     report = json.loads((tmp_path / "out.json").read_text())["measured"]
@@ -69,6 +64,12 @@ def test_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     found = report["malformed"]
     assert (found["right"], found["errors"], found["wrong"]) == (198, 2, 0)
     assert "198 right, 2 errors, 0 wrong" in done.output
+    assert report["in_process"] == pytest.approx(sum(report["in_process_before_and_after"]) / 2)
+    alone = CliRunner().invoke(
+        app, ["serve", "--clients", "1", "--seconds", "0.2", "--requests", "0"]
+    )
+    assert alone.exit_code == 0, alone.output
+    assert "malformed" not in alone.output
 
 
 def test_a_server_that_ends_at_once_is_reported() -> None:

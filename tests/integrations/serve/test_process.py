@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,10 +14,13 @@ from pathlib import Path
 import httpx2
 import pytest
 import torch
+import uvicorn
 from helpers.places import ROOT
 from helpers.served import b64, noisy
 
 import stablepref
+from stablepref.integrations.serve import run
+from stablepref.integrations.serve.settings import ServeSettings
 from stablepref.weights.hub import UnavailableError
 
 SECONDS = 120
@@ -128,22 +132,39 @@ def test_a_real_client_and_then_the_end(
         client.get(f"{address}/health")
 
 
+def test_workers_have_time_to_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that imports torch may answer nothing for 5 s, after which uvicorn would kill it."""
+    given: dict[str, object] = {}
+    monkeypatch.setattr(run.uvicorn, "run", lambda place, **options: given.update(options))
+    monkeypatch.setattr(run, "keep_freed_memory", lambda: None)
+    monkeypatch.setenv(run.SETTINGS_VARIABLE, "")
+    monkeypatch.setenv(run.SHARED_FOLDER, "")
+    run.run(ServeSettings((MODEL,), port=0, workers=2, protocols=("unirl",)))
+    assert given["timeout_worker_healthcheck"] >= 60  # type: ignore[operator]
+    uvicorn.Config("none:none", **given)  # type: ignore[arg-type] # as this version knows them
+
+
 @pytest.mark.slow
 def test_workers_share_a_port_and_their_counts(token: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     process, address = started(
-        "--workers", "2", "--protocol", "unirl", "--device", "cpu", "--port", "18931"
+        "--workers", "2", "--protocol", "unirl", "--device", "cpu", "--port", str(port)
     )
     try:
         asked = {"images": [b64(noisy(1)[0])], "prompts": "a red circle"}
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
+        # However long workers take to import and load, they are waited for; the parent ends with
+        # an error where they cannot begin.
+        healthy = False
+        while not healthy:
+            assert process.poll() is None, process.communicate()[0]
             try:
-                if httpx2.get(f"{address}/health").is_success:
-                    break
+                healthy = httpx2.get(f"{address}/health", timeout=5).is_success
             except httpx2.TransportError:
                 time.sleep(0.5)
         scores = [
-            httpx2.post(f"{address}/v1/score", json=asked, timeout=SECONDS).json()["scores"]
+            httpx2.post(f"{address}/v1/score", json=asked, timeout=None).json()["scores"]
             for _ in range(20)
         ]
         assert len({tuple(one) for one in scores}) == 1
@@ -151,4 +172,6 @@ def test_workers_share_a_port_and_their_counts(token: Path) -> None:
         assert 'stablepref_images_total{model="shapes",outcome="scored"} 20.0' in text
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=SECONDS)
+        output, _ = process.communicate()
+    assert "died" not in output  # no worker was taken for hung
+    assert "Traceback" not in output
