@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 from httpx2 import Client
 from PIL import Image
 from rich.table import Table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
@@ -34,7 +34,7 @@ def run(settings: ServeSettings) -> None:
         ValueError: As `stablepref.load`, or the port is taken.
         UnavailableError: As `stablepref.load`.
     """
-    options = {
+    options: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
         "http": TimedConnection,
@@ -48,13 +48,13 @@ def run(settings: ServeSettings) -> None:
     keep_freed_memory()
     if settings.workers == 1:
         app = create_app(load_scorers(settings), settings)  # before the port is taken
-        uvicorn.Server(uvicorn.Config(app, **options)).run()  # type: ignore[arg-type] # options
+        uvicorn.Server(uvicorn.Config(app, **options)).run()
         return
     os.environ[SETTINGS_VARIABLE] = settings.to_json()
     with tempfile.TemporaryDirectory(prefix="stablepref-metrics-") as folder:
         os.environ.setdefault(SHARED_FOLDER, folder)
         place = f"{__name__}:app_of_worker"
-        uvicorn.run(  # type: ignore[arg-type] # options
+        uvicorn.run(
             place,
             factory=True,
             workers=settings.workers,
