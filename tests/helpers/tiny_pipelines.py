@@ -1,7 +1,5 @@
 """Pipelines of diffusers with random weights, each of the real architecture but tiny."""
 
-import copy
-import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -311,19 +309,12 @@ SHORT: dict[str, object] = {"num_inference_steps": 2, "height": 32, "width": 32}
 
 
 def build(kind: str) -> tuple[DiffusionPipeline, dict[str, object]]:
-    """A pipeline of one's own, equal on every call, and the arguments of a short run."""
-    _, arguments = {**KINDS, **LATER}[kind]
-    return copy.deepcopy(_made(kind)), {**SHORT, **arguments}
-
-
-@functools.cache
-def _made(kind: str) -> DiffusionPipeline:
-    """The pipeline of which copies are given: to make one takes longer."""
-    make, _ = {**KINDS, **LATER}[kind]
+    """A pipeline, equal on every call, and the arguments of a short run."""
+    make, arguments = {**KINDS, **LATER}[kind]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         pipe = make()
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval()  # as `from_pretrained` leaves them
-    return pipe
+    return pipe, {**SHORT, **arguments}
