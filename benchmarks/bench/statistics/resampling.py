@@ -41,7 +41,7 @@ def mean_intervals(
     intervals: dict[int, Interval] = {}
     for rows in rows_of.values():
         own = values[rows][:, there[rows[0]]]
-        words = [prompts[place] for place in np.flatnonzero(there[rows[0]])]
+        words = [prompts[place] for place in np.flatnonzero(there[rows[0]]).tolist()]
         means = own.mean(axis=1) if words else np.full(len(rows), np.nan)
         bounds = np.full((2, len(rows)), np.nan)
         if len(set(words)) > 1:

@@ -205,7 +205,7 @@ def win_rate_intervals(
         there = own[~np.isnan(own)]
         if np.ptp(there) == 0:
             rate = float(there[0])
-            different = len({prompts[place] for place in np.flatnonzero(~np.isnan(own))})
+            different = len({prompts[place] for place in np.flatnonzero(~np.isnan(own)).tolist()})
             unseen = binomtest(0, different).proportion_ci(confidence, method="exact").high
             found[row] = Interval(rate, rate * (1 - unseen), rate + (1 - rate) * unseen)
     return found
