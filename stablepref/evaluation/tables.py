@@ -76,7 +76,8 @@ def _agreement(reports: Sequence[Measures]) -> Table:
 def _prompts(report: Measures) -> str:
     """How many there are; and how many groups, where some share a prompt."""
     prompts, groups = len(set(report.prompts)), len(report.groups)
-    return f"{prompts} prompts" if prompts == groups else f"{prompts} prompts in {groups} groups"
+    counted = "1 prompt" if prompts == 1 else f"{prompts} prompts"
+    return counted if prompts == groups else f"{counted} in {groups} groups"
 
 
 def _rules(reports: Sequence[Measures]) -> Table:

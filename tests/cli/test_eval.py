@@ -138,7 +138,7 @@ def test_rows_that_are_no_groups_are_counted(model: Path, tmp_path: Path) -> Non
     done = run("eval", path, "-s", model, "--perturbations", "none")
     assert done.returncode == 0, done.stderr
     assert f"{path}: left out 1 times: has_label is false" in done.stderr
-    assert "2 prompts, 2 pairs" in done.stdout
+    assert "1 prompt in 2 groups, 2 pairs" in done.stdout
 
 
 @pytest.mark.parametrize(
