@@ -1,10 +1,12 @@
 """Pipelines of diffusers with random weights, each of the real architecture but tiny."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import pytest
 import torch
 from diffusers import (
     AutoencoderDC,
@@ -306,6 +308,11 @@ LATER: dict[str, tuple[Callable[[], DiffusionPipeline], dict[str, object]]] = {
     "lumina2": (lumina2, {"max_sequence_length": 48}),
 }
 SHORT: dict[str, object] = {"num_inference_steps": 2, "height": 32, "width": 32}
+
+
+def often_or_slow(kinds: Iterable[str], *often: str) -> list[Any]:
+    """Kinds of pipelines for a test; all but the named ones, which go other ways, are slow."""
+    return [pytest.param(kind, marks=[] if kind in often else pytest.mark.slow) for kind in kinds]
 
 
 def build(kind: str) -> tuple[DiffusionPipeline, dict[str, object]]:

@@ -18,7 +18,7 @@ from diffusers import (
 )
 from helpers.brightness import Brightness
 from helpers.tiny import tiny_clip
-from helpers.tiny_pipelines import build
+from helpers.tiny_pipelines import build, often_or_slow
 from PIL import Image
 from scipy.stats import chi
 from torch import Tensor
@@ -50,7 +50,12 @@ def same(one: list[Image.Image], other: list[Image.Image]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["sd", "sdxl", "sd3", "pixart", "pixart-alpha", "sana"])
+@pytest.mark.parametrize(
+    "kind",
+    often_or_slow(
+        ["sd", "sdxl", "sd3", "pixart", "pixart-alpha", "sana"], "sdxl", "sd3", "pixart-alpha"
+    ),
+)
 def test_the_reward_rises_from_that_of_the_pipelines_own_picture(kind: str) -> None:
     pipe, arguments = prepared(kind)
     scorer = tiny_clip()
@@ -68,7 +73,7 @@ def test_the_reward_rises_from_that_of_the_pipelines_own_picture(kind: str) -> N
     assert same(pipe(**found.call).images, found.images)
 
 
-@pytest.mark.parametrize("kind", ["flux", "lcm", "qwen", "lumina2"])
+@pytest.mark.parametrize("kind", often_or_slow(["flux", "lcm", "qwen", "lumina2"], "flux", "qwen"))
 def test_it_rises_with_later_pipelines_too(kind: str) -> None:
     """Of packed latents, of other signs, and with an embedded guidance."""
     pipe, arguments = prepared(kind)
@@ -305,7 +310,7 @@ def test_overflow_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         optimize_noise(pipe, "a cat", Brightness(), **arguments)
 
 
-@pytest.mark.parametrize("kind", ["sd", "pixart"])
+@pytest.mark.parametrize("kind", often_or_slow(["sd", "pixart"], "pixart"))
 def test_a_compiled_denoiser_is_searched_as_it_is(kind: str) -> None:
     pipe, arguments = prepared(kind)
     plain = optimize_noise(pipe, "a cat", Brightness(), iterations=1, **arguments)

@@ -12,13 +12,13 @@ from diffusers import (
     LCMScheduler,
 )
 from helpers.candidates import PROMPT, alone, apart, make
-from helpers.tiny_pipelines import KINDS, SHORT, build
+from helpers.tiny_pipelines import KINDS, SHORT, build, often_or_slow
 from transformers import T5EncoderModel
 
 from stablepref.integrations.best_of_n.candidates import check_pipeline, generate
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", often_or_slow(KINDS, "sd", "sdxl", "flux"))
 def test_any_candidate_can_be_made_again_alone(kind: str) -> None:
     pipe, arguments = build(kind)
     images = make(pipe, range(5), batch_size=2, **arguments)

@@ -11,7 +11,7 @@ from diffusers import (
     StableDiffusionPipeline,
 )
 from helpers.candidates import apart
-from helpers.tiny_pipelines import KINDS, build
+from helpers.tiny_pipelines import KINDS, build, often_or_slow
 from PIL import Image
 
 from stablepref.integrations.best_of_n import candidates, grouping
@@ -32,7 +32,9 @@ def wanted_of(prompts: Sequence[str], pictures: int) -> list[Wanted]:
 MIXED = ["a red circle", "a dog", "any green cat left of a blue square", "a dog"]
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "qwen", "lumina2"])
+@pytest.mark.parametrize(
+    "kind", often_or_slow([*KINDS, "qwen", "lumina2"], "sd", "sd3", "flux", "qwen")
+)
 def test_prompts_share_batches_and_every_picture_is_that_of_its_prompt_alone(kind: str) -> None:
     pipe, arguments = build(kind)
     wanted = wanted_of(MIXED, 2)
