@@ -8,7 +8,12 @@ from helpers.tiny import tiny_clip
 from torch import nn
 from torch.nn import functional
 
-from stablepref.benchmarks.precision.candidates import CANDIDATES, EmulatedProducts
+from stablepref.benchmarks.precision.candidates import (
+    CANDIDATES,
+    EmulatedProducts,
+    int8_linear,
+    rounded_rows,
+)
 from stablepref.benchmarks.precision.compare import compare
 
 PROMPTS = ["a red fox", "an old sailor, oil on canvas", "a logo of a bakery"]
@@ -105,3 +110,19 @@ def test_float32_norms_keep_their_exact_weights() -> None:
         exact = [m for m in scorer.modules() if isinstance(m, nn.LayerNorm)]
         assert all(torch.equal(a.weight, b.weight) for a, b in zip(norms, exact, strict=True))
         assert candidate.dtype == torch.bfloat16
+
+
+def test_rows_are_rounded_to_255_levels_of_their_own() -> None:
+    found = rounded_rows(torch.tensor([[1.0, -2.54, 0.51], [0.0, 0.0, 0.0], [127.0, 0.4, -0.6]]))
+    expected = torch.tensor([[1.0, -2.54, 0.52], [0.0, 0.0, 0.0], [127.0, 0.0, -1.0]])
+    torch.testing.assert_close(found, expected)  # 0.51 / 0.02 is 25.5, and even is 26
+
+
+def test_an_int8_product_is_that_of_whole_numbers() -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 3, 16), torch.randn(5, 16), torch.randn(5)
+    steps = x.abs().amax(-1, keepdim=True) / 127, weight.abs().amax(-1, keepdim=True) / 127
+    whole = (x / steps[0]).round().to(torch.int32), (weight / steps[1]).round().to(torch.int32)
+    expected = (whole[0] @ whole[1].T) * steps[0] * steps[1].T + bias
+    torch.testing.assert_close(int8_linear(x, weight, bias), expected)
+    torch.testing.assert_close(int8_linear(x, weight), expected - bias)
