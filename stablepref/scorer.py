@@ -192,6 +192,14 @@ class Scorer(
         weights = (weight for weight in self.parameters() if weight is not self.log_scale)
         return next((weight.dtype for weight in weights), torch.float32)
 
+    @property
+    def widest_bytes(self) -> int:
+        """Of the largest intermediate result of one image in the image encoder; 0 if not known.
+
+        On a CPU as many images are encoded at once as keep it in the cache.
+        """
+        return 0
+
     def forward(self, pixels: Tensor, prompts: Sequence[str] | None = None) -> Tensor:
         """Score pixels against prompts; differentiable in `pixels`.
 

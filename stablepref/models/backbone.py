@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from torch import nn
+
 MOST_NUMBERS: Final = 2**26
 """Numbers in one table of a tower but that of tokens: 16 times those of the largest CLIP."""
 _Check = tuple[str, "Callable[[Any], bool]"]
@@ -134,6 +136,13 @@ def clip_network(backbone: Mapping[str, Any]) -> CLIP:
     model = CLIP(**{**backbone, "vision_cfg": dict(vision), "text_cfg": dict(text)})
     use_products(model)
     return model
+
+
+def widest_bytes(model: CLIP) -> int:
+    """Of the activations in the middle of an MLP of the image tower, for one image."""
+    visual = model.visual
+    first: nn.Linear = visual.transformer.resblocks[0].mlp.c_fc
+    return visual.positional_embedding.shape[0] * first.out_features * first.weight.element_size()
 
 
 class Tokenizer(SimpleTokenizer):

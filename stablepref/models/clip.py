@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from stablepref.assets import ASSETS
 from stablepref.models.attention import patch_products
-from stablepref.models.backbone import clip_network, clip_tokenizer
+from stablepref.models.backbone import clip_network, clip_tokenizer, widest_bytes
 from stablepref.models.convert import OPENAI_UNUSED, pickscore_to_open_clip
 from stablepref.models.entry import LOGIT, MAX_LOGIT_SCALE
 from stablepref.preprocess.preprocess import Preprocess
@@ -107,6 +107,11 @@ class CLIPScorer(Scorer):
         """The logarithm of the logit scale, the weight that is trained."""
         scale: nn.Parameter = self.model.logit_scale
         return scale
+
+    @property
+    def widest_bytes(self) -> int:
+        """Of the activations in the middle of a block's MLP, for one image."""
+        return widest_bytes(self.model)
 
     def towers(self) -> Towers:
         """Both towers, the projections at their ends."""
@@ -391,6 +396,5 @@ def norm_wide(norm: nn.Module, x: Tensor) -> Tensor:
     """A layer norm, or nothing where a tower has none, of float32 or wider values."""
     if not isinstance(norm, nn.LayerNorm):
         return x
-    weight = widen(norm.weight)
     bias = None if norm.bias is None else widen(norm.bias)
-    return functional.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
+    return functional.layer_norm(x, norm.normalized_shape, widen(norm.weight), bias, norm.eps)

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CPU_BATCH = 16
+CPU_CACHE = 24 * 2**20
+"""Bytes of a batch's largest intermediate result on a CPU: docs/scoring.md has the measurements."""
 ACCELERATOR_BATCH = 64
 LARGE = 2**21
 """Pixels above which a picture's weak views are cut out by the thread that decodes it."""
@@ -49,6 +51,18 @@ _fitted: WeakKeyDictionary[BatchScorer, dict[torch.device, int]] = WeakKeyDictio
 def is_whole(value: object) -> bool:
     """Whether a value is a whole number, which True and False are not meant as."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def default_batch(scorer: BatchScorer) -> int:
+    """How many images are encoded at once where nobody says.
+
+    On a CPU fewer than `CPU_BATCH` of a large model, so that what one layer writes is still in the
+    cache when the next one reads it.
+    """
+    if scorer.device.type != "cpu":
+        return ACCELERATOR_BATCH
+    each = scorer.widest_bytes
+    return max(1, min(CPU_BATCH, CPU_CACHE // each)) if each else CPU_BATCH
 
 
 @final
@@ -119,7 +133,7 @@ class BatchLimit:
         """The size asked for, or what fits: a default, or less where that was too much before."""
         fitted = _fitted.setdefault(scorer, {})
         if batch_size is None:
-            default = CPU_BATCH if scorer.device.type == "cpu" else ACCELERATOR_BATCH
+            default = default_batch(scorer)
             return cls(min(default, fitted.get(scorer.device, default)), fitted)
         if not is_whole(batch_size) or batch_size < 1:
             msg = f"batch_size must be a whole number, 1 or more, got {batch_size!r}"

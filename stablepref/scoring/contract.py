@@ -124,6 +124,10 @@ class BatchScorer(Protocol):
     def device(self) -> torch.device:
         """Where inputs are expected."""
 
+    @property
+    def widest_bytes(self) -> int:
+        """Of the largest intermediate result of one image; 0 where it is not known."""
+
     def modules(self) -> Iterator[nn.Module]:
         """Its modules, as of any `torch.nn.Module`."""
 
