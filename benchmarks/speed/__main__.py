@@ -10,6 +10,7 @@ import gc
 import json
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,7 +85,7 @@ def score(
     chosen = [str(path.resolve()) for path in paths[:: max(1, len(paths) // n)][:n]]
     weights = str(seeded_checkpoint(MODEL, workdir).resolve())
     gc.collect()
-    rates = _rates(place)
+    rates, of_processor = _rates(place), _processor_rate(place)
     results = run_rounds(
         contenders,
         {
@@ -109,6 +110,7 @@ def score(
         "batch_size": batch_size,
         "flops": tower_flops(VIT_H_14)._asdict(),
         "matrix_rates": rates,
+        "processor_rate": max(of_processor, _processor_rate(place)),
         "agreement": rank_agreement(results),
         "contenders": {name: asdict(result) for name, result in results.items()},
         "prompts_times_pictures": matrix,
@@ -301,6 +303,11 @@ def threads(
 def _rates(device: torch.device) -> dict[str, float]:
     """Measured rates of matrix products, in operations per second, by number type."""
     return {name: matrix_rate(getattr(torch, name), device) for name in ("float32", "bfloat16")}
+
+
+def _processor_rate(device: torch.device) -> float:
+    """Operations of float32 products in a second of the processor's time, all threads together."""
+    return matrix_rate(torch.float32, device, clock=time.process_time)
 
 
 def _matrix(weights: str, images: list[str], prompts: int, device: str) -> dict[str, float]:

@@ -145,6 +145,9 @@ CONTENDERS: dict[str, tuple[Callable[[Job], Score], tuple[str, ...]]] = {
 def measure(job: Job) -> dict[str, object]:
     """Seconds of loading, of calls with one picture and of a call with all; scores; memory.
 
+    `cpu_seconds` is the processor time of all threads in the call with all pictures, which counts
+    no other program's.
+
     `first_seconds` is the time from nothing, imports included, to the first picture's score,
     `second_seconds` that of the same call again. A peer that cannot be imported gives the reason
     under `unavailable` instead.
@@ -162,13 +165,14 @@ def measure(job: Job) -> dict[str, object]:
     again = time.perf_counter()
     if job["warm_up"]:
         score(job["images"])
-    begun = time.perf_counter()
+    begun, busy = time.perf_counter(), time.process_time()
     scores = score(job["images"])
-    seconds = time.perf_counter() - begun
+    seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - busy
     return {
         "first_seconds": ready - start,
         "second_seconds": again - ready,
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "scores": [float(value) for value in scores],
         "peak_bytes": peak_bytes(),
         "peak_gpu_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,

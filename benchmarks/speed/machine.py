@@ -6,8 +6,12 @@ import os
 import platform
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SECONDS = 3.0
 FIRST_SIDE, CPU_SIDE, GPU_SIDE = 256, 2048, 8192
@@ -39,22 +43,44 @@ def cpu_model() -> str:
     return f"{name} (family {family}, model {model})" if family and model else name
 
 
-def matrix_rate(dtype: torch.dtype, device: torch.device, *, seconds: float = SECONDS) -> float:
+def matrix_rate(
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    seconds: float = SECONDS,
+    clock: Callable[[], float] | None = None,
+) -> float:
     """Floating-point operations per second of the fastest of many square matrix products.
 
     The best, not the mean: the yardstick is what the machine can do.
+
+    Args:
+        dtype: Of the matrices.
+        device: Where they are multiplied.
+        seconds: How long to measure.
+        clock: What counts seconds; None is `time.perf_counter`. `time.process_time` counts those of
+            all threads of this process together, so that other programs on the machine, which
+            take time from it, do not make it look slow.
     """
-    side = _affordable_side(CPU_SIDE if device.type == "cpu" else GPU_SIDE, dtype, device, seconds)
+    clock = clock or time.perf_counter
+    largest = CPU_SIDE if device.type == "cpu" else GPU_SIDE
+    side = _affordable_side(largest, dtype, device, seconds, clock)
     a, b = _square(side, dtype, device), _square(side, dtype, device)
     torch.mm(a, b)  # libraries choose their kernels on the first call
     taken: list[float] = []
-    begun = time.perf_counter()
-    while not taken or time.perf_counter() - begun < seconds:
-        taken.append(_product_seconds(a, b))
+    begun = clock()
+    while not taken or clock() - begun < seconds:
+        taken.append(_product_seconds(a, b, clock))
     return 2 * side**3 / min(taken)
 
 
-def _affordable_side(largest: int, dtype: torch.dtype, device: torch.device, seconds: float) -> int:
+def _affordable_side(
+    largest: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    seconds: float,
+    clock: Callable[[], float],
+) -> int:
     """The largest side up to a limit whose product takes less than the time there is.
 
     Without units for bfloat16 a product of the largest takes a minute. Twice the side is eight
@@ -64,7 +90,7 @@ def _affordable_side(largest: int, dtype: torch.dtype, device: torch.device, sec
     while side < largest:
         a, b = _square(side, dtype, device), _square(side, dtype, device)
         torch.mm(a, b)
-        if 8 * _product_seconds(a, b) > seconds:
+        if 8 * _product_seconds(a, b, clock) > seconds:
             break
         side = min(2 * side, largest)
     return side
@@ -74,12 +100,12 @@ def _square(side: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor
     return torch.randn(side, side, device=device, dtype=dtype)
 
 
-def _product_seconds(a: torch.Tensor, b: torch.Tensor) -> float:
+def _product_seconds(a: torch.Tensor, b: torch.Tensor, clock: Callable[[], float]) -> float:
     synchronize(a.device)
-    start = time.perf_counter()
+    start = clock()
     torch.mm(a, b)
     synchronize(a.device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def synchronize(device: torch.device) -> None:

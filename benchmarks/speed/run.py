@@ -34,6 +34,7 @@ class Result:
 
     Attributes:
         seconds: Of scoring all pictures, in each round.
+        cpu_seconds: Processor time of the same, all threads together.
         first_seconds: From nothing to the first picture's score, median over rounds.
         second_seconds: The same call again.
         peak_bytes: Largest resident memory of its process.
@@ -44,6 +45,7 @@ class Result:
     """
 
     seconds: tuple[float, ...] = ()
+    cpu_seconds: tuple[float, ...] = ()
     first_seconds: float = 0.0
     second_seconds: float = 0.0
     peak_bytes: int = 0
@@ -100,6 +102,7 @@ def _summary(name: str, rounds: Sequence[dict[str, Any]]) -> Result:
         return Result(unavailable=f"not installed ({rounds[0]['unavailable']}{advice})")
     return Result(
         seconds=tuple(r["seconds"] for r in rounds),
+        cpu_seconds=tuple(r["cpu_seconds"] for r in rounds),
         first_seconds=statistics.median(r["first_seconds"] for r in rounds),
         second_seconds=statistics.median(r["second_seconds"] for r in rounds),
         peak_bytes=max(r["peak_bytes"] for r in rounds),

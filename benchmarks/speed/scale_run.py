@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def bench(job: Job) -> None:
 def parquet(job: Job) -> None:
     """`Scorer.stream` of the rows of a parquet file, whose images are bytes."""
     scorer = stablepref.load(job["model"], device="cpu")
-    file = pyarrow.parquet.ParquetFile(_parquet(job))
+    file = pyarrow.parquet.ParquetFile(str(parquet_of(Path(job["rows"]))))
 
     def cells(name: str) -> Iterator[Any]:
         for batch in file.iter_batches(batch_size=RAY_BATCH, columns=[name]):
@@ -73,16 +74,24 @@ def parquet(job: Job) -> None:
         pass
 
 
-def on_ray(job: Job) -> None:
-    """`score_dataset` of the parquet file with one worker, on Ray on this machine."""
+def evaluation(job: Job) -> None:
+    """`stablepref eval` of ranked groups, every score and measure into a file."""
+    groups, out = str(groups_of(Path(job["rows"]))), f"{job['to']}.json"
+    _command("eval", groups, "-s", job["model"], "--device", "cpu", "--out", out)
+
+
+def on_ray(job: Job, *, workers: int) -> None:
+    """`score_dataset` of the parquet file, on Ray on this machine."""
     import ray  # noqa: PLC0415 (an extra)
 
     from stablepref.integrations.ray_data import score_dataset  # noqa: PLC0415
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    rows = ray.data.read_parquet(_parquet(job), columns=["image", "prompt"])
-    scored = score_dataset(rows, job["model"], workers=1, batch_size=RAY_BATCH)
+    rows = ray.data.read_parquet(str(parquet_of(Path(job["rows"]))), columns=["image", "prompt"])
+    scored = score_dataset(
+        rows, job["model"], workers=workers, batch_size=RAY_BATCH, num_cpus=1 / workers
+    )
     for _ in scored.select_columns(["score"]).iter_batches(batch_format="pyarrow"):
         pass
 
@@ -93,8 +102,10 @@ WAYS: dict[str, Callable[[Job], None]] = {
     "score": score,
     "command": command,
     "bench": bench,
+    "eval": evaluation,
     "parquet": parquet,
-    "ray": on_ray,
+    "ray": partial(on_ray, workers=1),
+    "ray-2": partial(on_ray, workers=2),
 }
 
 
@@ -111,8 +122,14 @@ def measure(job: Job) -> dict[str, float]:
     }
 
 
-def _parquet(job: Job) -> str:
-    return str(Path(job["rows"]).with_suffix(".parquet"))
+def parquet_of(rows: Path) -> Path:
+    """The parquet file of a manifest."""
+    return rows.with_suffix(".parquet")
+
+
+def groups_of(rows: Path) -> Path:
+    """The ranked groups of a manifest."""
+    return rows.with_name(rows.name.replace("rows-", "groups-"))
 
 
 def _cells(job: Job, name: str) -> Iterator[str]:

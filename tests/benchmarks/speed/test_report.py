@@ -24,11 +24,17 @@ def report() -> dict[str, Any]:
         "rounds": 3,
         "flops": {"image": 100e9, "text": 25e9},
         "matrix_rates": {"float32": 200e9, "bfloat16": 400e9},
+        "processor_rate": 100e9,
         "agreement": {"stablepref": (1.0, 0.9), "hpsv2": (0.5, 0.25)},
         "contenders": {
-            "stablepref": {**row, "seconds": [5.0]},
-            "hpsv2": {**row, "seconds": [50.0, 30.0, 40.0]},
-            "imscore": {**row, "seconds": [], "unavailable": "not installed (no module)"},
+            "stablepref": {**row, "seconds": [5.0], "cpu_seconds": [12.5]},
+            "hpsv2": {**row, "seconds": [50.0, 30.0, 40.0], "cpu_seconds": [40, 20, 30]},
+            "imscore": {
+                **row,
+                "seconds": [],
+                "cpu_seconds": [],
+                "unavailable": "not installed (no module)",
+            },
         },
         "prompts_times_pictures": {
             "prompts": 8,
@@ -46,9 +52,11 @@ def test_table_and_sentences_are_worked_by_hand() -> None:
     assert cells[0] == ["stablepref", "hpsv2", "imscore"]
     assert cells[1] == ["2.000", "0.250 (0.200 to 0.333)", "not installed"]
     assert cells[2] == ["1.00x", "8.00x", "-"]
-    assert cells[5][:2] == ["2.0", "2.0"]
-    assert cells[6][:2] == ["200", "25"]
-    assert cells[8] == ["0.90000", "0.25000", "-"]
+    assert cells[3][:2] == ["1.25", "3.00"]
+    assert cells[4][:2] == ["80%", "33%"]  # 100 GFLOP in 1.25 s and in 3 s, of 100 GFLOP/s
+    assert cells[7][:2] == ["2.0", "2.0"]
+    assert cells[8][:2] == ["200", "25"]
+    assert cells[10] == ["0.90000", "0.25000", "-"]
     text = "\n".join(sentences(report()))
     assert "50.0% of the bfloat16 rate, 100.0% of the float32 rate" in text
     assert "2.50x as fast" in text  # 400 / 200 times 125 / 100

@@ -57,6 +57,15 @@ def test_matrix_rate_is_that_of_the_fastest_product(monkeypatch: pytest.MonkeyPa
     assert rate == pytest.approx(2 * 10**3 / 0.1)
 
 
+def test_matrix_rate_by_another_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, 0.5, 9.0])
+    monkeypatch.setattr(speed_machine, "CPU_SIDE", 10)
+    rate = speed_machine.matrix_rate(
+        torch.float32, torch.device("cpu"), seconds=1.0, clock=lambda: next(clock)
+    )
+    assert rate == pytest.approx(2 * 10**3 / 0.5)
+
+
 def test_matrices_stay_small_where_products_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     # With sides of 4 a tenth of a second, with 8 half a second: 16 would take four.
     clock = iter([0.0, 0.1, 1.0, 1.5, 2.0, 2.0, 2.5, 9.0])
@@ -102,13 +111,15 @@ def test_the_first_call_counts_what_comes_before_it(monkeypatch: pytest.MonkeyPa
         return score
 
     monkeypatch.setitem(speed_contender.CONTENDERS, "made up", (build, ()))
-    monkeypatch.setattr(speed_contender, "time", SimpleNamespace(perf_counter=lambda: seconds))
+    clock = SimpleNamespace(perf_counter=lambda: seconds, process_time=lambda: 2 * seconds)
+    monkeypatch.setattr(speed_contender, "time", clock)
     for warm_up in (False, True):
         described = {"contender": "made up", "images": ["a", "b", "c"], "warm_up": warm_up}
         measured = speed_contender.measure(described)
         assert measured["first_seconds"] == 7 + 1
         assert measured["second_seconds"] == 1
         assert measured["seconds"] == 3
+        assert measured["cpu_seconds"] == 6
         assert measured["scores"] == [0.5] * 3
 
 
