@@ -33,6 +33,8 @@ def build_optimizer(
 
     Biases, norms, class and position embeddings and the logit scale do not decay: as in
     open_clip's training, where of these the position embeddings do.
+
+    On a CPU each weight is updated in one pass over memory (torch's `fused`).
     """
     trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
 
@@ -43,8 +45,13 @@ def build_optimizer(
         {"params": [p for n, p in trained if decays(n, p)], "weight_decay": weight_decay},
         {"params": [p for n, p in trained if not decays(n, p)], "weight_decay": 0.0},
     ]
+    on_cpu = all(weight.device.type == "cpu" for _, weight in trained)
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=learning_rate, betas=betas, eps=eps
+        [group for group in groups if group["params"]],
+        lr=learning_rate,
+        betas=betas,
+        eps=eps,
+        fused=True if on_cpu else None,
     )
 
 

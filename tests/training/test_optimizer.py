@@ -44,6 +44,32 @@ def test_only_matrices_that_are_no_embeddings_of_places_decay() -> None:
         assert found[f"model.{name}"] == 0
 
 
+def test_steps_are_those_of_the_papers_algorithm() -> None:
+    """AdamW, algorithm 2 of Loshchilov and Hutter (2019), in a naive loop in float64."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(3, 2).double()
+    rate, decay, (first, second), eps = 0.1, 0.2, (0.9, 0.98), 1e-6
+    optimizer = build_optimizer(
+        layer, learning_rate=rate, weight_decay=decay, betas=(first, second), eps=eps
+    )
+    gradients = [torch.randn(2, 3).double() for _ in range(4)]
+    expected = layer.weight.detach().flatten().tolist()
+    means, squares = [0.0] * 6, [0.0] * 6
+    for step, gradient in enumerate(gradients, start=1):
+        layer.weight.grad, layer.bias.grad = gradient.clone(), torch.zeros(2).double()
+        bias = layer.bias.detach().clone()
+        optimizer.step()
+        torch.testing.assert_close(layer.bias.detach(), bias)  # which does not decay
+        for place, g in enumerate(gradient.flatten().tolist()):
+            means[place] = first * means[place] + (1 - first) * g
+            squares[place] = second * squares[place] + (1 - second) * g * g
+            mean = means[place] / (1 - first**step)
+            square = squares[place] / (1 - second**step)
+            expected[place] -= rate * decay * expected[place]
+            expected[place] -= rate * mean / (math.sqrt(square) + eps)
+    assert layer.weight.detach().flatten().tolist() == pytest.approx(expected, rel=1e-10)
+
+
 @pytest.mark.parametrize(("scale", "kept"), [(9.0, math.log(100)), (-3.0, 0.0), (2.5, 2.5)])
 def test_the_logit_scale_keeps_within_its_bounds(scale: float, kept: float) -> None:
     scorer = tiny_clip()
