@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol, final
 
-import numpy as np
 from PIL import Image
 
 import stablepref
-from stablepref.images.rgb import to_rgb
 from stablepref.models.registry import check_model, model_name
 from stablepref.output.text import shorten
 from stablepref.weights.fingerprint import weights_digest
 
-from ..shapes.oracle.grading import grade
-from ..shapes.world.drawing import IMAGE_SIZE
+from ..shapes.oracle.reward import grade_image
 from ..shapes.world.language import PromptError, parse
 
 if TYPE_CHECKING:
@@ -113,15 +110,12 @@ class OracleJudge:
         return [self._one(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
 
     def _one(self, image: Image.Image | Tensor, prompt: str) -> Verdict:
-        try:
-            scene = parse(prompt)
-        except PromptError as error:
-            return shorten(str(error).splitlines()[0])
         if not isinstance(image, Image.Image):
             return "the oracle reads 8-bit pictures, got float pixels"
-        size = (IMAGE_SIZE, IMAGE_SIZE)
-        small = to_rgb(image).resize(size, Image.Resampling.BOX)
-        return float(grade(np.asarray(small), scene).correct)
+        try:
+            return float(grade_image(image, prompt).correct)
+        except PromptError as error:
+            return shorten(str(error).splitlines()[0])
 
 
 def load_judges(

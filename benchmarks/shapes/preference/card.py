@@ -10,7 +10,7 @@ from stablepref.evaluation.report import EvaluationReport
 from stablepref.output.tables import Table
 from stablepref.recipes import RECIPES, TrainConfig
 
-from ..people.settings import HPDV2, SETTINGS
+from ..people.settings import HPDV2
 
 _HEAD = """---
 library_name: stablepref
@@ -31,14 +31,15 @@ judge real pictures by its scores.
 
 `python -m stablepref.benchmarks.shapes.preference.model --out runs/shapes {options}`
 
-{groups} groups of nine pictures, each ranked by one person, {steps} steps of {batch} pairs, of them
+{data}, each ranked by one person, {steps} steps of {batch} pairs, of them
 {order} in step 1, b = {b:g}, tau = {tau:g}, {views} weak view(s) of each picture (crops, never
 mirrored), all blocks of both towers, and a logit scale that begins at {scale:g}. Of the weights
 after the last step {share:.0%} are taken and the rest of `{model}`, as in WiSE-FT (Wortsman et al.
 2022), because what was learnt from annotators costs some of what it knew of prompts.
 
-Rate and seed were chosen by agreement with the annotators of {held_out} validation groups: the peak
-learning rate whose seeds agree best on average, and of its seeds the best one, which is bundled.
+Rate, share and seed were chosen by agreement with the annotators of {held_out}: the
+peak learning rate and the share whose seeds agree best on average, and of its seeds the best one,
+which is bundled.
 
 """
 
@@ -47,8 +48,8 @@ class Judged(NamedTuple):
     """A model on test groups.
 
     Attributes:
-        people: By setting, agreement with the annotators' mean ranks.
-        oracle: By setting, the report against the true utility.
+        people: By kind of groups, agreement with the annotators' mean ranks.
+        oracle: By kind of groups, the report against the true utility.
     """
 
     people: Mapping[str, GroupMean]
@@ -57,11 +58,11 @@ class Judged(NamedTuple):
 
 def preference_card(
     config: TrainConfig,
-    groups: int,
-    held_out: int,
+    generators: tuple[int, int],
+    pipeline: tuple[int, int],
     *,
     share: float,
-    agreement: Mapping[float, Sequence[float]],
+    agreement: Mapping[tuple[float, float], Sequence[float]],
     chosen: int,
     start: Judged,
     finals: Sequence[Judged],
@@ -70,42 +71,53 @@ def preference_card(
 
     Args:
         config: Of the trainings at the chosen rate, but for their seeds.
-        groups: Training groups.
-        held_out: Validation groups, and test groups of each setting.
+        generators: Training groups by the generators; validation groups, and test groups of each
+            setting.
+        pipeline: Training groups that the pipeline drew, or 0; validation groups, and test groups.
         share: Of the trained weights.
-        agreement: With the annotators of the validation groups: by rate, of each seed.
+        agreement: With the annotators of the validation groups: by rate and share, of each seed.
         chosen: Seed of the model that the card is for.
         start: The model that the trainings began from, on test groups.
         finals: The trained models at the chosen rate, one for each seed.
     """
+    groups, held_out = generators
+    drawn, drawn_held_out = pipeline
+    rates, shares = (list(dict.fromkeys(each)) for each in zip(*agreement, strict=True))
     options = [
-        f"--groups {groups} --held-out {held_out}",
-        *(f"--rate {rate:g}" for rate in agreement),
-        f"--seeds {len(finals)} --steps {config.steps} --share {share:g}",
+        f"--groups {groups} --held-out {held_out} --drawn {drawn}",
+        *([f"--drawn-held-out {drawn_held_out}"] if drawn else []),
+        *(f"--rate {rate:g}" for rate in rates),
+        f"--seeds {len(finals)} --steps {config.steps}",
+        *(f"--share {each:g}" for each in shares),
     ]
     if config.model != RECIPES["sp-shapes"].model:
         options += [f"--start {config.model}"]
     if config.mixed_precision is not None:
         options += [f"--mixed-precision {config.mixed_precision}"]
+    data, judges = f"{groups} groups of nine pictures", f"{held_out} validation groups"
+    if drawn:
+        data += f" by the laboratory's generators and {drawn} by its pipeline"
+        judges += f" and of {drawn_held_out} that the pipeline drew, each kind counting alike"
     head = _HEAD.format(
-        model=config.model, groups=groups, held_out=held_out, options=" ".join(options),
+        model=config.model, data=data, held_out=judges, options=" ".join(options),
         share=share, steps=config.steps, batch=config.batch_size, order=config.order_steps,
         b=config.b, tau=config.tau, views=config.views, scale=config.logit_scale or float("nan"),
     )  # fmt: skip
-    tried = [
-        [
-            _bold(f"{rate:g}", when=rate == config.learning_rate),
-            *(
-                _bold(f"{value:.2%}", when=(rate, seed) == (config.learning_rate, chosen))
-                for seed, value in enumerate(values)
-            ),
-            f"{np.mean(values):.2%}",
-        ]
-        for rate, values in agreement.items()
-    ]
-    rates = Table(
-        columns=["rate", *(f"seed {seed}" for seed in range(len(finals))), "mean"],
-        rows=tried,
+    taken = (config.learning_rate, share)
+    tried = Table(
+        columns=["rate", "share", *(f"seed {seed}" for seed in range(len(finals))), "mean"],
+        rows=[
+            [
+                _bold(f"{setting[0]:g}", when=setting == taken),
+                _bold(f"{setting[1]:g}", when=setting == taken),
+                *(
+                    _bold(f"{value:.2%}", when=(setting, seed) == (taken, chosen))
+                    for seed, value in enumerate(values)
+                ),
+                f"{np.mean(values):.2%}",
+            ]
+            for setting, values in agreement.items()
+        ],
         marked=True,
     )
     agreements = Table(
@@ -117,11 +129,14 @@ def preference_card(
         columns=["perturbation", config.model, "shapes", f"{config.model} flips", "shapes flips"],
         rows=_disturbed(start.oracle[HPDV2.name], finals[chosen].oracle[HPDV2.name]),
     )
+    tested = f"{held_out} test groups of each kind of data"
+    if drawn:
+        tested += f", {drawn_held_out} of `drawn`, the pipeline's"
     return (
-        f"{head}{rates.markdown()}\n"
-        f"## Agreement\n\nOn {held_out} test groups of each kind of data, with 95 % "
-        "bootstrap intervals over prompts; the last column is the mean and standard deviation over "
-        f"the seeds at the chosen rate.\n\n{agreements.markdown()}\n"
+        f"{head}{tried.markdown()}\n"
+        f"## Agreement\n\nOn {tested}, with 95 % bootstrap intervals over prompts; the last column "
+        "is the mean and standard deviation over the seeds at the chosen rate and share.\n\n"
+        f"{agreements.markdown()}\n"
         "## Under perturbations\n\nAgreement with the truth on the test groups of "
         f"`{HPDV2.name}`, and the pairs whose order changes.\n\n{disturbed.markdown()}"
     )
@@ -129,7 +144,7 @@ def preference_card(
 
 def _agreement(chosen: int, start: Judged, finals: Sequence[Judged]) -> list[list[str]]:
     rows = []
-    for setting in SETTINGS:
+    for setting in start.people:
         for title, value in (
             (f"the truth, `{setting}`", lambda each, s=setting: each.oracle[s].pairwise),
             (f"ten annotators' mean, `{setting}`", lambda each, s=setting: each.people[s]),

@@ -1,5 +1,8 @@
 """Trains the bundled preference model `shapes`: the laboratory's CLIP, taught by its annotators.
 
+They rank pictures of the laboratory's generators, which imitate errors, and pictures that the
+laboratory's pipeline drew, whose errors are its own.
+
 Run ``python -m stablepref.benchmarks.shapes.preference.model --out runs/shapes``. Run it again with
 the same options to resume it; another share of the trained weights needs no training, another rate
 or seed only its own.
@@ -15,7 +18,9 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import torch
 import typer
+from diffusers import StableDiffusionPipeline
 
+from stablepref.assets import PIPELINES
 from stablepref.data.groups import RankedGroup
 from stablepref.data.read import read_groups
 from stablepref.evaluation.agreement import pairwise_accuracy
@@ -32,16 +37,21 @@ from stablepref.zoo import load
 
 from ..people.dataset import oracle_groups, write_dataset
 from ..people.settings import HPDV2, SETTINGS
+from ..pipeline.parts import GUIDANCE
 from ..world.perturbations import PERTURBATIONS
 from .card import Judged, preference_card
+from .drawn import write_drawn
 
 if TYPE_CHECKING:
     from ..world.scenes import Split
 
 NAME = "shapes"
+DRAWN = "drawn"
+"""The kind of groups that the pipeline drew."""
 START_FILE = "start.json"
 RECIPE = recipe("sp-shapes")
 RATES = (1e-4, 2e-4, 4e-4)
+SHARES = (0.5, 0.7, 1.0)
 
 
 def main(
@@ -50,6 +60,12 @@ def main(
     held_out: Annotated[
         int, typer.Option(min=1, help="validation groups, and as many test groups of each setting")
     ] = 300,
+    drawn: Annotated[
+        int, typer.Option(min=0, help="training groups that the pipeline drew; 0 for none")
+    ] = 300,
+    drawn_held_out: Annotated[
+        int, typer.Option(min=1, help="validation groups that it drew, and as many test groups")
+    ] = 60,
     rate: Annotated[
         list[float] | None,
         typer.Option(help="peak learning rate, one or more; if left out, 1e-4, 2e-4, 4e-4"),
@@ -57,13 +73,14 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="trainings at each rate")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="steps of each training")] = 900,
     share: Annotated[
-        float,
+        list[float] | None,
         typer.Option(
             min=0,
             max=1,
-            help="share of the trained weights in the model; the rest are those of the start",
+            help="share of the trained weights in the model, one or more; the rest are those of "
+            "the start; if left out, 0.5, 0.7, 1",
         ),
-    ] = 0.7,
+    ] = None,
     start: Annotated[
         str, typer.Option(help="CLIP of shapes to begin with: a zoo name or a folder")
     ] = RECIPE.model,
@@ -74,8 +91,9 @@ def main(
 ) -> None:
     """Train at several rates, choose by validation, measure on test; print the model's folder.
 
-    The rate whose seeds agree best on average with the annotators of the validation groups is
-    taken, and of its seeds the best one; of equals the lower.
+    The rate and share whose seeds agree best on average with the annotators of the validation
+    groups are taken, and of its seeds the best one; of equals the lower. Each kind of groups counts
+    alike.
     """
     common = replace(lengthened(RECIPE, steps), model=start, mixed_precision=mixed_precision)
     try:
@@ -87,10 +105,10 @@ def main(
             configs,
             out,
             start=start,
-            groups=groups,
-            held_out=held_out,
+            generators=(groups, held_out),
+            pipeline=(drawn, drawn_held_out),
             seeds=seeds,
-            share=share,
+            shares=sorted(set(share or SHARES)),
         )
     typer.echo(folder)
 
@@ -100,49 +118,77 @@ def made(
     out: Path,
     *,
     start: str,
-    groups: int,
-    held_out: int,
+    generators: tuple[int, int],
+    pipeline: tuple[int, int],
     seeds: int,
-    share: float,
+    shares: Sequence[float],
 ) -> Path:
-    """The folder of the chosen model; the arguments are those of the command."""
+    """The folder of the chosen model; the arguments are those of the command.
+
+    `generators` and `pipeline` are the training groups and held-out groups of each source.
+    """
     before = load(start, dtype="float32")
     _claim(out, before, start)
-    counts: dict[Split, int] = {"train": groups, "validation": held_out, "test": held_out}
-    tested: dict[Split, int] = {"test": held_out}
-    for setting in SETTINGS.values():
-        wanted = counts if setting is HPDV2 else tested
-        write_dataset(out / "data" / setting.name, setting, wanted)
-    training = list(read_groups(out / "data" / HPDV2.name / "train.jsonl"))
+    kinds = _write_data(out / "data", generators, pipeline)
+    training = [
+        group for kind in kinds for group in read_groups(out / "data" / kind / "train.jsonl")
+    ]
+    validation = [list(read_groups(out / "data" / kind / "validation.jsonl")) for kind in kinds]
     models = {
-        peak: [
+        (peak, share): [
             averaged(before, trained(training, replace(config, seed=seed), out), share=share)
             for seed in range(seeds)
         ]
         for peak, config in configs.items()
+        for share in shares
     }
-    validation = list(read_groups(out / "data" / HPDV2.name / "validation.jsonl"))
     agreement = {
-        peak: [evaluate(model, validation, perturbations=()).accuracy for model in ends]
-        for peak, ends in models.items()
+        setting: [
+            float(np.mean([_agreement(model, each) for each in validation])) for model in ends
+        ]
+        for setting, ends in models.items()
     }
-    best = max(agreement, key=lambda peak: float(np.mean(agreement[peak])))
+    best = max(agreement, key=lambda setting: float(np.mean(agreement[setting])))
     chosen = int(np.argmax(agreement[best]))
+    peak, share = best
+    tested = (*SETTINGS, *(kind for kind in kinds if kind not in SETTINGS))
     card = preference_card(
-        configs[best],
-        groups,
-        held_out,
+        configs[peak],
+        generators,
+        pipeline,
         share=share,
         agreement=agreement,
         chosen=chosen,
-        start=judged(before, out / "data"),
-        finals=[judged(model, out / "data") for model in models[best]],
+        start=judged(before, out / "data", tested),
+        finals=[judged(model, out / "data", tested) for model in models[best]],
     )
     folder = out / f"share-{share:g}"
     save_folder(models[best][chosen].half(), folder)
     with replacing(folder / CARD_FILE) as staging:
         staging.write_text(card, encoding="utf-8")
     return folder
+
+
+def _write_data(
+    data: Path, generators: tuple[int, int], pipeline: tuple[int, int]
+) -> tuple[str, ...]:
+    """Write what is missing of the groups; give the kinds to train on."""
+    groups, held_out = generators
+    counts: dict[Split, int] = {"train": groups, "validation": held_out, "test": held_out}
+    tested: dict[Split, int] = {"test": held_out}
+    for setting in SETTINGS.values():
+        write_dataset(data / setting.name, setting, counts if setting is HPDV2 else tested)
+    drawn, held_out = pipeline
+    if not drawn:
+        return (HPDV2.name,)
+    pipe = StableDiffusionPipeline.from_pretrained(PIPELINES["shapes"])
+    for split, number in (("train", drawn), ("validation", held_out), ("test", held_out)):
+        write_drawn(data / DRAWN, pipe, number, split=split, guidance=GUIDANCE)
+    return HPDV2.name, DRAWN
+
+
+def _agreement(model: Scorer, groups: Sequence[RankedGroup]) -> float:
+    return evaluate(model, groups, perturbations=()).accuracy
 
 
 def _claim(out: Path, start: Scorer, name: str) -> None:
@@ -194,15 +240,21 @@ def averaged(start: Scorer, end: Scorer, *, share: float) -> Scorer:
     return model
 
 
-def judged(scorer: Scorer, data: Path) -> Judged:
-    """Agreement with people and with the truth on both settings' test groups."""
+def judged(scorer: Scorer, data: Path, kinds: Sequence[str] = tuple(SETTINGS)) -> Judged:
+    """Agreement with people and with the truth on the test groups of each kind.
+
+    Args:
+        scorer: The model.
+        data: Folder with a folder for each kind.
+        kinds: Names of settings, and `DRAWN`.
+    """
     people, oracle = {}, {}
-    for setting in SETTINGS:
-        groups = list(read_groups(data / setting / "test.jsonl"))
-        perturbations = PERTURBATIONS if setting == HPDV2.name else ()
+    for kind in kinds:
+        groups = list(read_groups(data / kind / "test.jsonl"))
+        perturbations = PERTURBATIONS if kind == HPDV2.name else ()
         report = evaluate(scorer, oracle_groups(groups), perturbations=perturbations)
-        oracle[setting] = report
-        people[setting] = pairwise_accuracy(
+        oracle[kind] = report
+        people[kind] = pairwise_accuracy(
             [group.scores[0] for group in report.scored], [group.ranks for group in groups]
         )
     return Judged(people, oracle)

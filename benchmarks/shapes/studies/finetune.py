@@ -28,7 +28,7 @@ from ..pipeline.parts import GUIDANCE
 from ..pipeline.sampling import Sample, sample_prompts
 from ..world.commands import DeviceOption, PipelineOption, SplitOption, ThreadsOption, write_json
 from ..world.prompts import lab_prompts
-from .finetune_runs import Arm, study_rows
+from .finetune_runs import Arm, HeldOut, study_rows
 from .finetune_summary import Summary, draw_finetune_study, summarise
 
 SEEDS = (0, 1, 2)
@@ -41,7 +41,12 @@ STUDY_FILE, PLOT_FILE = "study.json", "study.png"
 
 
 def arms_of(
-    scorer: Scorer, others: Sequence[Scorer], reference: Sequence[Sample], *, views: int
+    scorer: Scorer,
+    others: Sequence[Scorer],
+    reference: Sequence[Sample],
+    config: FinetuneConfig,
+    *,
+    views: int,
 ) -> list[Arm]:
     """What is compared: plain, robust and, with other scorers, ensemble.
 
@@ -51,18 +56,19 @@ def arms_of(
             within the prompts of the reference.
         reference: some pictures of each of some prompts by the pipeline before training; unused
             without others.
+        config: of all trainings.
         views: of the robust reward.
 
     Raises:
         ValueError: a scorer gives all pictures of a prompt one score.
     """
-    arms = [Arm("plain", scorer, 0), Arm("robust", scorer, views)]
+    arms = [Arm("plain", scorer, 0, config), Arm("robust", scorer, views, config)]
     if others:
         scorers = [scorer, *others]
         statistics = reference_statistics(
             scorers, [one.picture for one in reference], [one.prompt.prompt for one in reference]
         )
-        arms.append(Arm("ensemble", Ensemble(scorers, normalise=statistics), 0))
+        arms.append(Arm("ensemble", Ensemble(scorers, normalise=statistics), 0, config))
     return arms
 
 
@@ -160,17 +166,21 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
             steps=sampling_steps,
             guidance=guidance,
         )
-    arms = arms_of(scorer, others, reference, views=views)
+    arms = arms_of(scorer, others, reference, config, views=views)
     seeds = tuple(seed or SEEDS)
     rows = study_rows(
         pipeline,
         arms,
-        config,
         out,
         train_prompts=[p.prompt for p in lab_prompts("train", per_category=train_per_category)],
-        held_out=lab_prompts(split, per_category=per_category),
+        held_out=HeldOut(
+            lab_prompts(split, per_category=per_category),
+            scorer,
+            steps=sampling_steps,
+            guidance=guidance,
+            pictures=pictures,
+        ),
         seeds=seeds,
-        pictures=pictures,
         device=device,
     )
     summaries = summarise(rows)

@@ -1,7 +1,8 @@
 """Fine-tunings of the laboratory's pipeline, measured on held-out prompts at intervals."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 
 from stablepref.integrations.finetune.config import FinetuneConfig
-from stablepref.integrations.finetune.loop import LORA, LORAS
+from stablepref.integrations.finetune.loop import DENOISER, DENOISERS, LORA, LORAS
 from stablepref.integrations.finetune.run import finetune
 from stablepref.integrations.reward import DifferentiableReward
 from stablepref.output.locks import sole_writer
@@ -38,23 +39,49 @@ class Arm:
         name: of the arm.
         scorer: the reward model.
         views: weak views of each picture, in addition to it.
+        config: of its trainings; the seed is replaced.
     """
 
     name: str
     scorer: Scorer
     views: int
+    config: FinetuneConfig
+
+    def ends(self) -> list[int]:
+        """The steps after which it is measured."""
+        return [
+            *range(self.config.sample_every, self.config.steps, self.config.sample_every),
+            self.config.steps,
+        ]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What trainings are measured by, at intervals.
+
+    Attributes:
+        prompts: to draw; none of them is trained on.
+        judge: scores the pictures, whatever the reward is.
+        steps: denoising steps of a picture.
+        guidance: scale of classifier-free guidance.
+        pictures: of each prompt, of the same noises in every row.
+    """
+
+    prompts: Sequence[LabPrompt]
+    judge: Scorer
+    steps: int
+    guidance: float
+    pictures: int = 1
 
 
 def study_rows(
     pipeline: Path,
     arms: Sequence[Arm],
-    config: FinetuneConfig,
     out: Path,
     *,
     train_prompts: Sequence[str],
-    held_out: Sequence[LabPrompt],
+    held_out: HeldOut,
     seeds: Sequence[int],
-    pictures: int = 1,
     device: str = "cpu",
     quiet: bool = False,
 ) -> list[Row]:
@@ -62,13 +89,11 @@ def study_rows(
 
     Args:
         pipeline: folder of a `StableDiffusionPipeline` of 64 x 64 pixels.
-        arms: what to train with; the scorer of the first one judges all of them.
-        config: of the trainings; its seed is replaced.
+        arms: what to train with.
         out: folder for the trainings and `rows.jsonl`; what is in it is not made again.
         train_prompts: to train on.
         held_out: to measure by.
         seeds: of the trainings.
-        pictures: of each held-out prompt, of the same noises in every row.
         device: where to run.
         quiet: no progress bars.
 
@@ -82,62 +107,98 @@ def study_rows(
         ResumeError: the folder holds rows of other settings.
         ValueError: it holds another training, or one cannot be done.
     """
-    ends = [*range(config.sample_every, config.steps, config.sample_every), config.steps]
     jobs: list[Row] = [{"arm": BASE, "seed": 0, "step": 0}]
-    jobs += [{"arm": a.name, "seed": s, "step": e} for a in arms for s in seeds for e in ends]
-    judge = arms[0].scorer
+    jobs += [{"arm": a.name, "seed": s, "step": e} for a in arms for s in seeds for e in a.ends()]
     out.mkdir(parents=True, exist_ok=True)
     file = PartialFile(out / ROWS_FILE)
     pipe = StableDiffusionPipeline.from_pretrained(pipeline).to(device)
-    identity = _identity(pipe, arms, config, train_prompts, held_out, pictures)
+    identity = _identity(pipe, arms, train_prompts, held_out)
     with sole_writer(out, folder=True):
         rows = list(file.resume(identity, iter(jobs)))
         named = {arm.name: arm for arm in arms}
         with file.writing() as write:
             for job in jobs[len(rows) :]:
-                name = f"{job['arm']}-{job['seed']}"
-                if job["step"]:
-                    arm, folder = named[job["arm"]], out / name
-                    if not (folder / LORA).exists():
-                        finetune(
-                            pipe,
-                            train_prompts,
-                            DifferentiableReward(arm.scorer, vae=pipe.vae, views=arm.views),
-                            replace(config, seed=job["seed"]),
-                            out=folder,
-                            progress=False if quiet else None,
-                        )
-                        pipe.unload_lora_weights()
-                    pipe.load_lora_weights(folder / LORAS / f"step-{job['step']:08d}")
-                sheet = out / f"{name}.png" if job["step"] in (0, config.steps) else None
-                row = {**job, **_measured(pipe, judge, held_out, config, pictures, sheet, quiet)}
-                pipe.unload_lora_weights()
+                arm, name = named.get(job["arm"]), f"{job['arm']}-{job['seed']}"
+                last = arm is None or job["step"] == arm.config.steps
+                sheet = out / f"{name}.png" if last else None
+                if arm is None:
+                    row = {**job, **_measured(pipe, held_out, sheet, quiet)}
+                else:
+                    _train(pipe, arm, job["seed"], train_prompts, out / name, quiet)
+                    with trained(pipe, out / name, job["step"], arm.config):
+                        row = {**job, **_measured(pipe, held_out, sheet, quiet)}
                 write(row)
                 rows.append(row)
         return rows
 
 
-def _measured(
+def _train(
     pipe: StableDiffusionPipeline,
-    judge: Scorer,
-    prompts: Sequence[LabPrompt],
-    config: FinetuneConfig,
-    pictures: int,
-    sheet: Path | None,
+    arm: Arm,
+    seed: int,
+    prompts: Sequence[str],
+    folder: Path,
     quiet: bool,
-) -> Row:
-    """Reward and correctness of held-out prompts, and a sheet of the first ones."""
-    samples = sample_prompts(
+) -> None:
+    """Do what is missing of a training; afterwards the pipeline is as before."""
+    if (folder / (LORA if arm.config.rank else DENOISER)).exists():
+        return
+    before = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
+    finetune(
         pipe,
         prompts,
+        DifferentiableReward(arm.scorer, vae=pipe.vae, views=arm.views),
+        replace(arm.config, seed=seed),
+        out=folder,
+        progress=False if quiet else None,
+    )
+    if arm.config.rank:
+        pipe.unload_lora_weights()
+    else:
+        pipe.unet.load_state_dict(before)
+
+
+@contextmanager
+def trained(
+    pipe: StableDiffusionPipeline, folder: Path, step: int, config: FinetuneConfig
+) -> Iterator[None]:
+    """Within, the pipeline draws with the weights of a training after a step.
+
+    Args:
+        pipe: the pipeline that was trained.
+        folder: of the training.
+        step: one at which samples were made.
+        config: of the training.
+    """
+    name = f"step-{step:08d}"
+    if config.rank:
+        pipe.load_lora_weights(folder / LORAS / name)
+        yield
+        pipe.unload_lora_weights()
+        return
+    before = {key: value.clone() for key, value in pipe.unet.state_dict().items()}
+    unet = type(pipe.unet).from_pretrained(folder / DENOISERS / name)
+    pipe.unet.load_state_dict(unet.state_dict())
+    yield
+    pipe.unet.load_state_dict(before)
+
+
+def _measured(
+    pipe: StableDiffusionPipeline, held_out: HeldOut, sheet: Path | None, quiet: bool
+) -> Row:
+    """Reward and correctness of held-out prompts, and a sheet of the first ones."""
+    pictures = held_out.pictures
+    samples = sample_prompts(
+        pipe,
+        held_out.prompts,
         pictures=pictures,
-        steps=config.sampling_steps,
-        guidance=config.guidance_scale,
+        steps=held_out.steps,
+        guidance=held_out.guidance,
         quiet=quiet,
     )
     if sheet is not None:
         draw_samples(sheet, samples[::pictures][:_SHOWN])
-    judged = judge.stream(
+    judged = held_out.judge.stream(
         [sample.picture for sample in samples],
         [sample.prompt.prompt for sample in samples],
         views=JUDGING_VIEWS,
@@ -165,18 +226,22 @@ def _by_prompt(values: Sequence[float], pictures: int) -> list[float]:
 def _identity(
     pipe: StableDiffusionPipeline,
     arms: Sequence[Arm],
-    config: FinetuneConfig,
     train_prompts: Sequence[str],
-    held_out: Sequence[LabPrompt],
-    pictures: int,
+    held_out: HeldOut,
 ) -> dict[str, object]:
     """Everything that the rows depend on."""
-    values = {k: v for k, v in config.exact_values().items() if k != "seed"}
     return {
         "pipeline": part_digests(pipe.components),
-        "arms": {arm.name: [weights_digest(arm.scorer), arm.views] for arm in arms},
-        "config": values,
+        "arms": {
+            arm.name: {
+                "reward": weights_digest(arm.scorer),
+                "views": arm.views,
+                "config": {k: v for k, v in arm.config.exact_values().items() if k != "seed"},
+            }
+            for arm in arms
+        },
         "train_prompts": list(train_prompts),
-        "held_out": [prompt.prompt for prompt in held_out],
-        "pictures": pictures,
+        "held_out": [prompt.prompt for prompt in held_out.prompts],
+        "judge": weights_digest(held_out.judge),
+        "drawn": [held_out.steps, held_out.guidance, held_out.pictures],
     }

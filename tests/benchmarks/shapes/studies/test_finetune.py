@@ -26,7 +26,7 @@ from stablepref.benchmarks.shapes.pipeline.parts import (
 from stablepref.benchmarks.shapes.pipeline.sampling import Sample
 from stablepref.benchmarks.shapes.studies import finetune_runs
 from stablepref.benchmarks.shapes.studies.finetune import arms_of, main
-from stablepref.benchmarks.shapes.studies.finetune_runs import Arm, study_rows
+from stablepref.benchmarks.shapes.studies.finetune_runs import Arm, HeldOut, study_rows
 from stablepref.benchmarks.shapes.studies.finetune_summary import at_gain, summarise
 from stablepref.benchmarks.shapes.world.prompts import lab_prompts
 from stablepref.integrations.finetune.config import FinetuneConfig
@@ -59,10 +59,9 @@ def study(pipeline: Path, out: Path, arms: list[Arm]) -> list[dict[str, Any]]:
     return study_rows(
         pipeline,
         arms,
-        CONFIG,
         out,
         train_prompts=["a red circle", "a blue square"],
-        held_out=lab_prompts("test", per_category=1)[:2],
+        held_out=HeldOut(lab_prompts("test", per_category=1)[:2], tiny_clip(), 2, 1.0),
         seeds=(3,),
         quiet=True,
     )
@@ -72,7 +71,7 @@ def study(pipeline: Path, out: Path, arms: list[Arm]) -> list[dict[str, Any]]:
 def whole(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
     """A small study in a folder, and its rows."""
     folder = tmp_path_factory.mktemp("study")
-    rows = study(pipeline, folder, [Arm("robust", tiny_clip(), 1)])
+    rows = study(pipeline, folder, [Arm("robust", tiny_clip(), 1, CONFIG)])
     AcceleratorState._reset_state(reset_partial_state=True)
     return folder, rows
 
@@ -88,7 +87,7 @@ def test_rows_of_every_arm_seed_and_step(whole: tuple[Path, list[Any]], pipeline
     sheets = {path.name for path in folder.glob("*.png")}
     assert sheets == {"base-0.png", "robust-3.png"}
     with pytest.raises(ValueError, match="choose another"):
-        study(pipeline, folder, [Arm("plain", tiny_clip(), 0)])
+        study(pipeline, folder, [Arm("plain", tiny_clip(), 0, CONFIG)])
 
 
 @pytest.mark.slow
@@ -98,7 +97,7 @@ def test_a_broken_study_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    arms = [Arm("robust", tiny_clip(), 1)]
+    arms = [Arm("robust", tiny_clip(), 1, CONFIG)]
     measure, calls = finetune_runs._measured, 0
 
     def breaking(*given: object) -> dict[str, Any]:
@@ -161,7 +160,7 @@ def test_a_gain_is_met_between_measurements() -> None:
 
 
 def test_arms() -> None:
-    arms = arms_of(tiny_clip(), [], [], views=3)
+    arms = arms_of(tiny_clip(), [], [], CONFIG, views=3)
     assert [(arm.name, arm.views) for arm in arms] == [("plain", 0), ("robust", 3)]
 
 
@@ -178,7 +177,7 @@ def test_the_ensemble_weighs_scorers_alike_whatever_their_units() -> None:
         for prompt in lab_prompts("train", per_category=1)[:2]
         for picture in rng.integers(256, size=(3, 64, 64, 3), dtype=np.uint8)
     ]
-    (*_, ensemble) = arms_of(first, [second], reference, views=3)
+    (*_, ensemble) = arms_of(first, [second], reference, CONFIG, views=3)
     assert (ensemble.name, ensemble.scorer.name) == ("ensemble", "tiny+second")
     pictures = [sample.picture for sample in reference]
     prompts = [sample.prompt.prompt for sample in reference]

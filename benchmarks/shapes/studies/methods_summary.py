@@ -1,0 +1,174 @@
+"""What the methods' trainings came to: the best step by validation, its test, and the figure."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusers import StableDiffusionPipeline
+from matplotlib.figure import Figure
+
+from stablepref.output.figures import save_figure
+from stablepref.output.partial import PartialFile
+from stablepref.training.log import METRICS_FILE
+from stablepref.weights.fingerprint import part_digests
+
+from ..pipeline.sampling import sample_prompts
+from ..world.accuracy import Accuracy, with_interval
+from ..world.prompts import LabPrompt
+from .finetune_runs import BASE, Arm, trained
+
+TEST_FILE = "test.jsonl"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The step of a training that is best on the validation prompts, and the pipeline before.
+
+    Attributes:
+        arm: name of the method, or "base".
+        seed: of the training.
+        step: the best one; the earliest of equals, and 0 where none is better than the start.
+        pictures: drawn until then.
+        seconds: that the training took until then.
+        validation: share of fully correct pictures of the validation prompts.
+        test: the same of the test prompts, drawn with the pipeline's own settings.
+        gain: of `test` over the pipeline as it was, at equal noises.
+    """
+
+    arm: str
+    seed: int
+    step: int
+    pictures: int
+    seconds: float
+    validation: float
+    test: Accuracy
+    gain: Accuracy
+
+
+def outcomes(
+    pipeline: Path,
+    arms: Sequence[Arm],
+    rows: Sequence[Row],
+    out: Path,
+    prompts: Sequence[LabPrompt],
+    *,
+    device: str = "cpu",
+) -> list[Outcome]:
+    """The outcome of the pipeline as it is, then of each training.
+
+    Args:
+        pipeline: folder of the pipeline.
+        arms: what was trained.
+        rows: as `study_rows` gives them.
+        out: the study's folder; test pictures that were graded there are not drawn again.
+        prompts: to test on.
+        device: where to run.
+
+    Raises:
+        ResumeError: the folder holds tests of other settings.
+    """
+    base, *others = rows
+    runs: dict[tuple[str, int], list[Row]] = {}
+    for row in others:
+        runs.setdefault((row["arm"], row["seed"]), []).append(row)
+    best = [max((base, *run), key=lambda row: row["correct"]) for run in runs.values()]
+    jobs = [
+        {"arm": arm, "seed": seed, "step": row["step"]}
+        for (arm, seed), row in zip(((BASE, 0), *runs), (base, *best), strict=True)
+    ]
+    corrects = _tested(pipeline, arms, jobs, out, prompts, device)
+    named = {arm.name: arm for arm in arms}
+    return [
+        Outcome(
+            job["arm"],
+            job["seed"],
+            job["step"],
+            *spent(named[job["arm"]], out / f"{job['arm']}-{job['seed']}", job["step"])
+            if job["step"]
+            else (0, 0.0),
+            validation=row["correct"],
+            test=with_interval([[value] for value in own]),
+            gain=with_interval([[a - b] for a, b in zip(own, corrects[0], strict=True)]),
+        )
+        for job, row, own in zip(jobs, (base, *best), corrects, strict=True)
+    ]
+
+
+def _tested(
+    pipeline: Path,
+    arms: Sequence[Arm],
+    jobs: Sequence[Row],
+    out: Path,
+    prompts: Sequence[LabPrompt],
+    device: str,
+) -> list[list[float]]:
+    """For each job 1 or 0 for each test prompt."""
+    pipe = StableDiffusionPipeline.from_pretrained(pipeline).to(device)
+    named = {arm.name: arm for arm in arms}
+    file = PartialFile(out / TEST_FILE)
+    identity = {
+        "pipeline": part_digests(pipe.components),
+        "prompts": [one.prompt for one in prompts],
+    }
+    found = list(file.resume(identity, iter(jobs)))
+    with file.writing() as write:
+        for job in jobs[len(found) :]:
+            if job["step"]:
+                folder = out / f"{job['arm']}-{job['seed']}"
+                with trained(pipe, folder, job["step"], named[job["arm"]].config):
+                    samples = sample_prompts(pipe, prompts)
+            else:
+                samples = sample_prompts(pipe, prompts)
+            row = {**job, "corrects": [float(one.grade.correct) for one in samples]}
+            write(row)
+            found.append(row)
+    return [row["corrects"] for row in found]
+
+
+def spent(arm: Arm, folder: Path, step: int) -> tuple[int, float]:
+    """Pictures drawn and seconds taken by a training until a step, from its metrics."""
+    rows = [json.loads(line) for line in (folder / METRICS_FILE).read_text("utf-8").splitlines()]
+    # Others are those of the samples.
+    speeds = [row["images_per_second"] for row in rows if row["step"] <= step and "loss" in row]
+    size = arm.config.batch_size
+    return step * size, sum(size / speed for speed in speeds)
+
+
+def draw_methods(path: Path, rows: Sequence[Row], arms: Sequence[Arm], out: Path) -> None:
+    """Write the figure: correctness over pictures, and over seconds.
+
+    Args:
+        path: PNG file to write.
+        rows: as `study_rows` gives them.
+        arms: what was trained.
+        out: the study's folder.
+    """
+    base, *others = rows
+    named = {arm.name: arm for arm in arms}
+    runs: dict[tuple[str, int], list[tuple[int, float, float]]] = {}
+    for row in others:
+        key = (row["arm"], row["seed"])
+        cost = spent(named[row["arm"]], out / f"{row['arm']}-{row['seed']}", row["step"])
+        runs.setdefault(key, [(0, 0.0, base["correct"])]).append((*cost, row["correct"]))
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    shown: set[str] = set()
+    for (name, _), points in runs.items():
+        pictures, seconds, correct = zip(*points, strict=True)
+        style = {"color": f"C{list(named).index(name)}", "marker": ".", "linewidth": 1.2}
+        label = None if name in shown else name
+        shown.add(name)
+        percent = [100 * one for one in correct]
+        left.plot(pictures, percent, label=label, **style)
+        right.plot([one / 60 for one in seconds], percent, **style)
+    for axes in (left, right):
+        axes.axhline(100 * base["correct"], color="grey", linewidth=0.8, linestyle=":")
+    left.set_ylabel("fully correct, validation prompts, %")
+    left.set_xlabel("pictures drawn in training")
+    right.set_xlabel("minutes of training")
+    left.legend(fontsize="small")
+    save_figure(figure, path)

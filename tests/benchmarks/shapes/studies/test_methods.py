@@ -1,0 +1,129 @@
+"""The study of methods at equal pictures, with a tiny pipeline of random weights."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from accelerate.state import AcceleratorState
+from helpers.tiny_lab_pipeline import tiny_pipeline
+from helpers.typed import refused
+from PIL import Image
+
+from stablepref.benchmarks.shapes.pipeline.parts import save_pipeline
+from stablepref.benchmarks.shapes.pipeline.sampling import sample_prompts
+from stablepref.benchmarks.shapes.studies import methods, methods_summary
+from stablepref.benchmarks.shapes.studies.methods import changes_of, config_of, main
+from stablepref.benchmarks.shapes.studies.methods_summary import outcomes, spent
+from stablepref.benchmarks.shapes.world.prompts import lab_prompts
+
+SMALL = [
+    f"{method}.{field}={value}"
+    for method in ("nft", "draft")
+    for field, value in {"batch_size": 2, "sampling_steps": 2, "learning_rate": 0.1}.items()
+] + ["nft.pictures_per_prompt=2", "nft.nft_timesteps=1", "draft.last_steps=1", "draft.rank=2"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
+    """A small study of two methods, one with all weights and one with LoRA matrices."""
+    folder = tmp_path_factory.mktemp("methods")
+    save_pipeline(tiny_pipeline(), folder / "pipeline")
+    few = lambda split="test", *, per_category=1: lab_prompts(split, per_category=1)[:2]  # noqa: E731
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(methods, "lab_prompts", few)
+        patch.setattr(methods, "JUDGE", str(model))
+        patch.setattr(
+            methods_summary,
+            "sample_prompts",
+            partial(sample_prompts, steps=2, guidance=1.0, quiet=True),
+        )
+        for _ in range(2):  # the second time everything is there
+            main(
+                out=folder / "study",
+                pipeline=folder / "pipeline",
+                reward=str(model),
+                method=["nft", "draft"],
+                seed=[3],
+                pictures=4,
+                every=2,
+                change=SMALL,
+                train_per_category=1,
+                per_category=1,
+                device="cpu",
+                threads=None,
+            )
+            AcceleratorState._reset_state(reset_partial_state=True)
+    return folder / "study"
+
+
+def test_each_method_draws_as_many_pictures(whole: Path) -> None:
+    report = json.loads((whole / "study.json").read_text())
+    assert [(one["arm"], one["seed"]) for one in report["trainings"]] == [("nft", 3), ("draft", 3)]
+    for one in report["trainings"]:
+        assert one["pictures"] == 2 * one["step"]
+        assert one["test"]["prompts"] == 2
+    rows = [json.loads(line) for line in (whole / "rows.jsonl").read_text().splitlines()[1:]]
+    assert [(row["arm"], row["step"]) for row in rows] == [
+        ("base", 0), ("nft", 1), ("nft", 2), ("draft", 1), ("draft", 2),
+    ]  # fmt: skip
+    assert len({row["reward"] for row in rows}) == 5, "each has weights of its own"
+    with Image.open(whole / "study.png") as figure:
+        assert figure.width > 2 * figure.height
+
+
+def test_time_and_pictures_are_read_from_the_metrics(whole: Path) -> None:
+    arm = next(
+        one
+        for one in [methods.Arm("nft", None, 0, config_of("nft", 4, 2, changes_of(SMALL)["nft"]))]  # type: ignore[arg-type] # no scorer is needed
+    )
+    lines = (whole / "nft-3" / "metrics.jsonl").read_text().splitlines()
+    speeds = [row["images_per_second"] for row in map(json.loads, lines) if "loss" in row]
+    pictures, seconds = spent(arm, whole / "nft-3", 1)
+    assert pictures == 2
+    assert seconds == pytest.approx(2 / speeds[0])
+
+
+def test_the_best_step_by_validation_is_tested(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step 1 and 2 are equally good: the earlier. A training that only got worse is the start."""
+    configs = {name: config_of(name, 4, 2, changes_of(SMALL)[name]) for name in ("nft", "draft")}
+    arms = [methods.Arm(name, None, 0, config) for name, config in configs.items()]  # type: ignore[arg-type] # no scorer is needed
+    values = {
+        ("base", 0): 0.5,
+        ("nft", 1): 0.6,
+        ("nft", 2): 0.6,
+        ("draft", 1): 0.4,
+        ("draft", 2): 0.5,
+    }
+    rows = [
+        {"arm": arm, "seed": 0 if arm == "base" else 3, "step": step, "correct": value}
+        for (arm, step), value in values.items()
+    ]
+    tested: list[Any] = []
+
+    def graded(pipeline: object, arms: object, jobs: list[Any], *rest: object) -> list[list[float]]:
+        tested.extend((job["arm"], job["step"]) for job in jobs)
+        return [[0, 1], [1, 1], [0, 1]]
+
+    monkeypatch.setattr(methods_summary, "_tested", graded)
+    base, nft, draft = outcomes(whole, arms, rows, whole, [])
+    assert tested == [("base", 0), ("nft", 1), ("draft", 0)]
+    assert (base.test.value, nft.test.value, nft.gain.value, draft.gain.value) == (0.5, 1, 0.5, 0)
+    assert (nft.pictures, draft.pictures, draft.seconds) == (2, 0, 0)
+
+
+def test_settings_are_checked_before_anything_is_drawn(tmp_path: Path) -> None:
+    config = config_of("nft", 100, 50, {"batch_size": 48})
+    assert (config.steps, config.sample_every) == (3, 2), "whole steps"
+    for change, told in (
+        ("learning_rate=1", "METHOD.FIELD=VALUE"),
+        ("ppo.learning_rate=1", "a method of nft, grpo, ddpo, draft"),
+        ("nft.rate=1", "unknown rate"),
+        ("nft.learning_rate=-1", "learning_rate is -1"),
+    ):
+        assert told in refused(main, "--out", tmp_path / "out", "--set", change)
+    assert "there is no method 'ppo'" in refused(main, "--out", tmp_path / "out", "--method", "ppo")
+    assert not (tmp_path / "out").exists()
