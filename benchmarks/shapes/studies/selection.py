@@ -50,7 +50,7 @@ def gathered(rows: Sequence[Row]) -> Candidates:
     return Candidates(
         scores={name: grid([row["scores"][name] for row in rows]) for name in names}
         | {RANDOM: np.zeros_like(correct)},
-        early=np.stack([grid([row["early"][look] for row in rows]) for look in looks]),
+        early=np.array([grid([row["early"][look] for row in rows]) for look in looks]),
         correct=correct,
     )
 
@@ -134,6 +134,9 @@ def main(
     batch_size: Annotated[
         int, typer.Option(min=2, help="candidates drawn and pruned together")
     ] = 20,
+    pruning: Annotated[
+        bool, typer.Option(help="also score predictions on the way; without, half of the time")
+    ] = True,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
 ) -> None:
@@ -150,6 +153,7 @@ def main(
             lab_prompts(split, per_category=per_category),
             out,
             candidates=candidates,
+            looks=LOOKS if pruning else (),
             steps=steps,
             seed=seed,
             batch_size=batch_size,
@@ -166,7 +170,7 @@ def main(
     judge = next(iter(named))
     ways = [
         pruned(found, judge, way, looks=LOOKS, steps=steps, batch_size=batch_size)
-        for way in schedules(LOOKS, batch_size)
+        for way in (schedules(LOOKS, batch_size) if pruning else ())
     ]
     report = {
         "split": split,
@@ -191,7 +195,8 @@ def main(
             title="fully correct by the oracle",
         )
     )
-    print_table(pruning_table(ways, judge))
+    if ways:
+        print_table(pruning_table(ways, judge))
 
 
 def pruning_table(ways: Sequence[Pruned], judge: str) -> Table:

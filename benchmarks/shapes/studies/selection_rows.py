@@ -53,7 +53,7 @@ def candidate_rows(
         prompts: what to draw.
         out: folder for `candidates.jsonl`; what is in it is not made again.
         candidates: of each prompt.
-        looks: shares of the steps after which predictions are scored.
+        looks: shares of the steps after which predictions are scored; none takes less time.
         steps: denoising steps.
         guidance: scale of classifier-free guidance.
         seed: of the first candidate; every one has noise of its own.
@@ -158,9 +158,10 @@ def _drawn(
         seed=seed,
         batch_size=batch_size,
         arguments=arguments,
-        prune=dict.fromkeys(looks, 1.0),  # all are kept
-        score=look,
+        prune=dict.fromkeys(looks, 1.0) or None,  # all are kept
+        score=look if looks else None,
     )
     for batch in batches:
         # A batch that was halved looked twice.
-        yield batch, np.array(seen[-len(looks) :]).T.tolist()
+        early = np.array(seen[len(seen) - len(looks) :])
+        yield batch, early.T.tolist() if looks else [[] for _ in batch]

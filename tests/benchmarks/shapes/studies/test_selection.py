@@ -35,11 +35,11 @@ LOOKS = (0.25, 0.5)
 STEPS = 4
 
 
-def rows_of(folder: Path, *, seed: int = 0) -> list[dict]:
+def rows_of(folder: Path, *, seed: int = 0, looks: tuple[float, ...] = LOOKS) -> list[dict]:
     pipe = tiny_pipeline()
     scorers = {"one": tiny_clip(), "two": Brightness()}
     found = candidate_rows(
-        pipe, scorers, PROMPTS, folder, candidates=4, looks=LOOKS, steps=STEPS, seed=seed,
+        pipe, scorers, PROMPTS, folder, candidates=4, looks=looks, steps=STEPS, seed=seed,
         batch_size=2, progress=False,
     )  # fmt: skip
     return list(found)
@@ -176,6 +176,17 @@ def test_a_killed_run_goes_on(
         assert again == pytest.approx(whole, abs=0.05)
     with pytest.raises(ResumeError):
         rows_of(tmp_path, seed=1)
+
+
+def test_without_looks_the_candidates_are_the_same(made: list[dict], tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, looks=())
+    assert [row["early"] for row in rows] == [[]] * 8
+    for ours, theirs in zip(rows, made, strict=True):
+        assert ours["scores"] == pytest.approx(theirs["scores"], abs=0.05)
+        assert ours["correct"] == theirs["correct"]
+    found = gathered(rows)
+    assert len(found.early) == 0
+    assert found.correct.shape == (2, 4)
 
 
 def test_looks_at_one_step_are_refused(tmp_path: Path) -> None:
