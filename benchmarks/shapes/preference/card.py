@@ -94,9 +94,14 @@ def preference_card(
         options += [f"--start {config.model}"]
     if config.mixed_precision is not None:
         options += [f"--mixed-precision {config.mixed_precision}"]
-    data, judges = f"{groups} groups of nine pictures", f"{held_out} validation groups"
+    sources = {"laboratory's generators": groups, "laboratory's pipeline": drawn}
+    data = " and ".join(
+        f"{number} groups of nine pictures by the {source}"
+        for source, number in sources.items()
+        if number
+    )
+    judges = f"{held_out} validation groups"
     if drawn:
-        data += f" by the laboratory's generators and {drawn} by its pipeline"
         judges += f" and of {drawn_held_out} that the pipeline drew, each kind counting alike"
     head = _HEAD.format(
         model=config.model, data=data, held_out=judges, options=" ".join(options),

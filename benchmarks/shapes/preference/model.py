@@ -1,7 +1,7 @@
 """Trains the bundled preference model `shapes`: the laboratory's CLIP, taught by its annotators.
 
-They rank pictures of the laboratory's generators, which imitate errors, and pictures that the
-laboratory's pipeline drew, whose errors are its own.
+They rank pictures of the laboratory's generators, which imitate errors, and, with ``--drawn``,
+pictures that the laboratory's pipeline drew, whose errors are its own.
 
 Run ``python -m stablepref.benchmarks.shapes.preference.model --out runs/shapes``. Run it again with
 the same options to resume it; another share of the trained weights needs no training, another rate
@@ -51,18 +51,20 @@ DRAWN = "drawn"
 START_FILE = "start.json"
 RECIPE = recipe("sp-shapes")
 RATES = (1e-4, 2e-4, 4e-4)
-SHARES = (0.5, 0.7, 1.0)
+SHARES = (0.7,)
 
 
 def main(
     out: Annotated[Path, typer.Option(help="folder for data, trainings and the model")],
-    groups: Annotated[int, typer.Option(min=1, help="training groups of nine pictures")] = 4000,
+    groups: Annotated[
+        int, typer.Option(min=0, help="training groups of nine pictures by the generators")
+    ] = 4000,
     held_out: Annotated[
         int, typer.Option(min=1, help="validation groups, and as many test groups of each setting")
     ] = 300,
     drawn: Annotated[
         int, typer.Option(min=0, help="training groups that the pipeline drew; 0 for none")
-    ] = 300,
+    ] = 0,
     drawn_held_out: Annotated[
         int, typer.Option(min=1, help="validation groups that it drew, and as many test groups")
     ] = 60,
@@ -78,7 +80,7 @@ def main(
             min=0,
             max=1,
             help="share of the trained weights in the model, one or more; the rest are those of "
-            "the start; if left out, 0.5, 0.7, 1",
+            "the start; if left out, 0.7",
         ),
     ] = None,
     start: Annotated[
@@ -95,6 +97,8 @@ def main(
     groups are taken, and of its seeds the best one; of equals the lower. Each kind of groups counts
     alike.
     """
+    if not groups + drawn:
+        raise typer.BadParameter("give training groups, with --groups or --drawn")
     common = replace(lengthened(RECIPE, steps), model=start, mixed_precision=mixed_precision)
     try:
         configs = {peak: replace(common, learning_rate=peak) for peak in sorted(rate or RATES)}
@@ -131,7 +135,10 @@ def made(
     _claim(out, before, start)
     kinds = _write_data(out / "data", generators, pipeline)
     training = [
-        group for kind in kinds for group in read_groups(out / "data" / kind / "train.jsonl")
+        group
+        for kind, (number, _) in zip(kinds, (generators, pipeline), strict=False)
+        if number
+        for group in read_groups(out / "data" / kind / "train.jsonl")
     ]
     validation = [list(read_groups(out / "data" / kind / "validation.jsonl")) for kind in kinds]
     models = {
@@ -172,10 +179,12 @@ def made(
 def _write_data(
     data: Path, generators: tuple[int, int], pipeline: tuple[int, int]
 ) -> tuple[str, ...]:
-    """Write what is missing of the groups; give the kinds to train on."""
+    """Write what is missing of the groups; give the kinds to train on and to choose by."""
     groups, held_out = generators
-    counts: dict[Split, int] = {"train": groups, "validation": held_out, "test": held_out}
+    counts: dict[Split, int] = {"validation": held_out, "test": held_out}
     tested: dict[Split, int] = {"test": held_out}
+    if groups:
+        counts["train"] = groups
     for setting in SETTINGS.values():
         write_dataset(data / setting.name, setting, counts if setting is HPDV2 else tested)
     drawn, held_out = pipeline
