@@ -49,7 +49,7 @@ MEGA, MILLI = 1e6, 1e-3
 # Ray's workers would otherwise yield to all other processes, which is no fair clock.
 ENVIRONMENT = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 WIDTH = 120  # of the table, whatever the terminal: it is also read from files
-SMALLEST = {
+SMALLEST: dict[str, Any] = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
     "text_cfg": {"width": 64, "heads": 1, "layers": 1},

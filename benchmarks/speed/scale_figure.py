@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from stablepref.output.figures import Figure, literal, save_figure
 
@@ -28,7 +28,12 @@ def growth_figure(ways: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Figu
     for (way, measured), marker in zip(ways.items(), MARKERS, strict=False):
         rows = sorted(measured.items())
         sizes = [size for size, _ in rows]
-        style = {"marker": marker, "markersize": 4, "linewidth": 1, "label": literal(way)}
+        style: dict[str, Any] = {
+            "marker": marker,
+            "markersize": 4,
+            "linewidth": 1,
+            "label": literal(way),
+        }
         total.plot(sizes, [row["cpu_seconds"] for _, row in rows], **style)
         further = [
             (much["cpu_seconds"] - less["cpu_seconds"]) / (more - fewer) / MILLI
