@@ -30,11 +30,12 @@ from stablepref.models.attention import patch_products
 from stablepref.models.backbone import clip_network, clip_tokenizer, widest_bytes
 from stablepref.models.convert import OPENAI_UNUSED, pickscore_to_open_clip
 from stablepref.models.entry import LOGIT, MAX_LOGIT_SCALE
+from stablepref.models.openclip.towers import image_tower, text_tower
 from stablepref.preprocess.preprocess import Preprocess
-from stablepref.runtime.precision import REDUCED, unit, widen
+from stablepref.runtime.precision import REDUCED, kept_exact, unit, widen
 from stablepref.scorer import Scorer
 from stablepref.scoring.prompts import LONGEST_PROMPT, cut_prompt
-from stablepref.scoring.towers import Tower, Towers
+from stablepref.scoring.towers import Towers
 from stablepref.weights.files import assign_weights, read_weights
 from stablepref.weights.folder import load_folder
 
@@ -115,16 +116,7 @@ class CLIPScorer(Scorer):
 
     def towers(self) -> Towers:
         """Both towers, the projections at their ends."""
-        model, visual = self.model, self.model.visual
-        image = (visual.conv1, visual.class_embedding, visual.positional_embedding, visual.ln_pre)
-        return Towers(
-            Tower(image, list(visual.transformer.resblocks), (visual.ln_post, visual.proj)),
-            Tower(
-                (model.token_embedding, model.positional_embedding),
-                list(model.transformer.resblocks),
-                (model.ln_final, model.text_projection),
-            ),
-        )
+        return Towers(image_tower(self.model.visual, self.name), text_tower(self.model, self.name))
 
     def checkpoint_activations(self) -> None:
         """In both towers, by open_clip's own means."""
@@ -191,15 +183,9 @@ class CLIPScorer(Scorer):
             shutil.copyfile(self.vocabulary, folder / self.vocabulary.name)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CLIPScorer:
-        """Move or cast the module, but keep the logit scale in float32.
-
-        In bfloat16, ln 100 would become 4.59375 and every score 1 % smaller.
-        """
-        exact = self.model.logit_scale.detach().clone()
-        super()._apply(fn, recurse)
-        scale = self.model.logit_scale
-        if scale.dtype in REDUCED:
-            scale.data = exact.to(device=scale.device, dtype=torch.float32)
+        """Move or cast the module, but keep the logit scale in float32."""
+        with kept_exact(lambda: [self.model.logit_scale]):
+            super()._apply(fn, recurse)
         return self
 
 

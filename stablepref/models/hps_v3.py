@@ -8,22 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.checkpoint import checkpoint
 
 from stablepref.models.chat import CHAT_FILE, TOKENIZER_FILE, ChatText
 from stablepref.models.lora import add_matrices, merged
 from stablepref.models.qwen2_vl import RotaryTables, build_body, image_tokens, official_to_ours
 from stablepref.preprocess.patches import PatchBatch, PatchPreprocess, join_patches
-from stablepref.runtime.precision import REDUCED, widen
+from stablepref.runtime.precision import kept_exact, widen
 from stablepref.scorer import Scorer
-from stablepref.scoring.towers import Tower, Towers
+from stablepref.scoring.towers import Tower, Towers, checkpoint_blocks
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.files import assign_weights, read_weights
 from stablepref.weights.literals import read_literal
@@ -247,13 +245,9 @@ class HPSv3Scorer(Scorer):
         return merged(state)
 
     def checkpoint_activations(self) -> None:
-        """In all blocks of both towers.
-
-        transformers' own switch needs training mode, in which a trained scorer is not.
-        """
+        """In all blocks of both towers."""
         for tower in self.towers():
-            for block in tower.blocks:
-                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+            checkpoint_blocks(tower)
 
     # Number types.
 
@@ -324,11 +318,8 @@ class RewardHead(nn.Sequential):
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        exact = [weight.detach().clone() for weight in self.parameters()]
-        super()._apply(fn, recurse)
-        for weight, before in zip(self.parameters(), exact, strict=True):
-            if weight.dtype in REDUCED:
-                weight.data = before.to(device=weight.device, dtype=torch.float32)
+        with kept_exact(self.parameters):
+            super()._apply(fn, recurse)
         return self
 
 

@@ -22,10 +22,11 @@ from stablepref.models.clip import (
 )
 from stablepref.models.convert import mps_to_ours
 from stablepref.models.entry import LOGIT
+from stablepref.models.openclip.towers import image_tower, text_tower
 from stablepref.preprocess.preprocess import Preprocess
-from stablepref.runtime.precision import REDUCED, unit, widen
+from stablepref.runtime.precision import kept_exact, unit, widen
 from stablepref.scorer import Scorer
-from stablepref.scoring.towers import Tower, Towers
+from stablepref.scoring.towers import Towers
 from stablepref.weights.files import assign_weights, read_weights
 from stablepref.weights.literals import read_literal
 
@@ -165,16 +166,9 @@ class MPSScorer(Scorer):
 
     def towers(self) -> Towers:
         """Both towers of CLIP; the cross-attention ends that of the image."""
-        clip, visual = self.clip, self.clip.visual
-        first = (visual.conv1, visual.class_embedding, visual.positional_embedding, visual.ln_pre)
-        return Towers(
-            Tower(first, list(visual.transformer.resblocks), (visual.proj, self.cross)),
-            Tower(
-                (clip.token_embedding, clip.positional_embedding),
-                list(clip.transformer.resblocks),
-                (clip.ln_final, clip.text_projection),
-            ),
-        )
+        image = image_tower(self.clip.visual, self.name)
+        image = image._replace(last=(self.clip.visual.proj, self.cross))
+        return Towers(image, text_tower(self.clip, self.name))
 
     def checkpoint_activations(self) -> None:
         """In both towers of CLIP, by open_clip's own means."""
@@ -265,11 +259,8 @@ class MPSScorer(Scorer):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move or cast the module, but keep the logit scale in float32."""
-        exact = self.clip.logit_scale.detach().clone()
-        super()._apply(fn, recurse)
-        scale = self.clip.logit_scale
-        if scale.dtype in REDUCED:
-            scale.data = exact.to(device=scale.device, dtype=torch.float32)
+        with kept_exact(lambda: [self.clip.logit_scale]):
+            super()._apply(fn, recurse)
         return self
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import torch
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Callable, Iterable, Iterator
+
+    from torch import Tensor, nn
 
 REDUCED: Final = (torch.float16, torch.bfloat16)
 """Types that are too coarse for what follows the encoders."""
@@ -49,3 +52,19 @@ def unit(features: Tensor) -> Tensor:
     """L2-normalised features `(..., dim)`, float32 or wider, with autocast off."""
     with torch.autocast(features.device.type, enabled=False):
         return functional.normalize(widen(features), dim=-1)
+
+
+@contextmanager
+def kept_exact(weights: Callable[[], Iterable[nn.Parameter]]) -> Iterator[None]:
+    """Move or cast a module within, but keep some of its weights in float32 or wider.
+
+    In bfloat16 a logit scale of ln 100 would become 4.59375, and every score 1 % smaller.
+
+    Args:
+        weights: Finds them, the same before and after.
+    """
+    before = [weight.detach().clone() for weight in weights()]
+    yield
+    for weight, value in zip(weights(), before, strict=True):
+        if weight.dtype in REDUCED:
+            weight.data = value.to(device=weight.device, dtype=torch.float32)

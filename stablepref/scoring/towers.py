@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+
+from torch.utils.checkpoint import checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,3 +32,12 @@ class Towers(NamedTuple):
 
     image: Tower
     text: Tower
+
+
+def checkpoint_blocks(tower: Tower) -> None:
+    """Keep no activations inside the blocks, but compute them again in the backward pass.
+
+    transformers' own switch works in training mode alone, in which a scorer is never trained.
+    """
+    for block in tower.blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)

@@ -24,6 +24,41 @@ OWN_WORDS = {
 SIGMOID = {"init_logit_scale": 2.5, "init_logit_bias": -3.0, "custom_text": True}
 HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
 SQUASH = {**HALF, "interpolation": "bicubic", "resize_mode": "squash"}
+SIZES = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 90,
+    "pad_token_id": 0,
+}
+SEQUENCE = {"vocab_size": 300, "d_model": 32, "pad_token_id": 0, "decoder_start_token_id": 0}
+TOWERS: dict[str, dict[str, Any]] = {
+    "roberta": {"model_type": "roberta", **SIZES},
+    "xlm-roberta": {"model_type": "xlm-roberta", **SIZES},
+    "bert": {"model_type": "bert", **SIZES},
+    "mt5": {
+        "model_type": "mt5",
+        **SEQUENCE,
+        "d_kv": 16,
+        "d_ff": 64,
+        "num_layers": 2,
+        "num_heads": 2,
+    },
+    "nllb": {
+        "model_type": "m2m_100",
+        **SEQUENCE,
+        "encoder_layers": 2,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 64,
+        "decoder_ffn_dim": 64,
+        "max_position_embeddings": 90,
+    },
+}
+"""Configurations of transformers' text towers, by kind of model."""
 MOBILE = {"mean": [0.0] * 3, "std": [1.0] * 3, "interpolation": "bilinear"}
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dfn": ({"quick_gelu": True, "vision_cfg": VIT, "text_cfg": TEXT}, {}),
@@ -96,6 +131,21 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+def _with_tower(**text: object) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A model whose text tower is one of transformers'."""
+    own = {"hf_model_name": "", "hf_tokenizer_name": "made/up", **text}
+    return {"vision_cfg": VIT, "text_cfg": own}, {}
+
+
+KINDS |= {
+    "roberta": _with_tower(hf_pooler_type="mean_pooler"),
+    "xlm-roberta": _with_tower(hf_pooler_type="mean_pooler", hf_proj_type="linear"),
+    "bert": _with_tower(hf_pooler_type="cls_pooler"),
+    "mt5": _with_tower(hf_pooler_type="mean_pooler"),
+    "nllb": _with_tower(hf_pooler_type="cls_pooler", hf_proj_type="linear"),
+}
+
+
 def write_tokenizer(folder: Path) -> None:
     """A tokenizer in transformers' files: 300 pieces of bytes, an end token, padding by zero."""
     tokenizer = Tokenizer(models.BPE())
@@ -120,13 +170,18 @@ def write_model(kind: str, folder: Path) -> Path:
     folder.mkdir(parents=True)
     architecture, preprocess = KINDS[kind]
     architecture = {"embed_dim": 48, **architecture}
+    if kind in TOWERS:  # hf_model_name is the name or the folder of the tower's configuration
+        architecture["text_cfg"] = {**architecture["text_cfg"], "hf_model_name": str(folder)}
+        (folder / "config.json").write_text(json.dumps(TOWERS[kind]))
     config = {"model_cfg": architecture, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     if "hf_tokenizer_name" in architecture["text_cfg"]:
         write_tokenizer(folder)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+        model = open_clip.create_model(
+            f"local-dir:{folder}", load_weights=False, pretrained_text=False
+        )
         for name, weight in model.named_parameters():
             if weight.ndim > 1 and "embedding" not in name:
                 torch.nn.init.normal_(weight, std=1.5 * weight[0].numel() ** -0.5)

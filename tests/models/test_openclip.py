@@ -14,10 +14,12 @@ import open_clip
 import pytest
 import torch
 from helpers.ranked import SMALL, ranked_groups
-from helpers.tiny_openclip import KINDS, write_model
+from helpers.tiny_openclip import KINDS, TOWERS, write_model
+from open_clip.hf_model import ClsLastHiddenStatePooler
 from safetensors.torch import load_file, save_file
 
 import stablepref
+import stablepref.models.openclip.scorer as scorer_module
 from stablepref.benchmarks.parity import tiny
 from stablepref.models.entry import LOGIT
 from stablepref.models.openclip.scorer import OpenCLIPScorer
@@ -28,6 +30,7 @@ from stablepref.scoring.prompt_cache import PromptCache
 from stablepref.trainer import train
 from stablepref.training.freezing import freeze
 from stablepref.weights.errors import WeightsError
+from stablepref.weights.hub import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -250,6 +253,79 @@ def test_other_weights_of_a_folders_model(folders: dict[str, Path], tmp_path: Pa
     pictures, prompts = tiny.pictures(), tiny.prompts()
     expected = official(folders["siglip2"], *prompts) + 1
     assert deviation(tuned.score_matrix(pictures, prompts), expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["xlm-roberta", "mt5"])
+def test_a_text_tower_of_transformers_loads_without_a_network(
+    kind: str, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its configuration lies beside the weights, under whatever name the model calls it."""
+    folder = shutil.copytree(folders[kind], tmp_path / "model")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["hf_model_name"] = "made/up"
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(scorer_module, "require_network", no_network)
+    pictures, prompts = tiny.pictures(), tiny.prompts()
+    expected = official(folders[kind], *prompts)
+    assert deviation(loaded(folder).score_matrix(pictures, prompts), expected) <= TOLERANCE
+    # A file, by the name of its architecture in open_clip's table.
+    table = open_clip.factory._MODEL_CONFIGS
+    monkeypatch.setitem(table, "tiny-words", copy.deepcopy(config["model_cfg"]))
+    by_name = stablepref.load(
+        f"open_clip:tiny-words/{weights_of(folder)}", device="cpu", dtype="float32"
+    )
+    assert deviation(by_name.score_matrix(pictures, prompts), expected) <= TOLERANCE
+    (folder / "config.json").unlink()
+    with pytest.raises(UnavailableError, match=r"made/up.*config\.json beside the weights"):
+        loaded(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(WeightsError, match=r"config\.json, the configuration of the text tower"):
+        loaded(folder)
+
+
+def no_network(url: str) -> None:
+    raise OSError(f"{url} is not looked for")
+
+
+def no_mask(scorer: Any, patch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
+    patch.setattr(scorer.model.text.config, "pad_token_id", 299)
+
+
+def first_token(scorer: Any, patch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
+    patch.setitem(scorer.model.text._modules, "pooler", ClsLastHiddenStatePooler())
+
+
+@pytest.mark.parametrize("mutate", [no_mask, first_token], ids=lambda f: f.__name__)
+def test_a_mistake_in_a_text_tower_of_transformers_is_noticed(
+    mutate: Callable[[Any, pytest.MonkeyPatch], None],
+    folders: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scorer = copy.deepcopy(loaded(folders["roberta"]))
+    mutate(scorer, monkeypatch)
+    wrong = scorer.score_matrix(tiny.pictures(), tiny.prompts())
+    assert deviation(wrong, official(folders["roberta"], *tiny.prompts())) > TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["siglip2", *TOWERS])
+def test_checkpointed_activations_are_computed_again(kind: str, folders: dict[str, Path]) -> None:
+    gradients = []
+    for saving in (False, True):
+        scorer = copy.deepcopy(loaded(folders[kind]))
+        if saving:
+            scorer.checkpoint_activations()
+        image, text = scorer.towers()
+        calls = []
+        for tower in (image, text):
+            inner: Any = next(iter(tower.blocks[-1].children()))
+            inner = inner[0] if isinstance(inner, torch.nn.ModuleList) else inner  # mT5's
+            inner.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        pixels = torch.rand(1, 3, 40, 30, generator=torch.Generator().manual_seed(0))
+        scorer(pixels.requires_grad_(), ["a fox"]).sum().backward()
+        gradients.append([p.grad for tower in (image, text) for p in tower.blocks[0].parameters()])
+        assert len(calls) == (4 if saving else 2)
+    for plain, saved in zip(*gradients, strict=True):
+        torch.testing.assert_close(saved, plain)
 
 
 def weights_of(folder: Path) -> Path:

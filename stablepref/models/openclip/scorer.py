@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
 import tempfile
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, Self, final
 import timm
 import torch
 from accelerate import init_empty_weights
+from huggingface_hub.constants import ENDPOINT
 from open_clip.coca_model import CoCa
 from open_clip.convert import convert_state_dict
 from open_clip.hf_configs import arch_dict
+from open_clip.hf_model import HFTextEncoder
 from open_clip.model import CLIP, CustomTextCLIP, convert_to_custom_text_state_dict
 from open_clip.tokenizer import HFTokenizer
 from torch import Tensor, nn
@@ -22,17 +25,17 @@ from torch import Tensor, nn
 from stablepref.models.backbone import Tokenizer
 from stablepref.models.clip import MAX_LOG_SCALE, encode_tokens, warn_of_truncation
 from stablepref.models.entry import LOGIT
-from stablepref.models.openclip.source import find
+from stablepref.models.openclip.source import TEXT_CONFIG, TEXT_FILE, find
 from stablepref.models.openclip.towers import image_tower, text_tower
 from stablepref.preprocess.preprocess import Preprocess
-from stablepref.runtime.precision import REDUCED, unit, widen
+from stablepref.runtime.precision import kept_exact, unit
 from stablepref.scorer import Scorer
 from stablepref.scoring.prompts import cut_prompt
-from stablepref.scoring.towers import Towers
+from stablepref.scoring.towers import Towers, checkpoint_blocks
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.files import assign_weights, read_weights
 from stablepref.weights.hub import UnavailableError
-from stablepref.weights.network import first_line
+from stablepref.weights.network import first_line, require_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,8 +50,6 @@ PROTOCOLS: Final = {
     ("squash", "bilinear"): "squash-bilinear",
 }
 """The protocol of open_clip's resize_mode and interpolation."""
-TEXT_CONFIG: Final = "hf_config"
-"""Key under which an architecture holds the configuration of a text tower of transformers."""
 
 
 @final
@@ -105,8 +106,10 @@ class OpenCLIPScorer(Scorer):
         return Towers(image_tower(self.model.visual, self.name), text_tower(self.model, self.name))
 
     def checkpoint_activations(self) -> None:
-        """In both towers, by open_clip's own means."""
+        """In both towers, by open_clip's own means; transformers' own need training mode."""
         self.model.set_grad_checkpointing()
+        if isinstance(getattr(self.model, "text", None), HFTextEncoder):
+            checkpoint_blocks(self.towers().text)
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -187,14 +190,13 @@ class OpenCLIPScorer(Scorer):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move or cast the module, but keep scale and bias in float32."""
-        kept = [p for p in (self.model.logit_scale, self.model.logit_bias) if p is not None]
-        exact = [weight.detach().clone() for weight in kept]
-        super()._apply(fn, recurse)
-        now = [p for p in (self.model.logit_scale, self.model.logit_bias) if p is not None]
-        for weight, value in zip(now, exact, strict=True):
-            if weight.dtype in REDUCED:
-                weight.data = widen(value).to(weight.device)
+        with kept_exact(self._unit_weights):
+            super()._apply(fn, recurse)
         return self
+
+    def _unit_weights(self) -> list[nn.Parameter]:
+        both = self.model.logit_scale, self.model.logit_bias
+        return [weight for weight in both if weight is not None]
 
 
 def build_open_clip(entry: Entry, files: Sequence[Path]) -> OpenCLIPScorer:
@@ -282,15 +284,35 @@ def make_tokenizer(text: Mapping[str, Any], where: str | Path | None) -> Any:  #
     if not text.get("hf_tokenizer_name"):
         return Tokenizer(context_length=context, **options)
     _transformers(str(text["hf_tokenizer_name"]))
-    mode = text.get("tokenizer_mode")
+    options |= {"context_length": context, "tokenizer_mode": text.get("tokenizer_mode")}
     try:
-        return HFTokenizer(str(where), context_length=context, tokenizer_mode=mode, **options)
+        return here_first(str(where), functools.partial(HFTokenizer, str(where), **options))
     except (OSError, ValueError) as error:
         msg = (
             f"cannot read the tokenizer {where} ({first_line(error)}); put its tokenizer.json and "
             "tokenizer_config.json beside the weights"
         )
         raise UnavailableError(msg) from error
+
+
+def here_first(where: str, load: Callable[..., Any]) -> Any:  # noqa: ANN401 - what `load` gives
+    """What one of transformers' loaders gives: from a folder or the cache, else from the hub.
+
+    Args:
+        where: Folder or hub repository.
+        load: Takes `local_files_only`.
+
+    Raises:
+        OSError: It is not here, and the hub cannot be reached or does not have it.
+        ValueError: What is here is of another form.
+    """
+    try:
+        return load(local_files_only=True)
+    except OSError:
+        if Path(where).is_dir():
+            raise
+    require_network(ENDPOINT)
+    return load()
 
 
 def count_tokens(tokenizer: Any, text: str) -> int:  # noqa: ANN401 - of either kind
@@ -343,10 +365,14 @@ def _transformers(needed_for: str) -> Any:  # noqa: ANN401 - the package
 
 def _hub_text_config(name: str) -> dict[str, Any]:
     """The configuration of a text tower of transformers, from its folder or the hub."""
+    load = _transformers(name).AutoConfig.from_pretrained
     try:
-        found: dict[str, Any] = _transformers(name).AutoConfig.from_pretrained(name).to_dict()
+        found: dict[str, Any] = here_first(name, functools.partial(load, name)).to_dict()
     except (OSError, ValueError) as error:
-        msg = f"cannot get the configuration of the text tower {name} ({first_line(error)})"
+        msg = (
+            f"cannot get the configuration of the text tower {name} ({first_line(error)}); put its "
+            f"{TEXT_FILE} beside the weights"
+        )
         raise UnavailableError(msg) from error
     if found.get("model_type") not in arch_dict:
         msg = f"{name} is a {found.get('model_type')}; expected one of {', '.join(arch_dict)}"

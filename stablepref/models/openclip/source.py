@@ -16,6 +16,7 @@ import open_clip
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from open_clip.hf_configs import arch_dict
 
 from stablepref.weights.errors import WeightsError
 from stablepref.weights.hub import UnavailableError, fetch
@@ -30,6 +31,10 @@ WEIGHTS: Final = (
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
+TEXT_FILE: Final = "config.json"
+"""Beside the weights: the configuration of a text tower of transformers."""
+TEXT_CONFIG: Final = "hf_config"
+"""Key of text_cfg under which an architecture holds that configuration."""
 TOKENIZER: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 PAGE: Final = "https://github.com/mlfoundations/open_clip"
 DEFAULTS: Final = {
@@ -90,9 +95,9 @@ def find(name: str, *, weights: Path | None = None) -> Source:
         raise ValueError(msg)
     if slash and (own := Path(tag).expanduser()).is_file():
         preprocess = _published(model)
-        return Source(architecture, preprocess, own, _tokenizer_in(own.parent))
+        return _beside(own.parent, architecture, preprocess, own)
     if weights is not None and not tag:
-        return Source(architecture, _published(model), weights, _tokenizer_in(weights.parent))
+        return _beside(weights.parent, architecture, _published(model), weights)
     found = open_clip.get_pretrained_cfg(model, tag) if tag else {}
     if not found:
         tags = open_clip.list_pretrained_tags_by_model(model)
@@ -104,7 +109,7 @@ def find(name: str, *, weights: Path | None = None) -> Source:
     if "quick_gelu" in found and found["quick_gelu"] != architecture.get("quick_gelu", False):
         architecture["quick_gelu"] = found["quick_gelu"]  # OpenAI's weights under the plain name
     if weights is not None:
-        return Source(architecture, _preprocess(found), weights, _tokenizer_in(weights.parent))
+        return _beside(weights.parent, architecture, _preprocess(found), weights)
     return Source(architecture, _preprocess(found), _fetched(found, name))
 
 
@@ -171,7 +176,7 @@ def _of_folder(folder: Path, weights: Path | None = None) -> Source:
     if weights is None:
         msg = f"{folder} has none of {', '.join(WEIGHTS)}, the weights of its {CONFIG}"
         raise WeightsError(msg)
-    return Source(architecture, preprocess, weights, _tokenizer_in(folder))
+    return _beside(folder, architecture, preprocess, weights)
 
 
 def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -188,8 +193,22 @@ def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return architecture, _preprocess(preprocess)
 
 
-def _tokenizer_in(folder: Path) -> Path | None:
-    return folder if (folder / TOKENIZER[0]).is_file() else None
+def _beside(
+    folder: Path, architecture: dict[str, Any], preprocess: dict[str, Any], weights: Path
+) -> Source:
+    """A model with the tokenizer and the text tower's configuration that its folder has."""
+    tokenizer = folder if (folder / TOKENIZER[0]).is_file() else None
+    text = architecture["text_cfg"]
+    path = folder / TEXT_FILE
+    if text.get("hf_model_name") and TEXT_CONFIG not in text and path.is_file():
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            msg = f"cannot read {path}, the configuration of the text tower: {error}"
+            raise WeightsError(msg) from error
+        if isinstance(config, dict) and config.get("model_type") in arch_dict:
+            architecture = {**architecture, "text_cfg": {**text, TEXT_CONFIG: config}}
+    return Source(architecture, preprocess, weights, tokenizer)
 
 
 def _perhaps(near: list[str]) -> str:

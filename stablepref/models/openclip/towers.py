@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from open_clip.hf_configs import arch_dict
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import TextTransformer, VisionTransformer
@@ -15,6 +14,9 @@ from stablepref.scoring.towers import Tower
 AFTER: Final = ("ln_post", "proj", "attn_pool", "attn_pool_contrastive")
 TIMM_BLOCKS: Final = ("blocks", "stages", "layers")
 TIMM_AFTER: Final = ("norm", "fc_norm", "attn_pool", "pool", "final_conv", "head")
+TEXT_BLOCKS: Final = ("layer", "block", "layers")
+TEXT_FIRST: Final = ("embeddings", "embed_tokens", "embed_positions")
+TEXT_AFTER: Final = ("layer_norm", "final_layer_norm")
 
 
 def image_tower(visual: nn.Module, name: str) -> Tower:
@@ -69,12 +71,12 @@ def text_tower(model: Any, name: str) -> Tower:  # noqa: ANN401 - one of open_cl
         first = ("token_embedding", "positional_embedding", "cls_emb")
         blocks = list(text.transformer.resblocks)
         return Tower(_parts(text, first), blocks, _parts(text, ("ln_final", "text_projection")))
-    words = arch_dict.get(text.config.model_type, {}).get("config_names", {})
-    if {"layer_attr", "token_embeddings_attr"} <= words.keys():
-        encoder = getattr(text.transformer, "encoder", text.transformer)
-        norms = _parts(encoder, ("layer_norm", "final_layer_norm"))
-        embeddings = getattr(text.transformer, words["token_embeddings_attr"])
-        return Tower([embeddings], list(getattr(encoder, words["layer_attr"])), [*norms, text.proj])
+    encoder = getattr(text.transformer, "encoder", text.transformer)
+    blocks = next((where for where in TEXT_BLOCKS if hasattr(encoder, where)), None)
+    if blocks is not None:
+        first = _parts(text.transformer, TEXT_FIRST)
+        after = [*_parts(encoder, TEXT_AFTER), *_parts(text.transformer, ("pooler",)), text.proj]
+        return Tower(first, list(getattr(encoder, blocks)), after)
     msg = (
         f"{name} has a text tower of the kind {text.config.model_type}, whose blocks are not known"
     )
