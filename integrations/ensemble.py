@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast, final
 import torch
 from torch import Tensor, nn
 
+from stablepref.models.unsaved import UnsavedScorer
 from stablepref.scorer import Scorer
 from stablepref.scoring.batching import views_of
 from stablepref.scoring.prompts import check_prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from PIL import Image
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Ensemble(Scorer):
+class Ensemble(UnsavedScorer):
     """The weighted sum of several scorers' normalised scores: sum of weight x (score - mean) / std.
 
     It is a scorer like any other: `score`, `rank`, `compare`, views, gradients. Each image goes
@@ -141,26 +141,6 @@ class Ensemble(Scorer):
         """
         msg = "an ensemble has no folder of its own: save its scorers and make it again from them"
         raise TypeError(msg)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], folder: Path) -> NoReturn:
-        """An ensemble is not loaded.
-
-        Raises:
-            TypeError: Always.
-        """
-        del folder
-        msg = f"an ensemble is made from scorers, not from a configuration: {dict(config)}"
-        raise TypeError(msg)
-
-    def save_files(self, folder: Path) -> NoReturn:
-        """An ensemble is not saved.
-
-        Raises:
-            TypeError: Always.
-        """
-        del folder
-        self.config()
 
     def _sum(self, scores: Sequence[Tensor]) -> Tensor:
         total = scores[0].new_zeros(len(scores[0]))

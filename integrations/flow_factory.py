@@ -34,7 +34,19 @@ if TYPE_CHECKING:
     from stablepref.scorer import Scorer
 
 
-class PointwiseReward(PointwiseRewardModel):
+class _OfScorer:
+    """What both kinds of rewards are to Flow-Factory: a scorer that is shown prompts and images."""
+
+    required_fields = ("prompt", "image")
+    use_tensor_inputs = False
+    device: torch.device
+
+    def __init__(self, config: Any, accelerator: Any) -> None:  # noqa: ANN401 (Flow-Factory's)
+        super().__init__(config, accelerator)
+        self.model: Scorer = _scorer(config, self.device)
+
+
+class PointwiseReward(_OfScorer, PointwiseRewardModel):
     """Scores of images, each by itself, in the scorer's unit.
 
     Args:
@@ -44,13 +56,6 @@ class PointwiseReward(PointwiseRewardModel):
     Raises:
         ValueError: The configuration names no scorer.
     """
-
-    required_fields = ("prompt", "image")
-    use_tensor_inputs = False
-
-    def __init__(self, config: Any, accelerator: Any) -> None:  # noqa: ANN401 (Flow-Factory's)
-        super().__init__(config, accelerator)
-        self.model: Scorer = _scorer(config, self.device)
 
     def __call__(
         self,
@@ -64,7 +69,7 @@ class PointwiseReward(PointwiseRewardModel):
         return RewardModelOutput(rewards=scores.to(self.device))
 
 
-class GroupwiseReward(GroupwiseRewardModel):
+class GroupwiseReward(_OfScorer, GroupwiseRewardModel):
     """For each image the share of its group's others that it beats, 0 to 1; ties count half.
 
     It takes any scorer, and a judge of pairs, which compares the images of a group with each other.
@@ -76,13 +81,6 @@ class GroupwiseReward(GroupwiseRewardModel):
     Raises:
         ValueError: The configuration names no scorer.
     """
-
-    required_fields = ("prompt", "image")
-    use_tensor_inputs = False
-
-    def __init__(self, config: Any, accelerator: Any) -> None:  # noqa: ANN401 (Flow-Factory's)
-        super().__init__(config, accelerator)
-        self.model: Scorer = _scorer(config, self.device)
 
     def __call__(
         self,

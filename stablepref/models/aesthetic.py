@@ -5,6 +5,7 @@ The heads turn a feature into a number in float32; ImageReward has the same one.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
 import torch
@@ -20,7 +21,7 @@ from stablepref.scorer import Scorer
 from stablepref.weights.files import assign_weights, read_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -32,25 +33,23 @@ if TYPE_CHECKING:
 class MLPHead(nn.Module):
     """Five linear layers without activations between them: width, 1024, 128, 64, 16, 1.
 
-    The head of LAION aesthetic v2 and of ImageReward, with the layer numbers of their files. The
-    dropouts act in training mode only.
+    The head of LAION aesthetic v2, of ImageReward and, with other dropouts, of aesthetic v2.5. The
+    dropouts act in training mode only; with them layers have the numbers of the official files.
 
     Args:
         width: Width of the features.
+        dropouts: Probabilities after the first layers.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, dropouts: Sequence[float] = (0.2, 0.2, 0.1)) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(width, 1024),
-            nn.Dropout(0.2),
-            nn.Linear(1024, 128),
-            nn.Dropout(0.2),
-            nn.Linear(128, 64),
-            nn.Dropout(0.1),
-            nn.Linear(64, 16),
-            nn.Linear(16, 1),
-        )
+        widths = (width, 1024, 128, 64, 16, 1)
+        layers: list[nn.Module] = []
+        for number, (before, after) in enumerate(pairwise(widths)):
+            layers.append(nn.Linear(before, after))
+            if number < len(dropouts):
+                layers.append(nn.Dropout(dropouts[number]))
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:
         """Numbers `(batch,)`, float32 or wider, of features `(batch, width)` of any float type."""
@@ -85,21 +84,52 @@ def apply_wide(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     return x.squeeze(-1)
 
 
-HEADS: Final = {"linear": LinearHead, "mlp": MLPHead}
+class AestheticBase(Scorer):
+    """How pleasing an image is, whatever the prompt: a head on the feature of an image tower.
+
+    Prompts are accepted, as by every scorer, and have no effect. Subclasses are final.
+
+    Attributes:
+        head: Turns features `(batch, width)` into ratings `(batch,)`.
+    """
+
+    needs_prompt = False
+    preprocess: Preprocess
+    head: nn.Module
+
+    def __init__(self, *, preprocess: Preprocess, name: str) -> None:
+        super().__init__(
+            name=name,
+            unit="aesthetic rating (about 1 to 10)",
+            preprocess=preprocess,
+            preference_scale=None,
+        )
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Empty features `(batch, 0)`: the score does not depend on the prompt."""
+        return torch.empty(len(prompts), 0, dtype=torch.float32, device=self.device)
+
+    def match(self, image_features: Tensor, prompt_features: Tensor) -> Tensor:
+        """Ratings `(batch,)`, computed in float32."""
+        ratings: Tensor = self.head(image_features)
+        return ratings
+
+    def save_files(self, folder: Path) -> None:
+        """Write nothing: the weights and the configuration are all."""
+
+
+HEADS: Final[dict[str, Callable[[int], nn.Module]]] = {"linear": LinearHead, "mlp": MLPHead}
 NAMES: Final = {"linear": "laion-aesthetic-v1", "mlp": "laion-aesthetic-v2"}
 
 
 @final
-class AestheticScorer(Scorer):
-    """How pleasing an image is, whatever the prompt: about 1 to 10, learned from human ratings.
+class AestheticScorer(AestheticBase):
+    """How pleasing an image is: about 1 to 10, learned from human ratings.
 
-    Score = head(e / |e|), e the image embedding of the CLIP that the head was trained on. Prompts
-    are accepted, as by every scorer, and have no effect.
+    Score = head(e / |e|), e the image embedding of the CLIP that the head was trained on.
     """
 
     kind = "aesthetic"
-    needs_prompt = False
-    preprocess: Preprocess
 
     def __init__(
         self, backbone: Mapping[str, Any], *, head: str, preprocess: Preprocess, name: str
@@ -118,12 +148,7 @@ class AestheticScorer(Scorer):
         if head not in HEADS:
             msg = f"the head is {head!r}; expected one of {', '.join(map(repr, HEADS))}"
             raise ValueError(msg)
-        super().__init__(
-            name=name,
-            unit="aesthetic rating (about 1 to 10)",
-            preprocess=preprocess,
-            preference_scale=None,
-        )
+        super().__init__(preprocess=preprocess, name=name)
         self.backbone = dict(backbone)
         self.head_kind = head
         self.visual = clip_network(self.backbone).visual
@@ -132,14 +157,6 @@ class AestheticScorer(Scorer):
     def encode_inputs(self, inputs: Tensor) -> Tensor:
         """Unit vectors `(batch, dim)`, float32, of normalised inputs `(batch, 3, S, S)`."""
         return unit(encode_pixels(self.visual, inputs))
-
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Empty features `(batch, 0)`: the score does not depend on the prompt."""
-        return torch.empty(len(prompts), 0, dtype=torch.float32, device=self.device)
-
-    def match(self, image_features: Tensor, prompt_features: Tensor) -> Tensor:
-        """Ratings `(batch,)`, computed in float32."""
-        return self.head(image_features)
 
     def config(self) -> dict[str, Any]:
         """The JSON configuration that `from_config` reads."""
@@ -162,9 +179,6 @@ class AestheticScorer(Scorer):
             preprocess=Preprocess(config["protocol"], **config["preprocess"]),
             name=config["name"],
         )
-
-    def save_files(self, folder: Path) -> None:
-        """Write nothing: the weights and the configuration are all."""
 
 
 def build_aesthetic(entry: Entry, files: Sequence[Path]) -> AestheticScorer:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
-import torch
 from accelerate import init_empty_weights
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from stablepref.models.aesthetic import apply_wide
+from stablepref.models.aesthetic import AestheticBase, MLPHead
 from stablepref.models.convert import siglip_vision_to_timm
 from stablepref.preprocess.preprocess import Preprocess
 from stablepref.runtime.precision import unit
-from stablepref.scorer import Scorer
 from stablepref.weights.files import assign_weights, read_weights
 
 if TYPE_CHECKING:
@@ -28,47 +26,18 @@ HALF: Final = (0.5, 0.5, 0.5)
 """Mean and standard deviation of SigLIP's pixels."""
 OFFICIAL_PREFIX: Final = "scoring_head."
 EPSILON: Final = 1e-6
-
-
-class DropoutHead(nn.Module):
-    """Five linear layers without activations between them: width, 1024, 128, 64, 16, 1.
-
-    The dropouts, which act in training mode only, give the layers the numbers of the official file.
-
-    Args:
-        width: Width of the features.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(width, 1024),
-            nn.Dropout(0.5),
-            nn.Linear(1024, 128),
-            nn.Dropout(0.5),
-            nn.Linear(128, 64),
-            nn.Dropout(0.5),
-            nn.Linear(64, 16),
-            nn.Dropout(0.2),
-            nn.Linear(16, 1),
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Numbers `(batch,)`, float32 or wider, of features `(batch, width)` of any float type."""
-        return apply_wide(self.layers, features)
+DROPOUTS: Final = (0.5, 0.5, 0.5, 0.2)
+"""The official head's, which give its layers their numbers."""
 
 
 @final
-class SigLIPAestheticScorer(Scorer):
-    """How pleasing an image is, whatever the prompt: about 1 to 10, 5.5 and more counts as good.
+class SigLIPAestheticScorer(AestheticBase):
+    """How pleasing an image is: about 1 to 10, 5.5 and more counts as good.
 
-    Score = head(e / |e|), e the pooled image embedding of SigLIP. Prompts are accepted, as by every
-    scorer, and have no effect.
+    Score = head(e / |e|), e the pooled image embedding of SigLIP.
     """
 
     kind = "aesthetic-siglip"
-    needs_prompt = False
-    preprocess: Preprocess
 
     def __init__(self, tower: Mapping[str, int], *, preprocess: Preprocess, name: str) -> None:
         """Build the model with random weights.
@@ -78,27 +47,14 @@ class SigLIPAestheticScorer(Scorer):
             preprocess: Preprocessing at the image tower's size.
             name: What `stablepref.load` calls the model.
         """
-        super().__init__(
-            name=name,
-            unit="aesthetic rating (about 1 to 10)",
-            preprocess=preprocess,
-            preference_scale=None,
-        )
+        super().__init__(preprocess=preprocess, name=name)
         self.tower = dict(tower)
         self.visual = siglip_tower(**self.tower)
-        self.head = DropoutHead(self.tower["width"])
+        self.head = MLPHead(self.tower["width"], DROPOUTS)
 
     def encode_inputs(self, inputs: Tensor) -> Tensor:
         """Unit vectors `(batch, width)`, float32, of normalised inputs `(batch, 3, S, S)`."""
         return unit(self.visual(inputs.to(self.dtype)))
-
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Empty features `(batch, 0)`: the score does not depend on the prompt."""
-        return torch.empty(len(prompts), 0, device=self.device)
-
-    def match(self, image_features: Tensor, prompt_features: Tensor) -> Tensor:
-        """Ratings `(batch,)`, computed in float32."""
-        return self.head(image_features)
 
     def config(self) -> dict[str, Any]:
         """The JSON configuration that `from_config` reads."""
@@ -116,9 +72,6 @@ class SigLIPAestheticScorer(Scorer):
         del folder  # it holds no other files
         preprocess = Preprocess(config["protocol"], **config["preprocess"])
         return cls(config["tower"], preprocess=preprocess, name=config["name"])
-
-    def save_files(self, folder: Path) -> None:
-        """Write nothing: the weights and the configuration are all."""
 
 
 def siglip_tower(

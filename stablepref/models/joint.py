@@ -10,17 +10,16 @@ import torch
 from torch import Tensor
 
 from stablepref.images.arrays import require_tensor
-from stablepref.scorer import Scorer
+from stablepref.models.unsaved import UnsavedScorer
 from stablepref.scoring.prompts import check_prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from stablepref.scoring.contract import Preprocessing
 
 
-class JointScorer(Scorer):
+class JointScorer(UnsavedScorer):
     """A scorer whose scores come from elsewhere: a function, a server, a judge.
 
     Subclasses are final and supply `score_inputs`. There are no features, no gradient, no towers
@@ -118,26 +117,6 @@ class JointScorer(Scorer):
         """
         msg = f"{self.name} is {self.what}, which is not saved in a folder"
         raise TypeError(msg)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], folder: Path) -> NoReturn:
-        """Refuse: it is not saved.
-
-        Raises:
-            TypeError: Always.
-        """
-        del config, folder
-        msg = f"a {cls.__name__} is not made from a configuration"
-        raise TypeError(msg)
-
-    def save_files(self, folder: Path) -> NoReturn:
-        """Refuse: it is not saved.
-
-        Raises:
-            TypeError: Always.
-        """
-        del folder
-        self.config()
 
     def _refuse(self, wanted: str) -> NoReturn:
         msg = (

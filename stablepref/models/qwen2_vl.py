@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import Tensor, nn
 
+from stablepref.models.rotary import ExactTables
 from stablepref.weights.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -104,38 +105,33 @@ def image_tokens(body: Any, batch: PatchBatch) -> list[Tensor]:  # noqa: ANN401 
 
 @final
 class RotaryTables:
-    """The frequencies of both towers' rotary embeddings, kept exact when the model is cast.
+    """The frequencies of both towers' rotary embeddings: exact, or as bfloat16 rounds them.
 
-    A model's `.to(torch.bfloat16)` also rounds these, and a frequency times a position of several
-    hundred magnifies the error. The official code of HPS v3 does so; `rounded` does as it does.
+    The official code of HPS v3 casts its whole model, these too; `rounded` does as it does.
 
     Args:
         body: Of `build_body`.
     """
 
     def __init__(self, body: Any) -> None:  # noqa: ANN401 - transformers' class
-        self.text = body.language_model.rotary_emb.inv_freq.detach().clone().cpu()
-        self.vision = body.visual.rotary_pos_emb.inv_freq.detach().clone().cpu()
+        self._exact = ExactTables(body)
         self._exact_vision: nn.Module = body.visual.rotary_pos_emb
 
     def put(self, body: Any, *, rounded: bool) -> None:  # noqa: ANN401 - transformers' class
         """Give the body its tables, where its weights are.
 
         Args:
-            body: The body, or a copy of it.
+            body: The body that this was made with.
             rounded: Round them, and in the vision tower also the angles, to bfloat16.
         """
-        device = body.language_model.norm.weight.device
-        if device.type == "meta":  # of a model whose weights are still to be loaded
-            device = torch.device("cpu")
-        text = self.text.bfloat16().float() if rounded else self.text
-        body.language_model.rotary_emb.inv_freq = text.to(device, copy=True)
+        text = body.language_model.rotary_emb
+        device = text.inv_freq.device
+        self._exact.put(device)
+        body.visual.rotary_pos_emb = self._exact_vision
         if rounded:
-            body.visual.rotary_pos_emb = RoundedVisionRotary(self.vision).to(device)
-        else:
-            if isinstance(body.visual.rotary_pos_emb, RoundedVisionRotary):
-                body.visual.rotary_pos_emb = self._exact_vision
-            body.visual.rotary_pos_emb.inv_freq = self.vision.to(device, copy=True)
+            text.inv_freq = text.inv_freq.bfloat16().float()
+            table = self._exact_vision.inv_freq
+            body.visual.rotary_pos_emb = RoundedVisionRotary(table).to(device)
 
 
 @final

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, final
 import torch
 from torch import Tensor, nn
 
+from stablepref.models.rotary import ExactTables
+from stablepref.models.unsaved import UnsavedScorer
 from stablepref.models.vqa.answers import Answers, contexts, penalised
 from stablepref.models.vqa.features import Encoded, EncodedImage, pack, takes_encoded, unpack
 from stablepref.models.vqa.forms import SLOT
 from stablepref.runtime.inference import inference
-from stablepref.scorer import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from stablepref.models.vqa.conversation import Conversation
     from stablepref.models.vqa.forms import Form, Reading
@@ -28,7 +28,7 @@ _TYPES = "mm_token_type_ids"
 
 
 @final
-class VQAScorer(Scorer):
+class VQAScorer(UnsavedScorer):
     """VQAScore (Lin et al. 2024, arXiv:2404.01291): P(Yes) to a question about the prompt.
 
     An image goes through the vision tower once for any number of prompts. The language model
@@ -76,13 +76,12 @@ class VQAScorer(Scorer):
         self._image_token = int(model.config.image_token_id)
         self._penalty = float(model.generation_config.repetition_penalty or 1)
         self._yes = self.answers(form.answers)
-        self._rotary = _rotary_tables(model)
+        self._rotary = ExactTables(model)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> VQAScorer:
         """Follow devices and number types, but keep the rotary tables in float32."""
         super()._apply(fn, recurse)
-        for module, buffer, table in self._rotary:
-            setattr(module, buffer, table.to(getattr(module, buffer).device, copy=True))
+        self._rotary.put()
         return self
 
     # The three stages.
@@ -253,30 +252,6 @@ class VQAScorer(Scorer):
         )
         raise TypeError(msg)
 
-    def _save_pretrained(self, save_directory: Path) -> NoReturn:
-        del save_directory
-        self.config()
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], folder: Path) -> NoReturn:
-        """Refuse: such a folder is loaded by its name.
-
-        Raises:
-            TypeError: Always.
-        """
-        del config
-        msg = f'a model of transformers is loaded by its name: stablepref.load("vqa:{folder}")'
-        raise TypeError(msg)
-
-    def save_files(self, folder: Path) -> NoReturn:
-        """Refuse, as `config`.
-
-        Raises:
-            TypeError: Always.
-        """
-        del folder
-        self.config()
-
 
 def _body(model: Any, name: str) -> Any:  # noqa: ANN401 - a model of transformers without head
     """The model without its head, which knows how images and text are read together."""
@@ -298,13 +273,3 @@ def _alike(inputs: Sequence[Mapping[str, Tensor]], names: set[str]) -> list[list
         shape = tuple((name, own[name].shape[1:]) for name in sorted(names & own.keys()))
         groups.setdefault(shape, []).append(row)
     return list(groups.values())
-
-
-def _rotary_tables(model: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
-    """The frequencies of rotary embeddings, which 16 bits are too few for, on the CPU."""
-    return [
-        (module, name, buffer.detach().float().cpu().clone())
-        for module in model.modules()
-        for name, buffer in module.named_buffers(recurse=False)
-        if name.endswith("inv_freq")
-    ]
