@@ -42,7 +42,7 @@ class _OfScorer:
     device: torch.device
 
     def __init__(self, config: Any, accelerator: Any) -> None:  # noqa: ANN401 (Flow-Factory's)
-        super().__init__(config, accelerator)
+        super().__init__(config, accelerator)  # type: ignore[call-arg] # of the other base
         self.model: Scorer = _scorer(config, self.device)
 
 

@@ -115,7 +115,7 @@ class RotaryTables:
 
     def __init__(self, body: Any) -> None:  # noqa: ANN401 - transformers' class
         self._exact = ExactTables(body)
-        self._exact_vision: nn.Module = body.visual.rotary_pos_emb
+        self._exact_vision: Any = body.visual.rotary_pos_emb
 
     def put(self, body: Any, *, rounded: bool) -> None:  # noqa: ANN401 - transformers' class
         """Give the body its tables, where its weights are.
