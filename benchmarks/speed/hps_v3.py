@@ -286,7 +286,7 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     )
     rates = report["matrix_rates"]
     yield "Products of square matrices: " + ", ".join(
-        f"{rate / GIGA:.0f} GFLOP/s in {name}" for name, rate in rates.items()
+        f"{rate / GIGA:.3g} GFLOP/s in {name}" for name, rate in rates.items()
     )
     if not report["bfloat16_units"]:
         slower = rates["float32"] / rates["bfloat16"]

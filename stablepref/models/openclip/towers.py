@@ -72,11 +72,11 @@ def text_tower(model: Any, name: str) -> Tower:  # noqa: ANN401 - one of open_cl
         blocks = list(text.transformer.resblocks)
         return Tower(_parts(text, first), blocks, _parts(text, ("ln_final", "text_projection")))
     encoder = getattr(text.transformer, "encoder", text.transformer)
-    blocks = next((where for where in TEXT_BLOCKS if hasattr(encoder, where)), None)
-    if blocks is not None:
-        first = _parts(text.transformer, TEXT_FIRST)
+    where = next((where for where in TEXT_BLOCKS if hasattr(encoder, where)), None)
+    if where is not None:
+        before = _parts(text.transformer, TEXT_FIRST)
         after = [*_parts(encoder, TEXT_AFTER), *_parts(text.transformer, ("pooler",)), text.proj]
-        return Tower(first, list(getattr(encoder, blocks)), after)
+        return Tower(before, list(getattr(encoder, where)), after)
     msg = (
         f"{name} has a text tower of the kind {text.config.model_type}, whose blocks are not known"
     )
