@@ -8,8 +8,10 @@ Guidance (Bansal et al. 2023) and FreeDoM (Yu et al. 2023).
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import torch
@@ -18,8 +20,10 @@ from stablepref.runtime.precision import widen
 from stablepref.scoring.prompts import check_prompts
 from stablepref.weights.fingerprint import weights_digest
 
-from .diffusion.denoiser import denoise, embeds_guidance
-from .diffusion.families import family_of, stepwise
+from .diffusion.call import call
+from .diffusion.denoiser import denoise
+from .diffusion.families import entered, family_of
+from .diffusion.guidable import check_arguments, check_callback
 from .diffusion.pipelines import (
     decoder_lifted,
     frozen,
@@ -27,20 +31,19 @@ from .diffusion.pipelines import (
     refuse_offloading,
     require_pipeline,
     require_vae,
+    texts_of_each,
     unwrapped,
 )
+from .diffusion.probing import Probe
 from .diffusion.schedulers import use_scheduler
-from .diffusion.x0 import (
-    check_supported,
-    noise_level,
-    predict_x0,
-)
+from .diffusion.texts import Texts
+from .diffusion.x0 import check_supported, noise_level, predict_x0
 from .reward import DifferentiableReward
 from .sampled_rewards import as_scorer
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -51,12 +54,15 @@ if TYPE_CHECKING:
 
 @final
 class RewardGuidance:
-    """Leads a pipeline's call to a higher reward, as its `callback_on_step_end`.
+    """Leads a pipeline's call to a higher reward.
 
     ```python
     guidance = RewardGuidance(pipe, "a red circle", "hps-v2.1", scale=0.02, views=4)
-    image = pipe(**guidance.arguments, num_inference_steps=30).images[0]
+    image = guidance.draw(num_inference_steps=30).images[0]
     ```
+
+    Stable Diffusion 1.x, XL and 3 can also be called by the user, with the guidance as their
+    `callback_on_step_end`: `pipe(**guidance.arguments, num_inference_steps=30)`.
 
     Each guided step costs one more call of the denoiser, with gradients, and one of decoder and
     scorer. After the last step nothing is guided: no denoising would follow that takes away what a
@@ -69,8 +75,8 @@ class RewardGuidance:
             of the predicted pictures before the latents were moved.
 
     Args:
-        pipe: For Stable Diffusion 1.x, XL or 3, with a scheduler of
-            `stablepref.integrations.diffusion.x0.SCHEDULERS`, and not offloaded.
+        pipe: A pipeline of `stablepref.integrations.diffusion.families.entered()`, with a scheduler
+            of `stablepref.integrations.diffusion.x0.SCHEDULERS`, and not offloaded.
         prompt: One prompt, or several.
         scorer: The reward model, on the pipeline's device, or what `stablepref.load` takes.
         scale: How far a guided step moves the latents: with `normalise` as a share of their own
@@ -82,8 +88,9 @@ class RewardGuidance:
         reduce: "mean" or "min" over the picture and its views.
         normalise: Use the direction of each picture's gradient alone, so that `scale` means the
             same for all scorers, steps and schedulers.
-        checkpointing: Keep no activations of decoder and scorer; for those of the denoiser, use
-            diffusers' own `enable_gradient_checkpointing()`.
+        checkpointing: Keep no activations of the scorer, and none of the decoder where latents are
+            not packed; for those of the denoiser, use diffusers' own
+            `enable_gradient_checkpointing()`.
         scheduler: One of `stablepref.integrations.diffusion.schedulers.NAMED`, such as "ddim", to
             put in the place of the pipeline's own; it stays there.
 
@@ -127,7 +134,7 @@ class RewardGuidance:
         vae: Any = pipe.components["vae"]
         self._reward = DifferentiableReward(
             as_scorer(scorer, pipe._execution_device),
-            vae=vae,
+            vae=None if family_of(pipe).packed else vae,  # then the pipeline decodes
             views=views,
             reduce=reduce,
             checkpointing=checkpointing,
@@ -146,15 +153,63 @@ class RewardGuidance:
             "normalise": self._normalise,
         }
 
+    def draw(self, **arguments: object) -> Any:  # noqa: ANN401 (of each pipeline its own)
+        """Call the pipeline, which is led after each guided step.
+
+        The denoiser's predictions are those of further calls of the pipeline from within its own,
+        of a step each, so that this works with every pipeline that is called from within.
+
+        Args:
+            arguments: Of the pipeline's call beside the prompt, such as `num_inference_steps`,
+                `generator`, `negative_prompt`, or the `image` of a ControlNet.
+
+        Returns:
+            What the pipeline returns; with a scale of 0 the same bit for bit.
+
+        Raises:
+            ValueError: An argument is not the pipeline's or is not supported, the pipeline's
+                scheduler was replaced by one that is not, no step lies in `steps`, or a picture, a
+                reward or a gradient is not finite.
+        """
+        pipe = self._pipe
+        check_guidable(pipe)
+        check_arguments(pipe, arguments)
+        copied = {n: v.clone() if isinstance(v, torch.Tensor) else v for n, v in arguments.items()}
+        if not self._single:
+            copied = texts_of_each(copied, len(self.prompts))
+        given = {"prompt": self._given_prompt(), **copied}
+        self.rewards = {}
+        probe = Probe(pipe, given)
+
+        def led(scheduler: Any, done: int, latents: Tensor) -> Tensor:  # noqa: ANN401 (diffusers' schedulers share no type)
+            total = len(scheduler.timesteps)
+            if done == 1:
+                self._check_pictures(latents, total)
+            if self._scale == 0 or not self._is_guided(done - 1, total):
+                return latents
+
+            def output(x: Tensor) -> Tensor:
+                return probe.output(x, scheduler.timesteps[done])
+
+            return self._led(latents, done, scheduler, output, probe)
+
+        texts = nullcontext() if self._scale == 0 else Texts().remembered(pipe)
+        with torch.inference_mode(False), torch.no_grad(), texts:
+            return call(pipe, given, scheduler=copy.deepcopy(pipe.scheduler), after=led)
+
     @property
     def arguments(self) -> dict[str, object]:
-        """What the pipeline's call needs; its other arguments are free.
+        """What the pipeline's call needs to be led as the user calls it; the others are free.
 
         The prompt is a text where one was given, so that `negative_prompt="..."` may be one too;
         for a list of prompts pipelines want a list of negative ones.
+
+        Raises:
+            ValueError: A callback does not reach all that the pipeline's denoiser needs.
         """
+        check_callback(self._pipe)
         return {
-            "prompt": self.prompts[0] if self._single else self.prompts,
+            "prompt": self._given_prompt(),
             "callback_on_step_end": self,
             "callback_on_step_end_tensor_inputs": family_of(self._pipe).step_tensors,
         }
@@ -175,37 +230,46 @@ class RewardGuidance:
         del timestep
         total = self._pipe.num_timesteps
         if step == 0:
-            self._check_call(pipe, tensors, total)
+            self._check_call(pipe, tensors)
+            self._check_pictures(tensors["latents"], total)
             self.rewards = {}
         if self._scale == 0 or not self._is_guided(step, total):
             return {}
-        try:
-            rewards, gradient = self._gradient(tensors, step + 1)
-        except ValueError as error:
-            advice = overflow_advice(self._pipe)
-            msg = f"guidance after step {step + 1} of {total}: {error}{advice}"
-            raise ValueError(msg) from error
-        self.rewards[step + 1] = rewards
-        return {"latents": self._moved(tensors["latents"], gradient, step + 1)}
+        # Within an inference mode of the caller's, copies take the place of its tensors.
+        with torch.inference_mode(False):
+            own = {name: value.clone() for name, value in tensors.items()}
+        scheduler = self._pipe.scheduler
+        time = scheduler.timesteps[step + 1]
+        moved = self._led(
+            own.pop("latents"), step + 1, scheduler, lambda x: denoise(self._pipe, x, time, own)
+        )
+        return {"latents": moved}
 
-    def _check_call(self, pipe: Pipeline, tensors: Mapping[str, Tensor], total: int) -> None:
+    def _given_prompt(self) -> str | list[str]:
+        """The prompt as it was given."""
+        return self.prompts[0] if self._single else list(self.prompts)
+
+    def _check_call(self, pipe: Pipeline, tensors: Mapping[str, Tensor]) -> None:
         if pipe is not self._pipe:
             msg = f"this guidance was made for another {type(self._pipe).__name__}; make one of it"
             raise ValueError(msg)
         check_guidable(pipe)  # again: its scheduler may have been replaced
+        check_callback(pipe)
         missing = [n for n in family_of(pipe).step_tensors if n not in tensors]
         if missing:
             msg = f"guidance needs {', '.join(missing)}: call pipe(**guidance.arguments, ...)"
             raise ValueError(msg)
+
+    def _check_pictures(self, latents: Tensor, total: int) -> None:
         if not any(self._is_guided(step, total) for step in range(total)):
             msg = (
                 f"none of the {total} steps is guided: steps={self._steps} holds no step but, at "
                 "most, the last, after which nothing is denoised"
             )
             raise ValueError(msg)
-        if len(tensors["latents"]) % len(self.prompts):
+        if len(latents) % len(self.prompts):
             msg = (
-                f"the pipeline makes {len(tensors['latents'])} pictures and guidance has "
+                f"the pipeline makes {len(latents)} pictures and guidance has "
                 f"{len(self.prompts)} prompts: call pipe(**guidance.arguments, ...)"
             )
             raise ValueError(msg)
@@ -214,21 +278,51 @@ class RewardGuidance:
         begin, end = self._steps
         return step + 1 < total and begin <= (step + 1) / total <= end
 
-    def _gradient(self, tensors: Mapping[str, Tensor], step: int) -> tuple[Tensor, Tensor]:
+    def _led(
+        self,
+        latents: Tensor,
+        step: int,
+        scheduler: Any,  # noqa: ANN401 (diffusers' schedulers share no type)
+        output: Callable[[Tensor], Tensor],
+        probe: Probe | None = None,
+    ) -> Tensor:
+        """The latents that go into a step, counted from 0, moved along the reward's gradient."""
+        try:
+            rewards, gradient = self._gradient(latents, step, scheduler, output, probe)
+        except ValueError as error:
+            advice = overflow_advice(self._pipe)
+            total = len(scheduler.timesteps)
+            msg = f"guidance after step {step} of {total}: {error}{advice}"
+            raise ValueError(msg) from error
+        self.rewards[step] = rewards
+        return self._moved(latents, gradient, step)
+
+    def _gradient(
+        self,
+        given: Tensor,
+        step: int,
+        scheduler: Any,  # noqa: ANN401 (diffusers' schedulers share no type)
+        output: Callable[[Tensor], Tensor],
+        probe: Probe | None,
+    ) -> tuple[Tensor, Tensor]:
         """Rewards of the pictures predicted from latents that go into a step, and their gradient.
 
-        Within an inference mode of the caller's, copies take the place of its tensors.
+        Args:
+            given: The latents.
+            step: Which, from 0.
+            scheduler: Of the call.
+            output: The denoiser's, of latents as it sees them.
+            probe: Decodes packed latents.
         """
-        scheduler = self._pipe.scheduler
+        repeats = len(given) // len(self.prompts)
+        prompts = [prompt for prompt in self.prompts for _ in range(repeats)]
         with torch.inference_mode(False), torch.enable_grad(), frozen(self._pipe):
-            own = {name: value.clone() for name, value in tensors.items()}
-            latents = own.pop("latents").detach().requires_grad_()
-            inputs = latents / noise_level(scheduler, step).scale
-            output = denoise(self._pipe, inputs, scheduler.timesteps[step], own)
-            x0 = predict_x0(scheduler, output, latents, step)
-            repeats = len(latents) // len(self.prompts)
-            prompts = [prompt for prompt in self.prompts for _ in range(repeats)]
+            latents = given.detach().clone().requires_grad_()
+            predicted = output(latents / noise_level(scheduler, step).scale)
+            x0 = predict_x0(scheduler, predicted, latents, step)
             with decoder_lifted(self._pipe.vae):
+                if probe is not None and family_of(self._pipe).packed:
+                    x0 = probe.pictures(x0)
                 rewards = self._reward(x0, prompts, step=step)
                 (gradient,) = torch.autograd.grad(rewards.sum(), latents)
         if not bool(gradient.isfinite().all()):
@@ -249,7 +343,7 @@ class RewardGuidance:
         if self._normalise:
             own = widen(latents).flatten(1).norm(dim=1)
             factors = own / norms.where(norms > 0, 1.0)
-            slope = slope * factors.view(-1, 1, 1, 1)
+            slope = slope * factors.view(-1, *[1] * (slope.ndim - 1))
         return latents + (self._scale * slope).to(latents.dtype)
 
 
@@ -283,16 +377,17 @@ def check_guidable(pipe: Pipeline) -> None:
     Raises:
         TypeError: `pipe` is not a pipeline.
         ValueError: The pipeline or its scheduler is not supported, it has no VAE, is offloaded, or
-            has something in use that a callback does not reach.
+            has an IP-Adapter.
     """
     require_pipeline(pipe)
-    check_supported(pipe, what="guidance", pipelines=stepwise())
+    check_supported(
+        pipe, what="guidance", pipelines=entered(), instead="use best of n, which takes all"
+    )
     require_vae(pipe)
     config: Mapping[str, Any] = getattr(pipe.components["scheduler"], "config", {})
     unfit = {
         "thresholding": config.get("thresholding"),
         "invert_sigmas": config.get("invert_sigmas"),
-        "an embedded guidance scale": embeds_guidance(pipe),
         "an IP-Adapter": getattr(unwrapped(pipe.components.get("unet")), "encoder_hid_proj", None)
         is not None,
     }

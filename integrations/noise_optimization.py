@@ -18,7 +18,7 @@ import torch
 from stablepref.output.progress import progress_bar
 from stablepref.scoring.prompts import check_prompts
 
-from .diffusion.call import call, first_latents
+from .diffusion.call import call, prepared
 from .diffusion.denoiser import denoiser_of
 from .diffusion.families import differentiable, family_of, find_family
 from .diffusion.pipelines import (
@@ -33,6 +33,7 @@ from .diffusion.pipelines import (
     texts_of_each,
     without_progress_bar,
 )
+from .diffusion.schedulers import check_scheduler_name, use_scheduler
 from .reward import DifferentiableReward
 from .sampled_rewards import as_scorer
 
@@ -79,10 +80,14 @@ class OptimizedNoise:
     @property
     def call(self) -> dict[str, object]:
         """All arguments with which the pipeline makes the images again: `pipe(**found.call)`."""
-        return {"prompt": self.prompts, **self.arguments, **_noise(self.latents, self.seeds)}
+        return {
+            "prompt": list(self.prompts),
+            **_copied(self.arguments),
+            **_noise(self.latents, self.seeds),
+        }
 
 
-def optimize_noise(
+def optimize_noise(  # noqa: PLR0913 (each a setting of its own)
     pipe: Pipeline,
     prompt: str | Sequence[str],
     scorer: Scorer | str | os.PathLike[str],
@@ -95,6 +100,7 @@ def optimize_noise(
     views: int = 0,
     reduce: Literal["mean", "min"] = "mean",
     checkpointing: bool = False,
+    scheduler: str | None = None,
     progress: bool | None = None,
     **pipe_kwargs: object,
 ) -> OptimizedNoise:
@@ -125,7 +131,10 @@ def optimize_noise(
         views: Weak views beside each picture, other ones in each iteration, as in
             `DifferentiableReward`.
         reduce: "mean" or "min" over the picture and its views.
-        checkpointing: Keep no activations of decoder and scorer.
+        checkpointing: Keep no activations of the scorer, and none of the decoder where latents are
+            not packed.
+        scheduler: One of `stablepref.integrations.diffusion.schedulers.NAMED`, such as "ddim", to
+            put in the place of the pipeline's own; it stays there.
         progress: Show a progress bar; None shows one in a terminal once work takes seconds.
         pipe_kwargs: For the pipeline's call, such as `guidance_scale=0.0`;
             `num_inference_steps` is 1 unless given.
@@ -139,7 +148,9 @@ def optimize_noise(
             a picture, a reward or a gradient is not finite.
     """
     arguments = {"num_inference_steps": 1, **pipe_kwargs}
+    check_scheduler_name(scheduler)
     _check_pipeline(pipe, arguments)
+    use_scheduler(pipe, scheduler)
     if iterations < 0 or regularization < 0 or learning_rate <= 0 or clip <= 0:
         msg = (
             "iterations and regularization must be 0 or more, learning_rate and clip above 0; got "
@@ -192,7 +203,7 @@ def optimize_noise(
                 optimizer.step()
             advance(1)
         best = best.to(denoiser_of(pipe).dtype)
-        shown: Any = pipe(prompt=prompts, **arguments, **_noise(best, seeds))
+        shown: Any = pipe(prompt=list(prompts), **_copied(arguments), **_noise(best, seeds))
     rewards_of_all = torch.stack(history).cpu()
     return OptimizedNoise(
         prompts=prompts,
@@ -221,7 +232,10 @@ def _check_pipeline(pipe: Pipeline, arguments: Mapping[str, object]) -> None:
     require_pipeline(pipe)
     kind, family = type(pipe).__name__, find_family(pipe)
     if family is None or not family.backpropagates:
-        msg = f"noise optimisation is for {', '.join(differentiable())}; this is {kind}"
+        msg = (
+            f"noise optimisation is for {', '.join(differentiable())}; this is {kind}; use best of "
+            "n, which takes all"
+        )
         raise ValueError(msg)
     require_vae(pipe)
     refuse_safety_checker(pipe)
@@ -241,22 +255,31 @@ def _first_noise(pipe: Any, seeds: list[int], arguments: Mapping[str, Any]) -> T
         scheduler = copy.deepcopy(pipe.scheduler)
         call = {
             "prompt": "",
-            **_of_one(arguments),
+            **_of_one(pipe, arguments, len(seeds)),
             "generator": torch.Generator().manual_seed(seed),
         }
-        latents = first_latents(pipe, call, scheduler=scheduler)
+        made = prepared(pipe, call, scheduler=scheduler)
+        form = family_of(pipe).call_latents
+        latents = made[0] if form is None else form(pipe, *made)
         # Pipelines scale what they draw and what they are given.
         drawn.append(latents.float() / getattr(scheduler, "init_noise_sigma", 1.0))
     return torch.cat(drawn)
 
 
-def _of_one(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _of_one(pipe: Pipeline, arguments: Mapping[str, Any], count: int) -> dict[str, Any]:
     """Arguments of a call for one of the pictures."""
-    texts = ("negative_prompt", "prompt_")
+    ones = ("negative_prompt", "prompt_", *family_of(pipe).pictures)
     return {
-        name: value[0] if isinstance(value, list) and name.startswith(texts) else value
+        name: value[0]
+        if isinstance(value, list) and len(value) == count and name.startswith(ones)
+        else value
         for name, value in arguments.items()
     }
+
+
+def _copied(arguments: Mapping[str, object]) -> dict[str, object]:
+    """With lists of their own: Z-Image's call writes its chat template into those of texts."""
+    return {name: [*v] if type(v) is list else v for name, v in arguments.items()}
 
 
 def _noise(latents: Tensor, seeds: list[int]) -> dict[str, object]:

@@ -120,8 +120,9 @@ def best_of_n(
         seed: Of the first candidate.
         views: Score each candidate as the mean over itself and this many weak views.
         prune: Drop losers while they are made: {0.4: 0.5} scores the predicted pictures of each
-            batch after 40 % of the steps and continues with the better half. For Stable Diffusion
-            1.x, XL and 3 with the schedulers of `stablepref.integrations.diffusion.x0.SCHEDULERS`.
+            batch after 40 % of the steps and continues with the better half. For the pipelines of
+            `stablepref.integrations.diffusion.families.entered()` with the schedulers of
+            `stablepref.integrations.diffusion.x0.SCHEDULERS`.
         scheduler: One of `stablepref.integrations.diffusion.schedulers.NAMED`, such as "ddim", to
             put in the place of the pipeline's own; it stays there.
         out: A folder for all candidates, with a contact sheet and a page of them

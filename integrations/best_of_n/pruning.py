@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 import torch
 from torch import Tensor
 
-from ..diffusion.call import call, decoded
-from ..diffusion.families import family_of, trainable
+from ..diffusion.call import BY_STEP, call, decoded
+from ..diffusion.families import entered, family_of
 from ..diffusion.latents import decode_latents
 from ..diffusion.pipelines import decoder_lifted
 from ..diffusion.x0 import check_supported, predict_x0
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
     from ..diffusion.pipelines import Pipeline
 
-# Arguments with rows that a callback does not reach, or callbacks themselves.
+# Arguments with rows that a call that goes on does not get, what goes by the number of a step, and
+# callbacks themselves, which would be told a number of their own.
 _REFUSED: Final = (
     "callback_on_step_end",
     "ip_adapter_image",
     "ip_adapter_image_embeds",
-    "skip_guidance_layers",
+    *BY_STEP,
 )
 
 
@@ -54,7 +55,9 @@ def check_prune(
                 "above 0 and below 1, such as {0.4: 0.5}"
             )
             raise ValueError(msg)
-    check_supported(pipe, what="prune=", pipelines=trainable())
+    check_supported(
+        pipe, what="prune=", pipelines=entered(), instead="use best of n without prune="
+    )
     config: Mapping[str, Any] = getattr(pipe.components["scheduler"], "config", {})
     unfit = {
         "stochastic_sampling (its noise has no seed of its own)": config.get("stochastic_sampling"),

@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections import OrderedDict
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
@@ -21,13 +20,18 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .denoiser import denoiser_of
-from .pipelines import without_progress_bar
+from .pipelines import undistributed, without_progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-_REMEMBERED: Final = 8
-"""Batches of texts whose encoding is remembered for each text encoder."""
+BY_STEP: Final = (
+    "skip_guidance_layers",
+    "cfg_trunc_ratio",
+    "control_guidance_start",
+    "control_guidance_end",
+)
+"""Arguments of calls whose meaning depends on the number of a step, which counts anew in each."""
 
 
 class StepRule(Protocol):
@@ -59,27 +63,6 @@ class CallEnded(Exception):  # noqa: N818 (it is no error)
     """Raised by a step rule: what the pipeline would do next is not needed."""
 
 
-@final
-class Texts:
-    """What the text encoders of a pipeline returned for their latest inputs, without gradients.
-
-    For encoders whose weights do not change while this is in use.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[str, OrderedDict[object, object]] = {}
-
-    @contextmanager
-    def remembered(self, pipe: Any) -> Iterator[None]:  # noqa: ANN401 (diffusers has no types)
-        """Within, a text that was encoded before is not encoded again."""
-        with ExitStack() as stack:
-            for name, part in pipe.components.items():
-                if name.startswith("text_encoder") and isinstance(part, nn.Module):
-                    known = self._known.setdefault(name, OrderedDict())
-                    stack.enter_context(_forward(part, functools.partial(_recalled, known, part)))
-            yield
-
-
 def call(
     pipe: Any,  # noqa: ANN401 (diffusers has no types)
     arguments: Mapping[str, object],
@@ -91,6 +74,7 @@ def call(
     last_steps: int | None = None,
     checkpointing: bool = False,
     until: Callable[[int, int], bool] | None = None,
+    after: Callable[[Any, int, Tensor], Tensor] | None = None,
     continued: bool = False,
 ) -> Any:  # noqa: ANN401 (of each pipeline its own)
     """Call a pipeline as it is, without its `no_grad`.
@@ -112,6 +96,8 @@ def call(
         checkpointing: Keep no activations of the denoiser where there is a gradient, and compute
             them again in the backward pass.
         until: Whether to end the call after a step, given how many of how many are done.
+        after: What goes on in place of the latents that a step made, given the scheduler, how many
+            steps are done, and those latents.
         continued: The scheduler is in the middle of its steps, and `timesteps` are those that are
             left of its own: latents are scaled, generators go on and steps are counted as if the
             call had never ended.
@@ -122,22 +108,26 @@ def call(
     """
     kept = torch.is_grad_enabled()
     whole = scheduler.timesteps if continued else None
-    watch = _Steps(scheduler, rule, last_steps if kept else 0, until=until, whole=whole)
+    last = last_steps if kept else 0
+    watch = _Steps(scheduler, rule, last, until=until, after=after, whole=whole)
     with ExitStack() as stack:
         stack.enter_context(without_progress_bar(pipe))
-        stack.enter_context(_set(pipe, scheduler=scheduler))
+        parts = {name: undistributed(part) for name, part in pipe.components.items()}
+        stack.enter_context(_set(pipe, **{**parts, "scheduler": scheduler}))
         if timesteps is not None:
             stack.enter_context(_set(scheduler, **_fixed(scheduler, timesteps, scaled=continued)))
         if latents is not None:
             given = _giving(pipe, latents, draws=not continued)
             stack.enter_context(_set(pipe, prepare_latents=given))
         if checkpointing:
-            stack.enter_context(_forward(denoiser_of(pipe), _checkpointed))
+            stack.enter_context(around_forward(denoiser_of(pipe), _checkpointed))
         stack.enter_context(_set(scheduler, step=watch.step()))
         # Its mode changes on the way, and is put back at the end.
         stack.enter_context(torch.set_grad_enabled(kept and last_steps is None))
+        # Z-Image's call writes its chat template into the list of prompts that it is given.
+        own = {name: [*v] if type(v) is list else v for name, v in arguments.items()}
         try:
-            return inspect.unwrap(type(pipe).__call__)(pipe, **arguments)
+            return inspect.unwrap(type(pipe).__call__)(pipe, **own)
         except CallEnded:
             return watch.finished
 
@@ -149,13 +139,23 @@ def all_done(done: int, steps: int) -> bool:
 
 def first_latents(pipe: Any, arguments: Mapping[str, object], *, scheduler: Any) -> Tensor:  # noqa: ANN401 (diffusers has no types)
     """What the pipeline's first step would get: drawn, scaled and packed."""
-    found: list[Tensor] = []
+    return prepared(pipe, arguments, scheduler=scheduler)[0]
+
+
+def prepared(
+    pipe: Any,  # noqa: ANN401 (diffusers has no types)
+    arguments: Mapping[str, object],
+    *,
+    scheduler: Any,  # noqa: ANN401 (diffusers' schedulers share no type)
+) -> tuple[Tensor, ...]:
+    """All that the pipeline's `prepare_latents` returns: the first latents, and places of some."""
+    found: list[tuple[Tensor, ...]] = []
     prepare = pipe.prepare_latents
 
     @functools.wraps(prepare)
     def caught(*args: object, **kwargs: object) -> object:
         made = prepare(*args, **kwargs)
-        found.append(made if isinstance(made, Tensor) else made[0])
+        found.append((made,) if isinstance(made, Tensor) else tuple(made))
         raise CallEnded
 
     with torch.no_grad(), _set(pipe, prepare_latents=caught):
@@ -169,12 +169,21 @@ def decoded(
     latents: Tensor,
     *,
     output_type: str = "pil",
+    scheduler: Any = None,  # noqa: ANN401 (diffusers' schedulers share no type)
 ) -> Any:  # noqa: ANN401 (of the output type)
-    """Pictures of finished latents, in the form that the pipeline's loop has them in."""
+    """Pictures of finished latents, in the form that the pipeline's loop has them in.
+
+    Args:
+        pipe: A pipeline of diffusers; it is left as it was.
+        arguments: Of its call.
+        latents: The finished latents.
+        output_type: Of its call.
+        scheduler: For the call, which makes no step; None for one like the pipeline's.
+    """
     made = call(
         pipe,
         {**arguments, "output_type": output_type},
-        scheduler=copy.deepcopy(pipe.scheduler),
+        scheduler=copy.deepcopy(pipe.scheduler) if scheduler is None else scheduler,
         latents=latents,
         timesteps=torch.empty(0, device=latents.device),
         continued=False,
@@ -210,6 +219,7 @@ class _Steps:
         rule: In place of its step.
         last: Steps with a gradient; None for all, where the mode is left alone.
         until: Whether the call ends after so many of so many steps.
+        after: What goes on in place of the latents that a step made.
         whole: All timesteps, of a scheduler in the middle of them.
     """
 
@@ -220,6 +230,7 @@ class _Steps:
         last: int | None,
         *,
         until: Callable[[int, int], bool] | None,
+        after: Callable[[Any, int, Tensor], Tensor] | None,
         whole: Tensor | None,
     ) -> None:
         self.finished: Tensor | None = None
@@ -228,6 +239,7 @@ class _Steps:
         self._rule = rule
         self._last = last
         self._until = until
+        self._after = after
         self._whole = whole
         self._done: int | None = None
 
@@ -252,6 +264,8 @@ class _Steps:
                 result: Any = (made, made)  # of a consistency model the second is the prediction
                 if made is None:
                     result = self._own(model_output, timestep, sample, *args, **kwargs)
+                if self._after is not None:
+                    result = (self._after(scheduler, done + 1, result[0]), *result[1:])
             self._done = done + 1
             if self._until is not None and self._until(self._done, len(whole)):
                 self.finished = result[0]
@@ -327,36 +341,8 @@ def _checkpointed(forward: Callable[..., object], *args: Any, **kwargs: Any) -> 
     return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
-def _recalled(
-    known: OrderedDict[object, object],
-    encoder: nn.Module,
-    forward: Callable[..., object],
-    *args: object,
-    **kwargs: object,
-) -> object:
-    """What an encoder returned for the same arguments, or returns now."""
-    weight = next(encoder.parameters(), None)
-    place = None if weight is None else (weight.dtype, weight.device)
-    key = place, _key(args), tuple((name, _key(value)) for name, value in sorted(kwargs.items()))
-    if key not in known:
-        with torch.no_grad():
-            known[key] = forward(*args, **kwargs)
-        while len(known) > _REMEMBERED:
-            known.popitem(last=False)
-    known.move_to_end(key)
-    return known[key]
-
-
-def _key(value: object) -> object:
-    if isinstance(value, Tensor):
-        return value.shape, value.dtype, tuple(value.flatten().tolist())
-    if isinstance(value, tuple | list):
-        return tuple(_key(part) for part in value)
-    return repr(value)
-
-
 @contextmanager
-def _forward(module: nn.Module, around: Callable[..., object]) -> Iterator[None]:
+def around_forward(module: nn.Module, around: Callable[..., object]) -> Iterator[None]:
     """Give a module a `forward` that calls `around(forward it has, *args, **kwargs)`.
 
     In front of what offloading and compilation put there, which is called only when needed.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .families import family_of, find_family, trainable
 from .load import dtype_argument
-from .pipelines import refuse_offloading, require_pipeline, unwrapped
+from .pipelines import refuse_offloading, require_pipeline, undistributed, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ def denoise(
     """The denoiser's output within a callback, guided if the pipeline's call is.
 
     Args:
-        pipe: A pipeline of `stepwise()`, within its call.
+        pipe: A pipeline whose row has `conditions`, within its call.
         latents: `(batch, channels, h, w)`, as the denoiser sees them.
         timestep: One of the scheduler's timesteps.
         tensors: The conditions of the pipeline's row in `FAMILIES`, by name.
@@ -60,7 +60,7 @@ def guided_output(
     """The denoiser's output with classifier-free guidance (Ho and Salimans 2022).
 
     Args:
-        pipe: A pipeline of `stepwise()`.
+        pipe: A pipeline whose row has `conditions`.
         latents: `(batch, channels, h, w)`, as the scheduler scales them for the denoiser.
         timestep: One of the scheduler's timesteps.
         conditions: Other arguments of the network, under guidance with two rows for each picture,
@@ -96,6 +96,10 @@ def check_denoisable(pipe: object) -> None:
     kind, family = type(pipe).__name__, find_family(pipe)
     if family is None or family.pictures:
         msg = f"fine-tuning is for {', '.join(trainable())}; this is {kind}"
+        if family is not None:
+            msg += (
+                "; train the text-to-image pipeline of the same model: its LoRA loads in this one"
+            )
         raise TypeError(msg)
     require_pipeline(pipe)
     known = cast("Pipeline", pipe)
@@ -122,4 +126,4 @@ def embeds_guidance(pipe: Pipeline) -> bool:
 
 def denoiser_of(pipe: object) -> Any:  # noqa: ANN401 (diffusers has no types)
     """The network of a pipeline of `FAMILIES` that predicts noise, velocity or flow, to call it."""
-    return getattr(pipe, family_of(pipe).denoiser)
+    return undistributed(getattr(pipe, family_of(pipe).denoiser))

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from stablepref.runtime.registry import Registry
 
+from .packing import encode_flux, encode_flux2, encode_qwen, flux2_call_latents
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -30,7 +32,8 @@ class Family:
             that the pipeline's call holds, with a row for each picture (under guidance two), the
             denoiser's argument, or `argument.key` for an entry of a dictionary. The names are those
             that `callback_on_step_end_tensor_inputs` knows. Empty where a callback does not reach
-            all such tensors: then there is no guidance or pruning.
+            all such tensors: then guidance calls the pipeline (`RewardGuidance.draw`) and is no
+            callback.
         attention: The pipeline's attribute with arguments of attention processors, which the
             denoiser takes under the same name; empty if there are none.
         lora_targets: Layers that get LoRA matrices.
@@ -42,10 +45,15 @@ class Family:
         arguments: Further ones of the call, where pictures are made for training.
         fixed_length: Whether a prompt is padded to one length, whatever else is in its batch.
         packed: Whether the latents in the pipeline's loop are not those that its VAE decodes.
-        backpropagates: Whether gradients pass through the whole call, back to the initial noise,
-            which the call takes as its first step has it.
+        encode: For packed ones those of pictures `(batch, 3, H, W)` in [0, 1]; None where training
+            on given pictures is not possible.
+        call_latents: What the call takes as `latents=`, of all that `prepare_latents` returns, for
+            pipelines that take another form than their loop has; else None.
+        backpropagates: Whether gradients pass through the whole call, back to the initial noise.
         pictures: Arguments of the call with a picture for all candidates that becomes a list, one
             for each: of a single one, encoded with noise, all get the noise of the first.
+        from_noise: Whether the loop begins with noise alone, so that pictures are conditions, as a
+            ControlNet's.
     """
 
     denoiser: str
@@ -58,8 +66,11 @@ class Family:
     arguments: Mapping[str, object] = field(default_factory=dict)
     fixed_length: bool = False
     packed: bool = False
+    encode: Callable[[Any, Tensor], Tensor] | None = None
+    call_latents: Callable[..., Tensor] | None = None
     backpropagates: bool = False
     pictures: tuple[str, ...] = ()
+    from_noise: bool = True
 
     @property
     def step_tensors(self) -> list[str]:
@@ -125,6 +136,7 @@ FAMILIES: Final = Registry(
             lora_targets=(*Family.lora_targets, *_JOINT),
             unguided=None,
             packed=True,
+            encode=encode_flux,
             backpropagates=True,
             fixed_length=True,
         ),
@@ -133,6 +145,9 @@ FAMILIES: Final = Registry(
             # In blocks that hold both in one, the projections are one layer, too.
             lora_targets=(*Family.lora_targets, *_JOINT, "to_qkv_mlp_proj", "attn.to_out"),
             packed=True,
+            encode=encode_flux2,
+            call_latents=flux2_call_latents,
+            backpropagates=True,
             fixed_length=True,
         ),
         "QwenImagePipeline": Family(
@@ -141,6 +156,7 @@ FAMILIES: Final = Registry(
             guidance="true_cfg_scale",
             negative_prompt=" ",
             packed=True,
+            encode=encode_qwen,
             backpropagates=True,
         ),
         # Its scale counts from 0: 0 for no guidance.
@@ -152,22 +168,25 @@ FAMILIES: Final = Registry(
         "PixArtAlphaPipeline": _TRANSFORMER,
         "PixArtSigmaPipeline": _TRANSFORMER,
         "SanaPipeline": _TRANSFORMER,
-        # Of these only candidates are made.
+        # Noise with a picture as a condition.
+        **dict.fromkeys(
+            ("StableDiffusionControlNetPipeline", "StableDiffusionXLControlNetPipeline"),
+            Family(denoiser="unet", fixed_length=True, backpropagates=True, pictures=("image",)),
+        ),
+        # Of these only candidates are made: their loops begin with a picture.
         **dict.fromkeys(
             (
                 "StableDiffusionImg2ImgPipeline",
                 "StableDiffusionInpaintPipeline",
-                "StableDiffusionControlNetPipeline",
                 "StableDiffusionControlNetImg2ImgPipeline",
                 "StableDiffusionControlNetInpaintPipeline",
                 "StableDiffusionXLImg2ImgPipeline",
                 "StableDiffusionXLInpaintPipeline",
-                "StableDiffusionXLControlNetPipeline",
                 "StableDiffusionXLControlNetImg2ImgPipeline",
                 "StableDiffusionXLControlNetInpaintPipeline",
                 "LatentConsistencyModelImg2ImgPipeline",
             ),
-            Family(denoiser="unet", fixed_length=True, pictures=("image",)),
+            Family(denoiser="unet", fixed_length=True, pictures=("image",), from_noise=False),
         ),
         **dict.fromkeys(
             (
@@ -176,7 +195,9 @@ FAMILIES: Final = Registry(
                 "FluxImg2ImgPipeline",
                 "FluxInpaintPipeline",
             ),
-            Family(denoiser="transformer", fixed_length=True, pictures=("image",)),
+            Family(
+                denoiser="transformer", fixed_length=True, pictures=("image",), from_noise=False
+            ),
         ),
     },
 )
@@ -208,13 +229,13 @@ def family_of(pipe: object) -> Family:
     return found
 
 
-def stepwise() -> list[str]:
-    """The pipelines whose steps are known to callbacks: for guidance and pruning."""
-    return [name for name in FAMILIES if FAMILIES[name].conditions]
+def entered() -> list[str]:
+    """The pipelines that are called from within, step by step: for guidance and pruning."""
+    return [name for name in FAMILIES if FAMILIES[name].from_noise]
 
 
 def trainable() -> list[str]:
-    """The pipelines that are called from within: for fine-tuning."""
+    """The pipelines that need a prompt alone: for fine-tuning."""
     return [name for name in FAMILIES if not FAMILIES[name].pictures]
 
 

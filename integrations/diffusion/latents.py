@@ -144,7 +144,16 @@ def encode_pictures(vae: Any, pixels: Tensor) -> Tensor:  # noqa: ANN401 (diffus
     """
     encoded = vae.encode(2 * pixels - 1)
     density = getattr(encoded, "latent_dist", None)
-    latents: Tensor = encoded.latent if density is None else density.mode()
+    return scaled_latents(vae, encoded.latent if density is None else density.mode())
+
+
+def scaled_latents(vae: Any, latents: Tensor) -> Tensor:  # noqa: ANN401 (diffusers has no types)
+    """Latents as a denoiser has them, of those that a VAE gives; `decode_latents` undoes it.
+
+    Args:
+        vae: A diffusers VAE, such as `pipe.vae`.
+        latents: `(batch, channels, h, w)`.
+    """
     config = vae.config
     scale = config.get("scaling_factor") or 1.0
     mean, std = config.get("latents_mean"), config.get("latents_std")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import torch
 from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -148,6 +149,14 @@ def unwrapped(part: object) -> Any:  # noqa: ANN401 (diffusers has no types)
         return part
     inner: Any = extract_model_from_parallel(part, keep_torch_compile=False)
     return inner if inner is part else unwrapped(inner)  # a compiled module within DDP, or the like
+
+
+def undistributed(part: Any) -> Any:  # noqa: ANN401 (diffusers has no types)
+    """A part without DDP around it, which hides the configuration that pipelines look at.
+
+    To call: gradients of processes are added up by whoever trains. `torch.compile` stays.
+    """
+    return part.module if isinstance(part, DistributedDataParallel) else part
 
 
 def parts_of(pipe: Pipeline) -> dict[str, Any]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from .call import CallEnded, Texts, all_done, call, first_latents, scheduled
+from .call import CallEnded, all_done, call, first_latents, scheduled
 from .denoiser import check_denoisable
 from .families import family_of
-from .latents import decode_latents
+from .latents import decode_latents, encode_pictures
 from .schedulers import another_scheduler
+from .texts import Texts
 from .x0 import SCHEDULERS, predict_x0
 
 if TYPE_CHECKING:
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .call import StepRule
-
-SAMPLED: Final = (*SCHEDULERS, "LCMScheduler")
-"""Schedulers with one step for each timestep, whose steps have a gradient."""
 
 
 @final
@@ -205,6 +204,31 @@ class SamplingLoop:
         pictures: Tensor = made.images
         return pictures
 
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Finished latents of pictures `(batch, 3, H, W)` in [0, 1] of the size that is made.
+
+        The most likely ones, where the VAE gives a normal density.
+
+        Raises:
+            ValueError: The pipeline packs its latents, and its row does not say how.
+        """
+        encode, vae = self._family.encode, self.pipe.vae
+        given = pictures.to(device=self.pipe.device, dtype=vae.dtype)
+        if encode is not None:
+            return encode(self.pipe, given)
+        if self.packed:
+            msg = f"the row of {type(self.pipe).__name__} does not say how pictures are encoded"
+            raise ValueError(msg)
+        return encode_pictures(vae, given)
+
+    @functools.cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures that are made, in pixels."""
+        with torch.no_grad():
+            made = self.decode(self.noise([torch.Generator()]))
+        return made.shape[-2], made.shape[-1]
+
     @property
     def packed(self) -> bool:
         """Whether the VAE does not decode latents as they are, but `decode` does."""
@@ -288,12 +312,12 @@ def check_scheduler(scheduler: object) -> None:
     """Refuse schedulers for which equality with the pipeline is not tested.
 
     Raises:
-        ValueError: It is not one of `SAMPLED`, or has a setting without a gradient here.
+        ValueError: It is not one of `SCHEDULERS`, or has a setting without a gradient here.
     """
     kind = type(scheduler).__name__
-    if kind not in SAMPLED:
+    if kind not in SCHEDULERS:
         msg = (
-            f"the sampling loop is for {', '.join(SAMPLED)}; the pipeline has {kind}. "
+            f"the sampling loop is for {', '.join(SCHEDULERS)}; the pipeline has {kind}. "
             f"{another_scheduler(kind)}"
         )
         raise ValueError(msg)

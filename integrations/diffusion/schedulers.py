@@ -14,6 +14,7 @@ NAMED: Final = {
     "euler-ancestral": "EulerAncestralDiscreteScheduler",
     "dpm++": "DPMSolverMultistepScheduler",
     "unipc": "UniPCMultistepScheduler",
+    "lcm": "LCMScheduler",
     "flow-euler": "FlowMatchEulerDiscreteScheduler",
 }
 """What `scheduler=` and `--scheduler` take, with diffusers' classes."""

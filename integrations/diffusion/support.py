@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .families import Family
 
 NO: Final = "no"
+CALLBACK: Final = "yes, callback too"
+"""Guidance within a call of the user's own, beside `RewardGuidance.draw`."""
 
 
 def support_table() -> str:
@@ -25,12 +27,11 @@ def _support(name: str, family: Family) -> list[str]:
     import diffusers  # noqa: PLC0415 (an extra)
 
     kind = getattr(diffusers, name, None)
-    sampled = not family.pictures
     tuned = "LoRA, all weights" if hasattr(kind, "save_lora_weights") else "all weights, `rank=0`"
     return [
         "yes",
-        "yes" if sampled else NO,
-        "yes" if family.conditions else NO,
+        "yes" if family.from_noise else NO,
+        CALLBACK if family.conditions else "yes" if family.from_noise else NO,
         "yes" if family.backpropagates else NO,
-        tuned if sampled else NO,
+        NO if family.pictures else tuned,
     ]

@@ -28,8 +28,9 @@ _EULER: Final = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
 # Those that remember x0 predictions.
 MULTISTEP: Final = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
 FLOW_MATCHING: Final = ("FlowMatchEulerDiscreteScheduler",)
-SCHEDULERS: Final = _BY_TIMESTEP[:2] + _EULER + MULTISTEP + FLOW_MATCHING
-"""Those whose x0 predictions are known."""
+SCHEDULERS: Final = _BY_TIMESTEP + _EULER + MULTISTEP + FLOW_MATCHING
+"""Those whose x0 predictions are known, with one step for each timestep, whose steps have a
+gradient."""
 
 
 @final
@@ -48,13 +49,14 @@ class NoiseLevel:
     scale: float = 1.0
 
 
-def check_supported(pipe: Pipeline, *, what: str, pipelines: Sequence[str]) -> None:
+def check_supported(pipe: Pipeline, *, what: str, pipelines: Sequence[str], instead: str) -> None:
     """Refuse pipelines and schedulers whose x0 predictions are not known.
 
     Args:
         pipe: The pipeline.
         what: What is asked of it, as the message begins.
         pipelines: Names of the pipelines' rows for which that is.
+        instead: What to use with another pipeline.
 
     Raises:
         ValueError: The pipeline is not one of those, or its scheduler not of `SCHEDULERS`.
@@ -67,8 +69,7 @@ def check_supported(pipe: Pipeline, *, what: str, pipelines: Sequence[str]) -> N
             f"{what} is for {', '.join(pipelines)} with {', '.join(SCHEDULERS)}; this is "
             f"{type(pipe).__name__} with {scheduler}"
         )
-        if known:
-            msg += f". {another_scheduler(scheduler)}"
+        msg += f". {another_scheduler(scheduler)}" if known else f"; {instead}"
         raise ValueError(msg)
 
 
@@ -93,7 +94,9 @@ def noise_level(scheduler: Any, step: int) -> NoiseLevel:  # noqa: ANN401 - diff
 def predict_x0(scheduler: Any, output: Tensor, latents: Tensor, step: int) -> Tensor:  # noqa: ANN401
     """The picture that a denoiser's output predicts, as latents; differentiable.
 
-    See `x0_of_output`. It is clipped where the scheduler clips it.
+    See `x0_of_output`. It is clipped where the scheduler clips it. Of a consistency model it is
+    c_skip x latents + c_out x that prediction, as the scheduler makes it (Luo et al. 2023, section
+    4.1).
 
     Args:
         scheduler: One of `SCHEDULERS`, its timesteps set.
@@ -115,6 +118,10 @@ def predict_x0(scheduler: Any, output: Tensor, latents: Tensor, step: int) -> Te
     if kind in _BY_TIMESTEP and scheduler.config.clip_sample:
         reach = scheduler.config.clip_sample_range
         x0 = x0.clamp(-reach, reach)
+    if kind == "LCMScheduler":
+        time = int(scheduler.timesteps[step])
+        skip, kept = scheduler.get_scalings_for_boundary_condition_discrete(time)
+        x0 = kept * x0 + skip * x
     return x0
 
 

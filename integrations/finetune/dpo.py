@@ -23,8 +23,7 @@ from stablepref.runtime.precision import widen
 from ..diffusion.denoiser import denoiser_of
 from ..diffusion.pipelines import unwrapped
 from ..diffusion.x0 import prediction_type
-from .dpo_pairs import PairLatents, step_pairs, training_noise
-from .transitions import is_flow
+from .dpo_pairs import step_pairs, training_noise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +55,7 @@ def dpo_step(run: FinetuneRun, step: int) -> dict[str, float]:
     """
     config = run.config
     drawn = step_pairs(run.pairs, step, batch_size=config.batch_size, seed=config.seed)
-    encode = PairLatents(run.loop.pipe, run.loop.noise([torch.Generator()]).shape[1:])
+    encode = run.latents
     weighting = weighting_of(config, step)
     chunks = list(run.chunks(drawn))
     normalizer = None
@@ -95,7 +94,8 @@ def implicit_margins(run: FinetuneRun, chunk: Sequence[Drawn], latents: Tensor) 
         latents: `(2 x pairs, ...)`, of the better pictures, then of the worse.
     """
     scheduler = run.loop.scheduler()
-    flow = is_flow(scheduler)
+    predicts = prediction_type(scheduler)
+    flow = predicts == "flow_prediction"  # of solvers like DPM-Solver++, too
     latents = widen(latents)
     better, _ = latents.chunk(2)
     times, signal, level, noise = training_noise(
@@ -103,7 +103,7 @@ def implicit_margins(run: FinetuneRun, chunk: Sequence[Drawn], latents: Tensor) 
     )
     times, signal, level, noise = (torch.cat([one] * 2) for one in (times, signal, level, noise))
     x = signal * latents + level * noise
-    goal = target(prediction_type(scheduler), latents, noise, signal=signal, level=level)
+    goal = target(predicts, latents, noise, signal=signal, level=level)
     prompts = [one.prompt for one in chunk] * 2
     seen = x.to(unwrapped(denoiser_of(run.loop.pipe)).dtype)
 

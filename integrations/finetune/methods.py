@@ -33,11 +33,13 @@ def _drawn_with_noise(pipe: Any, config: FinetuneConfig) -> None:  # noqa: ANN40
     transition_of(config, pipe.scheduler)
 
 
-def _encoded_as_they_are(pipe: object, config: FinetuneConfig) -> None:
-    if family_of(pipe).packed:
+def _encoded(pipe: object, config: FinetuneConfig) -> None:
+    family = family_of(pipe)
+    if family.packed and family.encode is None:
         msg = (
-            f"method {config.method} encodes pictures, and {type(pipe).__name__} packs its "
-            "latents, which is not supported; use method nft or grpo with a reward"
+            f"method {config.method} encodes pictures, and {type(pipe).__name__} packs its latents "
+            "in a way that its row does not tell (Family.encode); use method nft or grpo with a "
+            "reward"
         )
         raise ValueError(msg)
 
@@ -66,5 +68,5 @@ METHODS: Final[Mapping[Method, MethodRow]] = {
     "ddpo": MethodRow(step=ddpo_step, check=_drawn_by_ddim),
     "nft": MethodRow(step=nft_step),
     "grpo": MethodRow(step=grpo_step, check=_drawn_with_noise),
-    "dpo": MethodRow(step=dpo_step, pairs=True, check=_encoded_as_they_are),
+    "dpo": MethodRow(step=dpo_step, pairs=True, check=_encoded),
 }

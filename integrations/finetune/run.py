@@ -65,8 +65,8 @@ def finetune(
     the training early takes them off again.
 
     Args:
-        pipe: `StableDiffusionPipeline`, `StableDiffusionXLPipeline` or `StableDiffusion3Pipeline`
-            in float32 or bfloat16, on its device, without a safety checker.
+        pipe: A pipeline of `stablepref.integrations.diffusion.families.trainable()` in float32 or
+            bfloat16, on its device, without a safety checker.
         prompts: To train on; None for those of `groups`.
         reward: A robust or plain reward, on the pipeline's device; a scorer or what
             `stablepref.load` takes is its plain reward.

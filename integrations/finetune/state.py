@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from stablepref.weights.fingerprint import text_digest, weights_digest
 from ..diffusion.described import described_pipeline
 from .advantages import DDPO_FLOOR, GRPO_FLOOR, advantages
 from .batches import step_pictures
+from .dpo_pairs import PairLatents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,6 +71,11 @@ class FinetuneRun:
     folder: Path
     described: dict[str, Any]
     pairs: Sequence[Pair] = ()
+
+    @functools.cached_property
+    def latents(self) -> PairLatents:
+        """Those of pairs, remembered from step to step."""
+        return PairLatents(self.loop)
 
     def pictures(self, step: int) -> list[Picture]:
         """All pictures of a step."""

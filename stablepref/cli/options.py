@@ -95,7 +95,7 @@ PipelineScheduler = Annotated[
     typer.Option(
         "--scheduler",
         help="Another scheduler for the pipeline: ddim, ddpm, euler, euler-ancestral, dpm++, "
-        "unipc, or flow-euler for flow matching.",
+        "unipc, lcm, or flow-euler for flow matching.",
         show_default="the pipeline's own",
     ),
 ]

@@ -89,10 +89,6 @@ def adapted(pipe: DiffusionPipeline) -> None:
     pipe.unet.encoder_hid_proj = torch.nn.Identity()
 
 
-def consistency(pipe: DiffusionPipeline) -> None:
-    pipe.unet = unet(cross_attention_dim=32, time_cond_proj_dim=8)
-
-
 def offloaded(pipe: DiffusionPipeline) -> None:
     add_hook_to_module(pipe.unet, CpuOffload("cpu"))
 
@@ -141,7 +137,6 @@ def test_a_negative_prompt_is_a_text_where_the_prompt_is() -> None:
         (heun, "guidance is for .*this is StableDiffusionPipeline with HeunDiscreteScheduler"),
         (lambda pipe: setattr(pipe, "vae", None), "has no VAE: pictures are scored"),
         (adapted, "does not go with an IP-Adapter"),
-        (consistency, "does not go with an embedded guidance scale"),
         (lambda p: p.scheduler.register_to_config(thresholding=True), "go with thresholding"),
         (offloaded, "the pipeline's unet is offloaded"),
     ],
@@ -156,13 +151,21 @@ def test_unsupported_pipelines_are_refused_before_sampling(
 
 
 def test_other_pipelines_are_refused() -> None:
-    for kind in ("flux", "pixart", "sana"):
-        with pytest.raises(ValueError, match=r"guidance is for StableDiffusionPipeline, .*this is"):
-            RewardGuidance(build(kind)[0], PROMPT, Brightness(), scale=0.1)
     pipe, _ = build("sd")
     parts = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
-    with pytest.raises(ValueError, match="this is StableDiffusionImg2ImgPipeline"):
+    says = r"for StableDiffusionPipeline, .*is StableDiffusionImg2ImgPipeline with .*best of n"
+    with pytest.raises(ValueError, match=says):
         RewardGuidance(parts, PROMPT, Brightness(), scale=0.1)
+
+
+def test_an_embedded_guidance_scale_is_not_for_callbacks() -> None:
+    pipe, arguments = prepared("sd")
+    pipe.unet = unet(cross_attention_dim=32, attention_head_dim=4, time_cond_proj_dim=8)
+    guidance = RewardGuidance(pipe, PROMPT, Brightness(), scale=0.1)
+    with pytest.raises(ValueError, match="does not go with an embedded guidance scale; call guid"):
+        _ = guidance.arguments
+    guidance.draw(**arguments)
+    assert list(guidance.rewards) == [1, 2, 3]
 
 
 def test_wrong_calls_are_told_at_the_first_step() -> None:

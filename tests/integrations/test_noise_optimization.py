@@ -14,9 +14,11 @@ from diffusers import (
     DDPMScheduler,
     DiffusionPipeline,
     EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
     PixArtAlphaPipeline,
 )
 from helpers.brightness import Brightness
+from helpers.pictured import PICTURE, with_pictures
 from helpers.tiny import tiny_clip
 from helpers.tiny_pipelines import build, often_or_slow
 from PIL import Image
@@ -30,10 +32,14 @@ from stablepref.integrations.noise_optimization import (
 )
 
 PROMPTS = ["a red circle", "a dog"]
+CONTROLLED = "StableDiffusionControlNetPipeline"
 
 
 def prepared(kind: str, steps: int = 1) -> tuple[DiffusionPipeline, dict[str, Any]]:
-    pipe, arguments = build("pixart" if kind == "pixart-alpha" else kind)
+    if kind.endswith("Pipeline"):
+        pipe, arguments = with_pictures(kind, "sd")
+    else:
+        pipe, arguments = build("pixart" if kind == "pixart-alpha" else kind)
     if kind == "pixart-alpha":
         pipe = PixArtAlphaPipeline(**pipe.components)
         pipe.scheduler = DDPMScheduler()  # as its one-step models have it
@@ -73,14 +79,21 @@ def test_the_reward_rises_from_that_of_the_pipelines_own_picture(kind: str) -> N
     assert same(pipe(**found.call).images, found.images)
 
 
-@pytest.mark.parametrize("kind", often_or_slow(["flux", "lcm", "qwen", "lumina2"], "flux", "qwen"))
+@pytest.mark.parametrize(
+    "kind",
+    often_or_slow(
+        ["flux", "flux2", "lcm", "qwen", "lumina2", "z-image", CONTROLLED],
+        "flux", "flux2", "qwen", "z-image", CONTROLLED,
+    ),
+)  # fmt: skip
 def test_it_rises_with_later_pipelines_too(kind: str) -> None:
-    """Of packed latents, of other signs, and with an embedded guidance."""
+    """Of packed latents, of other signs, with an embedded guidance, and with a ControlNet."""
     pipe, arguments = prepared(kind)
     scorer = tiny_clip()
     found = optimize_noise(pipe, PROMPTS, scorer, iterations=3, seed=7, **arguments)
     generators = [torch.Generator().manual_seed(7 + i) for i in range(2)]
-    first = pipe(prompt=PROMPTS, **{**found.arguments, "generator": generators}).images
+    assert PROMPTS == ["a red circle", "a dog"]  # Z-Image's call writes into lists of prompts
+    first = pipe(prompt=[*PROMPTS], **{**found.arguments, "generator": generators}).images
     torch.testing.assert_close(found.rewards[0], scorer.score(first, PROMPTS), rtol=0, atol=0.02)
     best = found.rewards.amax(dim=0)
     torch.testing.assert_close(best, scorer.score(found.images, PROMPTS), rtol=0, atol=0.02)
@@ -252,7 +265,11 @@ def offloaded(pipe: DiffusionPipeline) -> None:
         ({"latents": 1}, "latents is an argument that optimize_noise sets itself"),
         ({"steps": 4}, "steps is an argument that StableDiffusionPipeline does not take"),
         ({"prompt": ["a", ""]}, "prompt 1 is empty"),
-        ({"pipe": "flux2"}, "noise optimisation is for .*; this is Flux2Klein"),
+        (
+            {"pipe": "StableDiffusionImg2ImgPipeline"},
+            "noise optimisation is for .*; this is StableDiffusionImg2ImgPipeline; use best of n",
+        ),
+        ({"scheduler": "heun"}, "there is no scheduler 'heun'; expected one of ddim"),
     ],
 )
 def test_wrong_arguments(change: dict[str, object], says: str) -> None:
@@ -281,6 +298,28 @@ def test_unsupported_pipelines(change: Callable[[DiffusionPipeline], None], says
         optimize_noise(pipe, "a cat", Brightness(), **arguments)
     with pytest.raises(TypeError, match="pipe is a NoneType"):
         optimize_noise(None, "a cat", Brightness())  # type: ignore[arg-type] # wrong
+
+
+def test_the_scheduler_by_its_name() -> None:
+    pipe, arguments = prepared("sd", steps=2)
+    found = optimize_noise(
+        pipe, "a cat", Brightness(), iterations=1, scheduler="euler", **arguments
+    )
+    assert type(pipe.scheduler) is EulerDiscreteScheduler
+    plain = optimize_noise(pipe, "a cat", Brightness(), iterations=1, **arguments)
+    assert torch.equal(found.latents, plain.latents)
+    assert found.rewards[1] > found.rewards[0]
+
+
+def test_each_picture_may_have_a_condition_of_its_own() -> None:
+    pipe, arguments = prepared(CONTROLLED)
+    pictures = [PICTURE, PICTURE.rotate(90)]
+    call = {**arguments, "image": pictures}
+    both = optimize_noise(pipe, ["a cat"] * 2, Brightness(), iterations=2, **call)
+    for place, picture in enumerate(pictures):
+        call = {**arguments, "image": picture}
+        one = optimize_noise(pipe, "a cat", Brightness(), iterations=2, seed=place, **call)
+        torch.testing.assert_close(both.rewards[:, place], one.rewards[:, 0], rtol=0, atol=1e-5)
 
 
 def test_sampling_without_gradient_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
 )
 from helpers.brightness import Brightness
+from helpers.pictured import with_pictures
 from helpers.tiny_pipelines import build
 from PIL import Image
 
@@ -27,11 +28,14 @@ CASES = [
     *((kind, name) for kind in ("sd", "sdxl") for name in SCHEDULERS if name != FLOW),
     *((kind, FLOW) for kind in ("sd3", "flux", "flux2", "qwen", "z-image", "sana", "lumina2")),
     ("pixart", "DPMSolverMultistepScheduler"),
+    ("lcm", "LCMScheduler"),
+    ("controlled", "DDIMScheduler"),
 ]
 
 
 def prepared(kind: str, scheduler: str) -> tuple[DiffusionPipeline, dict[str, object]]:
-    pipe, arguments = build(kind)
+    controlled = "StableDiffusionControlNetPipeline", "sd"
+    pipe, arguments = with_pictures(*controlled) if kind == "controlled" else build(kind)
     pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
     if scheduler == "DDIMScheduler":
         arguments["eta"] = 0.5  # with noise at every step
@@ -164,6 +168,8 @@ def test_a_decoder_that_overflows_in_half_precision_is_lifted() -> None:
         ({0.5: 1.0}, {}, "above 0 and below 1"),
         ({0.5: 0.5}, {"callback_on_step_end": print}, "callback_on_step_end"),
         ({0.5: 0.5}, {"ip_adapter_image": 1}, "ip_adapter_image"),
+        ({0.5: 0.5}, {"control_guidance_end": 0.5}, "control_guidance_end"),
+        ({0.5: 0.5}, {"cfg_trunc_ratio": 0.5}, "cfg_trunc_ratio"),
     ],
 )
 def test_wrong_use(prune: dict[float, float], arguments: dict[str, object], says: str) -> None:
@@ -179,7 +185,7 @@ def test_other_combinations_are_refused_before_sampling() -> None:
         best_of_n(pipe, PROMPT, Brightness(), 2, prune={0.5: 0.5}, **arguments)
     pipe.scheduler = DDIMScheduler()
     parts = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
-    with pytest.raises(ValueError, match="this is StableDiffusionImg2ImgPipeline"):
+    with pytest.raises(ValueError, match=r"is StableDiffusionImg2Img.*use best of n with"):
         check_prune(parts, {0.5: 0.5}, {})
     sd3, _ = build("sd3")
     sd3.scheduler = FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)

@@ -17,7 +17,6 @@ from stablepref.integrations.diffusion.families import (
     Family,
     family_of,
     find_family,
-    stepwise,
 )
 from stablepref.integrations.guidance import RewardGuidance
 
@@ -153,7 +152,7 @@ def test_rows_name_what_the_pipelines_have() -> None:
         pipe, _ = build(kind)
         family = family_of(pipe)
         assert pipe.components[family.denoiser] is not None
-        if type(pipe).__name__ in stepwise():
+        if family.conditions:
             assert set(family.step_tensors) <= set(pipe._callback_tensor_inputs)
 
 

@@ -84,6 +84,8 @@ def test_noise_that_was_added_is_taken_off(name: str, of: str, step: int) -> Non
         *((name, of, {}) for name, of in CASES),
         ("DDIMScheduler", "epsilon", {"clip_sample": True, "clip_sample_range": 0.7}),
         ("DDPMScheduler", "v_prediction", {"clip_sample": True, "clip_sample_range": 0.7}),
+        ("LCMScheduler", "epsilon", {"clip_sample": True, "clip_sample_range": 0.7}),
+        ("LCMScheduler", "epsilon", {"timestep_scaling": 0.01}),  # latents count, too
     ],
 )
 def test_equals_the_schedulers_own_prediction(
@@ -103,10 +105,11 @@ def test_equals_the_schedulers_own_prediction(
             share = scheduler.sigmas[step + 1] / scheduler.sigmas[step]
             torch.testing.assert_close(made.prev_sample, found + share * (latents - found))
         else:
-            own = scheduler.model_outputs[-1] if name in BY_SIGMA else made.pred_original_sample
+            own = made.denoised if name == "LCMScheduler" else made.get("pred_original_sample")
+            own = scheduler.model_outputs[-1] if name in BY_SIGMA else own
             torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-4)
-    if options:
-        assert found.abs().max() == pytest.approx(0.7)
+    if "clip_sample" in options:
+        assert found.abs().max() == pytest.approx(0.7, rel=1e-4)
 
 
 def test_half_precision_is_predicted_in_single() -> None:

@@ -9,15 +9,31 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from diffusers import DDIMScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxImg2ImgPipeline,
+    QwenImageImg2ImgPipeline,
+)
 from helpers.brightness import Brightness
-from helpers.tiny_finetune import PROMPTS, SIDE, bright, moved, pipeline, plain_run, quick
+from helpers.tiny_finetune import (
+    PROMPTS,
+    SIDE,
+    bright,
+    generators,
+    moved,
+    pipeline,
+    plain_run,
+    quick,
+)
 from PIL import Image
 from torch import Tensor
 
 from stablepref.data.groups import RankedGroup
 from stablepref.data.read import read_groups
 from stablepref.integrations.diffusion.latents import decode_latents, encode_pictures
+from stablepref.integrations.diffusion.sampling import SamplingLoop
 from stablepref.integrations.finetune.dpo import dpo_step
 from stablepref.integrations.finetune.dpo_pairs import (
     Pair,
@@ -83,12 +99,92 @@ def test_pictures_fill_the_size_that_is_made() -> None:
     """A wide picture of three stripes is scaled to the height and cut at the centre."""
     levels = np.zeros((8, 24, 3), np.uint8)
     levels[:, 8:16] = 255
-    latents = PairLatents(pipeline(), (4, 8, 8))
+    latents = PairLatents(loop_of("sd"))
     middle = latents._pixels(Image.fromarray(levels))
     assert middle.shape == (3, SIDE, SIDE)
     assert middle[:, :, 2:-2].min() > 0.95
     assert torch.equal(latents._pixels(picture(0)), torch.from_numpy(
         np.asarray(picture(0)).transpose(2, 0, 1).copy()).float() / 255)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["flux", "flux2", "qwen"])
+def test_packed_latents_of_pictures_are_the_pipelines_own(kind: str) -> None:
+    """They decode to what the VAE makes of a picture, and are those of diffusers' own pipelines."""
+    loop, side = loop_of(kind), 32
+    pixels = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    assert loop.size == (side, side)
+    found = loop.encode(pixels)
+    assert found.shape == loop.noise(generators(2)).shape
+    vae, signed = loop.pipe.vae, 2 * pixels - 1
+    with torch.no_grad():
+        given = signed.unsqueeze(2) if kind == "qwen" else signed
+        raw = vae.decode(vae.encode(given).latent_dist.mode()).sample
+        expected = ((raw[:, :, 0] if kind == "qwen" else raw) + 1) / 2
+        torch.testing.assert_close(loop.decode(found), expected.clamp(0, 1), rtol=1e-4, atol=1e-5)
+        theirs = own_latents(kind, loop.pipe, signed)
+    torch.testing.assert_close(found, theirs, rtol=1e-5, atol=1e-6)
+
+
+def own_latents(kind: str, pipe: Any, signed: Tensor) -> Tensor:  # noqa: ANN401 (diffusers has no types)
+    """As diffusers encodes pictures that it begins with, or edits, before noise is mixed in."""
+    if kind == "flux2":
+        made, _ = pipe.prepare_image_latents(
+            [picture[None] for picture in signed], 1, None, signed.device, signed.dtype
+        )
+        return made.view(len(signed), -1, made.shape[-1])  # type: ignore[no-any-return] # diffusers
+    other = {"flux": FluxImg2ImgPipeline, "qwen": QwenImageImg2ImgPipeline}[kind]
+    parts = pipe.components.items()
+    img2img = other(**{name: part for name, part in parts if part is not None})
+    encode = type(pipe.vae).encode
+
+    def likeliest(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 (diffusers has no types)
+        found = encode(self, *args, **kwargs)
+        found.latent_dist.sample = lambda generator=None: found.latent_dist.mode()
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(pipe.vae), "encode", likeliest)
+        patch.setattr(img2img.scheduler, "scale_noise", lambda image, time, noise: image)
+        made = img2img.prepare_latents(
+            signed, None, len(signed), 4, 32, 32, signed.dtype, signed.device,
+            [torch.Generator() for _ in signed],
+        )  # fmt: skip
+    return made[0] if kind == "flux" else made  # type: ignore[no-any-return] # diffusers
+
+
+def loop_of(kind: str) -> SamplingLoop:
+    side = SIDE if kind == "sd" else 32
+    return SamplingLoop(pipeline(kind), steps=2, guidance=1.0, height=side, width=side)
+
+
+def test_latents_are_remembered_within_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those used longest ago go; what is encoded again is the same bit for bit in any batch."""
+    loop = loop_of("sd")
+    encoded: list[int] = []
+    encode = SamplingLoop.encode
+
+    def watched(self: SamplingLoop, pictures: Tensor) -> Tensor:
+        encoded.append(len(pictures))
+        return encode(self, pictures)
+
+    monkeypatch.setattr(SamplingLoop, "encode", watched)
+    drawn = step_pairs(PAIRS, 0, batch_size=3, seed=0)
+    every = PairLatents(loop)
+    first = every(drawn)
+    assert encoded == [1] * 6
+    assert torch.equal(every(drawn), first)
+    assert len(encoded) == 6
+    assert torch.equal(every(drawn[1:2]), first[[1, 4]])
+    few = PairLatents(loop, most_bytes=2 * first[0].nbytes)
+    encoded.clear()
+    assert torch.equal(few(drawn[:1]), first[[0, 3]])
+    few(drawn[:1])
+    assert len(encoded) == 2
+    assert torch.equal(few(drawn), first)
+    assert len(encoded) == 2 + 5  # the first one was there, and the first worse one had to go
+    assert sum(value.nbytes for _, value in few._known.values()) <= 2 * first[0].nbytes
+    none = PairLatents(loop, most_bytes=0)
+    assert torch.equal(none(drawn), first)
 
 
 def test_noise_is_that_of_training_a_diffusion_model() -> None:
@@ -185,6 +281,25 @@ def test_weights_move_along_the_gradient_of_a_naive_loss(
     assert metrics["margin"] == pytest.approx(sum(values) / 3, rel=1e-5)
     assert metrics["accuracy"] == pytest.approx(sum(value > 0 for value in values) / 3)
     assert max(map(abs, values)) > 1e-3
+
+
+def test_a_solver_of_flow_matching_gets_the_noise_of_flow_matching(tmp_path: Path) -> None:
+    """Sana comes with such a one; its prediction is the flow, whatever it is called."""
+    pipe = pipeline("sd3").to(torch.float64)
+    found = []
+    for scheduler in (
+        FlowMatchEulerDiscreteScheduler(shift=3.0),
+        DPMSolverMultistepScheduler(
+            use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
+        ),
+    ):
+        pipe.scheduler = scheduler
+        run = plain_run(pipe, Brightness().double(), tmp_path, pairs=PAIRS, dpo_beta=30.0, **DPO)
+        found.append(moved(run, dpo_step))
+        run.policies.withdraw()
+    assert max(step.abs().max() for step in found[0].values()) > 1e-6
+    for name, step in found[0].items():
+        torch.testing.assert_close(found[1][name], step, rtol=1e-5, atol=1e-10)
 
 
 @pytest.mark.parametrize("weights", ["equal", "margin"])

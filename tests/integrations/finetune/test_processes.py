@@ -5,23 +5,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.children import child_environment
-from helpers.tiny_finetune import PROMPTS, bright, noisy_pipeline, quick
+from helpers.tiny_finetune import PROMPTS, SIDE, bright, noisy_pipeline, quick
 from safetensors.torch import load_file
 
+from stablepref.data.groups import RankedGroup
 from stablepref.integrations.finetune.run import finetune
 
 
 def run(out: Path, method: str) -> None:
     pipe = noisy_pipeline()
     config = quick(method=method, steps=2, pictures_per_prompt=2, learning_rate=0.01, ema=0.0)
-    finetune(pipe, PROMPTS, bright(pipe), config, out=out, progress=False)
+    groups = None
+    if method == "dpo":
+        noise = np.random.default_rng(0)
+        pictures = [noise.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(4)]
+        groups = [RankedGroup(PROMPTS[0], tuple(pictures), (1, 2, 2, 4))]
+    finetune(pipe, PROMPTS, bright(pipe), config, out=out, groups=groups, progress=False)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["draft", "ddpo", "nft", "grpo"])
+@pytest.mark.parametrize("method", ["draft", "ddpo", "nft", "grpo", "dpo"])
 def test_two_processes_train_the_same_weights(method: str, tmp_path: Path) -> None:
     both, alone = tmp_path / "both", tmp_path / "alone"
     done = subprocess.run(
@@ -36,7 +43,7 @@ def test_two_processes_train_the_same_weights(method: str, tmp_path: Path) -> No
         [json.loads(line) for line in (folder / "metrics.jsonl").open()] for folder in (both, alone)
     )
     for one, other in zip(found, wanted, strict=True):
-        for name in ("reward", "reward_std", "sample_reward"):
+        for name in ("reward", "reward_std", "sample_reward", "margin", "accuracy"):
             assert one.get(name) == pytest.approx(other.get(name), abs=1e-4)
     ours, theirs = (
         load_file(folder / "lora" / "pytorch_lora_weights.safetensors") for folder in (both, alone)
