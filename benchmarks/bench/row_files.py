@@ -6,7 +6,7 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any, final
 
-from stablepref.output.durable import replacing, sync
+from stablepref.output.durable import remove_leftovers, replacing, sync
 from stablepref.output.partial import PartialFile, ResumeError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class RowFiles:
     def begin(
         self, settings: Mapping[str, object], *, retry: Callable[[dict[str, Any]], bool]
     ) -> None:
-        """Check and mend all files, before any process reads or writes.
+        """Check and mend all files, and remove unfinished ones, before any process reads or writes.
 
         Args:
             settings: What the rows depend on, plain JSON values.
@@ -42,6 +42,7 @@ class RowFiles:
             OSError: The folder cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.folder)
         first = self._file(0)
         for path in {first.path, *self._paths()}:
             file = PartialFile(path)

@@ -42,8 +42,8 @@ class Probe:
         """
         found: list[Tensor] = []
 
-        def rule(scheduler: object, index: int, output: Tensor, given: Tensor) -> None:
-            del scheduler, index, given
+        def rule(scheduler: object, index: int, output: Tensor, latents: Tensor) -> None:
+            del scheduler, index, latents
             found.append(output)
             raise CallEnded
 

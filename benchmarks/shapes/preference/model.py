@@ -191,7 +191,8 @@ def _write_data(
     if not drawn:
         return (HPDV2.name,)
     pipe = StableDiffusionPipeline.from_pretrained(PIPELINES["shapes"])
-    for split, number in (("train", drawn), ("validation", held_out), ("test", held_out)):
+    wanted: dict[Split, int] = {"train": drawn, "validation": held_out, "test": held_out}
+    for split, number in wanted.items():
         write_drawn(data / DRAWN, pipe, number, split=split, guidance=GUIDANCE)
     return HPDV2.name, DRAWN
 

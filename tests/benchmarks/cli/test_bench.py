@@ -14,7 +14,8 @@ from helpers.isolated import BENCH_HELP, heavy_imports
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
     path = tmp_path / "words.csv"
-    lines = [f"a red circle,{'xy'[i % 2]}\n" for i in range(5)]
+    colours = ("red", "blue", "green", "white", "black")
+    lines = [f"a {colour} circle,{'xy'[i % 2]}\n" for i, colour in enumerate(colours)]
     path.write_text("prompt,category\n" + "".join(lines))
     return path
 
