@@ -16,7 +16,7 @@ from accelerate.utils import send_to_device
 from stablepref.images.sources import Source
 from stablepref.output.text import shorten
 from stablepref.runtime.inference import inference
-from stablepref.scoring.batching import ACCELERATOR_BATCH, CPU_BATCH, BatchLimit, Prepared
+from stablepref.scoring.batching import BatchLimit, Prepared, device_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -100,8 +100,7 @@ class MicroBatches:
             raise ValueError(msg)
         self.scorer = scorer
         self.max_delay = max_delay
-        default = CPU_BATCH if scorer.device.type == "cpu" else ACCELERATOR_BATCH
-        size = default if max_batch is None else max_batch
+        size = device_batch(scorer.device) if max_batch is None else max_batch
         self._limit = BatchLimit.of(scorer, size)  # type: ignore[arg-type] # it asks for the device
         self._on_batch = on_batch
         self._queue: deque[_Asked] = deque()

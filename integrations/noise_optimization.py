@@ -18,7 +18,7 @@ import torch
 from stablepref.output.progress import progress_bar
 from stablepref.scoring.prompts import check_prompts
 
-from .diffusion.call import call, prepared
+from .diffusion.call import call, own_lists, prepared
 from .diffusion.denoiser import denoiser_of
 from .diffusion.families import differentiable, family_of, find_family
 from .diffusion.pipelines import (
@@ -81,8 +81,7 @@ class OptimizedNoise:
     def call(self) -> dict[str, object]:
         """All arguments with which the pipeline makes the images again: `pipe(**found.call)`."""
         return {
-            "prompt": list(self.prompts),
-            **_copied(self.arguments),
+            **own_lists({"prompt": self.prompts, **self.arguments}),
             **_noise(self.latents, self.seeds),
         }
 
@@ -203,7 +202,7 @@ def optimize_noise(  # noqa: PLR0913 (each a setting of its own)
                 optimizer.step()
             advance(1)
         best = best.to(denoiser_of(pipe).dtype)
-        shown: Any = pipe(prompt=list(prompts), **_copied(arguments), **_noise(best, seeds))
+        shown: Any = pipe(**own_lists({"prompt": prompts, **arguments}), **_noise(best, seeds))
     rewards_of_all = torch.stack(history).cpu()
     return OptimizedNoise(
         prompts=prompts,
@@ -275,11 +274,6 @@ def _of_one(pipe: Pipeline, arguments: Mapping[str, Any], count: int) -> dict[st
         else value
         for name, value in arguments.items()
     }
-
-
-def _copied(arguments: Mapping[str, object]) -> dict[str, object]:
-    """With lists of their own: Z-Image's call writes its chat template into those of texts."""
-    return {name: [*v] if type(v) is list else v for name, v in arguments.items()}
 
 
 def _noise(latents: Tensor, seeds: list[int]) -> dict[str, object]:

@@ -124,12 +124,18 @@ def call(
         stack.enter_context(_set(scheduler, step=watch.step()))
         # Its mode changes on the way, and is put back at the end.
         stack.enter_context(torch.set_grad_enabled(kept and last_steps is None))
-        # Z-Image's call writes its chat template into the list of prompts that it is given.
-        own = {name: [*v] if type(v) is list else v for name, v in arguments.items()}
         try:
-            return inspect.unwrap(type(pipe).__call__)(pipe, **own)
+            return inspect.unwrap(type(pipe).__call__)(pipe, **own_lists(arguments))
         except CallEnded:
             return watch.finished
+
+
+def own_lists(arguments: Mapping[str, object]) -> dict[str, object]:
+    """Arguments of a call with lists of their own.
+
+    Z-Image's call writes its chat template into the list of prompts that it is given.
+    """
+    return {name: [*v] if type(v) is list else v for name, v in arguments.items()}
 
 
 def all_done(done: int, steps: int) -> bool:

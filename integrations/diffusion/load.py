@@ -61,11 +61,7 @@ def load_pipeline(
             does not fit, or `name` is a single file or nothing that could be a pipeline.
     """
     check_pipeline(name)
-    try:
-        from diffusers import DiffusionPipeline  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        msg = f"this needs diffusers: pip install 'stablepref[diffusers]' ({error})"
-        raise ImportError(msg) from error
+    pipelines = _diffusers().DiffusionPipeline
     chosen = torch.float32 if dtype is None else getattr(torch, dtype, None)
     if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
         msg = f"the pipeline's number type is {dtype!r}; expected float32, bfloat16 or float16"
@@ -74,10 +70,10 @@ def load_pipeline(
     named: dict[str, object] = {dtype_argument(): chosen}
     check_scheduler_name(scheduler)
     try:
-        if not safety_checker and "safety_checker" in DiffusionPipeline.load_config(where):
+        if not safety_checker and "safety_checker" in pipelines.load_config(where):
             named |= {"safety_checker": None, "requires_safety_checker": False}
         with _bars_on_terminals_only():
-            pipe = DiffusionPipeline.from_pretrained(where, **named, use_safetensors=True)
+            pipe = pipelines.from_pretrained(where, **named, use_safetensors=True)
     except OSError as error:  # no such repository, a folder that lacks a part
         msg = f"the pipeline {name} cannot be loaded: {first_line(error)}"
         raise OSError(msg) from error
@@ -97,22 +93,27 @@ def load_vae(name: str, *, device: torch.device) -> Any:  # noqa: ANN401 (diffus
         ImportError: diffusers is not installed.
         OSError: There is no such VAE, or it cannot be downloaded.
     """
-    try:
-        from diffusers import AutoModel  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        msg = f"this needs diffusers: pip install 'stablepref[diffusers]' ({error})"
-        raise ImportError(msg) from error
+    models = _diffusers().AutoModel
     where = Path(PIPELINES.get(name, name)).expanduser()
     options: dict[str, object] = {dtype_argument(): torch.float32, "use_safetensors": True}
     if not (where.is_dir() and (where / "config.json").is_file()):
         options["subfolder"] = "vae"
     try:
         with _bars_on_terminals_only():
-            vae = AutoModel.from_pretrained(str(where) if where.is_dir() else name, **options)
+            vae = models.from_pretrained(str(where) if where.is_dir() else name, **options)
     except (OSError, ValueError) as error:
         msg = f"the VAE of {name} cannot be loaded: {first_line(error)}"
         raise OSError(msg) from error
     return vae.to(device).eval().requires_grad_(False)
+
+
+def _diffusers() -> Any:  # noqa: ANN401 (a module)
+    try:
+        import diffusers  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        msg = f"this needs diffusers: pip install 'stablepref[diffusers]' ({error})"
+        raise ImportError(msg) from error
+    return diffusers
 
 
 @contextmanager

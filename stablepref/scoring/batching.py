@@ -53,16 +53,21 @@ def is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def device_batch(device: torch.device) -> int:
+    """How many images are encoded at once on a kind of device where nobody says."""
+    return CPU_BATCH if device.type == "cpu" else ACCELERATOR_BATCH
+
+
 def default_batch(scorer: BatchScorer) -> int:
     """How many images are encoded at once where nobody says.
 
     On a CPU fewer than `CPU_BATCH` of a large model, so that what one layer writes is still in the
     cache when the next one reads it.
     """
-    if scorer.device.type != "cpu":
-        return ACCELERATOR_BATCH
-    each = scorer.widest_bytes
-    return max(1, min(CPU_BATCH, CPU_CACHE // each)) if each else CPU_BATCH
+    most, each = device_batch(scorer.device), scorer.widest_bytes
+    if scorer.device.type != "cpu" or not each:
+        return most
+    return max(1, min(most, CPU_CACHE // each))
 
 
 @final

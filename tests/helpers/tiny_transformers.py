@@ -27,6 +27,8 @@ from transformers import (
     Qwen3Model,
 )
 
+from helpers.small_vae import vae
+
 WORDS = ["a", "red", "green", "blue", "circle", "square", "dog", "cat", "left", "of", "any"]
 CHAT = "{% for m in messages %}user {{ m.content }} {% endfor %}assistant"
 
@@ -61,17 +63,8 @@ def qwen3(width: int, *, layers: int = 2) -> Qwen3Config:
 
 
 def small_vae(channels: int) -> AutoencoderKL:
-    """Halves each side once."""
-    return AutoencoderKL(
-        block_out_channels=(8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=channels,
-        norm_num_groups=4,
-        sample_size=32,
-        shift_factor=0.06,
-        scaling_factor=1.5,
-    )
+    """One whose latents are shifted and scaled."""
+    return vae(channels, shift_factor=0.06, scaling_factor=1.5)
 
 
 def qwen_image() -> QwenImagePipeline:

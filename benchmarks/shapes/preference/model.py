@@ -136,24 +136,23 @@ def made(
     kinds = _write_data(out / "data", generators, pipeline)
     training = [
         group
-        for kind, (number, _) in zip(kinds, (generators, pipeline), strict=False)
+        for kind, (number, _) in {HPDV2.name: generators, DRAWN: pipeline}.items()
         if number
         for group in read_groups(out / "data" / kind / "train.jsonl")
     ]
     validation = [list(read_groups(out / "data" / kind / "validation.jsonl")) for kind in kinds]
-    models = {
-        (peak, share): [
-            averaged(before, trained(training, replace(config, seed=seed), out), share=share)
-            for seed in range(seeds)
-        ]
+    ends = {
+        peak: [trained(training, replace(config, seed=seed), out) for seed in range(seeds)]
         for peak, config in configs.items()
+    }
+    models = {
+        (peak, share): [averaged(before, end, share=share) for end in trainings]
+        for peak, trainings in ends.items()
         for share in shares
     }
     agreement = {
-        setting: [
-            float(np.mean([_agreement(model, each) for each in validation])) for model in ends
-        ]
-        for setting, ends in models.items()
+        setting: [float(np.mean([_agreement(model, each) for each in validation])) for model in own]
+        for setting, own in models.items()
     }
     best = max(agreement, key=lambda setting: float(np.mean(agreement[setting])))
     chosen = int(np.argmax(agreement[best]))
@@ -179,7 +178,7 @@ def made(
 def _write_data(
     data: Path, generators: tuple[int, int], pipeline: tuple[int, int]
 ) -> tuple[str, ...]:
-    """Write what is missing of the groups; give the kinds to train on and to choose by."""
+    """Write what is missing of the groups; give the kinds to choose by."""
     groups, held_out = generators
     counts: dict[Split, int] = {"validation": held_out, "test": held_out}
     tested: dict[Split, int] = {"test": held_out}

@@ -1,7 +1,7 @@
 """Fine-tunings of the laboratory's pipeline, measured on held-out prompts at intervals."""
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,18 +118,39 @@ def study_rows(
         named = {arm.name: arm for arm in arms}
         with file.writing() as write:
             for job in jobs[len(rows) :]:
-                arm, name = named.get(job["arm"]), f"{job['arm']}-{job['seed']}"
+                arm, folder = named.get(job["arm"]), folder_of(out, job)
                 last = arm is None or job["step"] == arm.config.steps
-                sheet = out / f"{name}.png" if last else None
+                sheet = folder.with_name(f"{folder.name}.png") if last else None
                 if arm is None:
                     row = {**job, **_measured(pipe, held_out, sheet, quiet)}
                 else:
-                    _train(pipe, arm, job["seed"], train_prompts, out / name, quiet)
-                    with trained(pipe, out / name, job["step"], arm.config):
+                    _train(pipe, arm, job["seed"], train_prompts, folder, quiet)
+                    with trained(pipe, folder, job["step"], arm.config):
                         row = {**job, **_measured(pipe, held_out, sheet, quiet)}
                 write(row)
                 rows.append(row)
         return rows
+
+
+def folder_of(out: Path, row: Mapping[str, Any]) -> Path:
+    """The folder of a row's training in a study's folder."""
+    return out / f"{row['arm']}-{row['seed']}"
+
+
+def by_training(
+    rows: Sequence[Mapping[str, Any]],
+) -> tuple[Mapping[str, Any], dict[tuple[str, int], list[Mapping[str, Any]]]]:
+    """The row of the pipeline before any training, and the others by arm and seed.
+
+    Args:
+        rows: as `study_rows` gives them.
+    """
+    base, *others = rows
+    assert base["arm"] == BASE
+    runs: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for row in others:
+        runs.setdefault((row["arm"], row["seed"]), []).append(row)
+    return base, runs
 
 
 def _train(
@@ -143,19 +164,15 @@ def _train(
     """Do what is missing of a training; afterwards the pipeline is as before."""
     if (folder / (LORA if arm.config.rank else DENOISER)).exists():
         return
-    before = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
-    finetune(
-        pipe,
-        prompts,
-        DifferentiableReward(arm.scorer, vae=pipe.vae, views=arm.views),
-        replace(arm.config, seed=seed),
-        out=folder,
-        progress=False if quiet else None,
-    )
-    if arm.config.rank:
-        pipe.unload_lora_weights()
-    else:
-        pipe.unet.load_state_dict(before)
+    with _put_back(pipe, arm.config):
+        finetune(
+            pipe,
+            prompts,
+            DifferentiableReward(arm.scorer, vae=pipe.vae, views=arm.views),
+            replace(arm.config, seed=seed),
+            out=folder,
+            progress=False if quiet else None,
+        )
 
 
 @contextmanager
@@ -171,16 +188,25 @@ def trained(
         config: of the training.
     """
     name = f"step-{step:08d}"
-    if config.rank:
-        pipe.load_lora_weights(folder / LORAS / name)
+    with _put_back(pipe, config):
+        if config.rank:
+            pipe.load_lora_weights(folder / LORAS / name)
+        else:
+            unet = type(pipe.unet).from_pretrained(folder / DENOISERS / name)
+            pipe.unet.load_state_dict(unet.state_dict())
         yield
-        pipe.unload_lora_weights()
-        return
-    before = {key: value.clone() for key, value in pipe.unet.state_dict().items()}
-    unet = type(pipe.unet).from_pretrained(folder / DENOISERS / name)
-    pipe.unet.load_state_dict(unet.state_dict())
+
+
+@contextmanager
+def _put_back(pipe: StableDiffusionPipeline, config: FinetuneConfig) -> Iterator[None]:
+    """Afterwards the pipeline draws with the weights of before, without LoRA matrices."""
+    weights = {} if config.rank else pipe.unet.state_dict()
+    before = {name: value.clone() for name, value in weights.items()}
     yield
-    pipe.unet.load_state_dict(before)
+    if config.rank:
+        pipe.unload_lora_weights()
+    else:
+        pipe.unet.load_state_dict(before)
 
 
 def _measured(

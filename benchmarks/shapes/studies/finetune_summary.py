@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from stablepref.output.figures import save_figure
 
 from ..world.accuracy import Accuracy, with_interval
-from .finetune_runs import BASE
+from .finetune_runs import by_training
 
 Row = Mapping[str, Any]
 
@@ -39,19 +39,17 @@ class Summary:
 
 def summarise(rows: Sequence[Row]) -> list[Summary]:
     """A summary for each arm, in the order of the rows, the first of which is the base."""
-    base, *others = rows
-    assert base["arm"] == BASE
-    runs: dict[str, dict[int, list[Row]]] = {}
-    for row in others:
-        runs.setdefault(row["arm"], {}).setdefault(row["seed"], []).append(row)
+    base, trainings = by_training(rows)
+    runs: dict[str, list[list[Row]]] = {}
+    for (arm, _), run in trainings.items():
+        runs.setdefault(arm, []).append(run)
     curves = {
-        arm: [[_point(row, base) for row in run] for run in by_seed.values()]
-        for arm, by_seed in runs.items()
+        arm: [[_point(row, base) for row in run] for run in of_arm] for arm, of_arm in runs.items()
     }
     common = min(max(gain for gain, _ in curve) for arm in curves.values() for curve in arm)
     summaries = []
-    for arm, by_seed in runs.items():
-        last = [run[-1] for run in by_seed.values()]
+    for arm, of_arm in runs.items():
+        last = [run[-1] for run in of_arm]
         changes = [
             [row["corrects"][i] - base["corrects"][i] for row in last]
             for i in range(len(base["corrects"]))
@@ -99,13 +97,11 @@ def draw_finetune_study(path: Path, rows: Sequence[Row]) -> None:
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    base, *others = rows
-    runs: dict[tuple[str, int], list[Row]] = {}
-    for row in others:
-        runs.setdefault((row["arm"], row["seed"]), [base]).append(row)
+    base, runs = by_training(rows)
     arms = list(dict.fromkeys(arm for arm, _ in runs))
     named: set[str] = set()
-    for (arm, _), run in runs.items():
+    for (arm, _), trained in runs.items():
+        run = [base, *trained]
         style = {"color": f"C{arms.index(arm)}", "marker": ".", "linewidth": 1.2}
         label = None if arm in named else arm
         named.add(arm)

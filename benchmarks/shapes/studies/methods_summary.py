@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from diffusers import StableDiffusionPipeline
 from matplotlib.figure import Figure
 
 from stablepref.output.figures import save_figure
+from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile
 from stablepref.training.log import METRICS_FILE
 from stablepref.weights.fingerprint import part_digests
@@ -17,7 +19,7 @@ from stablepref.weights.fingerprint import part_digests
 from ..pipeline.sampling import sample_prompts
 from ..world.accuracy import Accuracy, with_interval
 from ..world.prompts import LabPrompt
-from .finetune_runs import BASE, Arm, trained
+from .finetune_runs import BASE, Arm, by_training, folder_of, trained
 
 TEST_FILE = "test.jsonl"
 
@@ -71,10 +73,7 @@ def outcomes(
     Raises:
         ResumeError: the folder holds tests of other settings.
     """
-    base, *others = rows
-    runs: dict[tuple[str, int], list[Row]] = {}
-    for row in others:
-        runs.setdefault((row["arm"], row["seed"]), []).append(row)
+    base, runs = by_training(rows)
     best = [max((base, *run), key=lambda row: row["correct"]) for run in runs.values()]
     jobs = [
         {"arm": arm, "seed": seed, "step": row["step"]}
@@ -87,9 +86,7 @@ def outcomes(
             job["arm"],
             job["seed"],
             job["step"],
-            *spent(named[job["arm"]], out / f"{job['arm']}-{job['seed']}", job["step"])
-            if job["step"]
-            else (0, 0.0),
+            *spent(named.get(job["arm"]), folder_of(out, job), job["step"]),
             validation=row["correct"],
             test=with_interval([[value] for value in own]),
             gain=with_interval([[a - b] for a, b in zip(own, corrects[0], strict=True)]),
@@ -114,23 +111,26 @@ def _tested(
         "pipeline": part_digests(pipe.components),
         "prompts": [one.prompt for one in prompts],
     }
-    found = list(file.resume(identity, iter(jobs)))
-    with file.writing() as write:
-        for job in jobs[len(found) :]:
-            if job["step"]:
-                folder = out / f"{job['arm']}-{job['seed']}"
-                with trained(pipe, folder, job["step"], named[job["arm"]].config):
+    with sole_writer(out, folder=True):
+        found = list(file.resume(identity, iter(jobs)))
+        with file.writing() as write:
+            for job in jobs[len(found) :]:
+                weights: AbstractContextManager[None] = nullcontext()
+                if job["step"]:
+                    config = named[job["arm"]].config
+                    weights = trained(pipe, folder_of(out, job), job["step"], config)
+                with weights:
                     samples = sample_prompts(pipe, prompts)
-            else:
-                samples = sample_prompts(pipe, prompts)
-            row = {**job, "corrects": [float(one.grade.correct) for one in samples]}
-            write(row)
-            found.append(row)
+                row = {**job, "corrects": [float(one.grade.correct) for one in samples]}
+                write(row)
+                found.append(row)
     return [row["corrects"] for row in found]
 
 
-def spent(arm: Arm, folder: Path, step: int) -> tuple[int, float]:
+def spent(arm: Arm | None, folder: Path, step: int) -> tuple[int, float]:
     """Pictures drawn and seconds taken by a training until a step, from its metrics."""
+    if arm is None or not step:
+        return 0, 0.0
     rows = [json.loads(line) for line in (folder / METRICS_FILE).read_text("utf-8").splitlines()]
     # Others are those of the samples.
     speeds = [row["images_per_second"] for row in rows if row["step"] <= step and "loss" in row]
@@ -147,22 +147,21 @@ def draw_methods(path: Path, rows: Sequence[Row], arms: Sequence[Arm], out: Path
         arms: what was trained.
         out: the study's folder.
     """
-    base, *others = rows
+    base, runs = by_training(rows)
     named = {arm.name: arm for arm in arms}
-    runs: dict[tuple[str, int], list[tuple[int, float, float]]] = {}
-    for row in others:
-        key = (row["arm"], row["seed"])
-        cost = spent(named[row["arm"]], out / f"{row['arm']}-{row['seed']}", row["step"])
-        runs.setdefault(key, [(0, 0.0, base["correct"])]).append((*cost, row["correct"]))
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     shown: set[str] = set()
-    for (name, _), points in runs.items():
-        pictures, seconds, correct = zip(*points, strict=True)
+    for (name, _), run in runs.items():
+        pictures, seconds = zip(
+            (0, 0.0),
+            *(spent(named[name], folder_of(out, row), row["step"]) for row in run),
+            strict=True,
+        )
         style = {"color": f"C{list(named).index(name)}", "marker": ".", "linewidth": 1.2}
         label = None if name in shown else name
         shown.add(name)
-        percent = [100 * one for one in correct]
+        percent = [100 * row["correct"] for row in (base, *run)]
         left.plot(pictures, percent, label=label, **style)
         right.plot([one / 60 for one in seconds], percent, **style)
     for axes in (left, right):
