@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from stablepref.integrations.best_of_n.candidates import check_pipeline
 from stablepref.integrations.diffusion.load import load_pipeline
+from stablepref.integrations.diffusion.pipelines import parts_of
 from stablepref.weights.fingerprint import part_digests, scheduler_digest
 
 from .loras import put_lora
@@ -71,5 +72,5 @@ def pipeline_digest(pipe: Pipeline) -> dict[str, str]:
     return {
         "pipeline": type(pipe).__name__,
         "scheduler": scheduler_digest(pipe.components.get("scheduler")),
-        **part_digests(pipe.components),
+        **part_digests(parts_of(pipe)),
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from diffusers import StableDiffusionPipeline
 
+from stablepref.integrations.diffusion.pipelines import parts_of
 from stablepref.integrations.finetune.config import FinetuneConfig
 from stablepref.integrations.finetune.loop import DENOISER, DENOISERS, LORA, LORAS
 from stablepref.integrations.finetune.run import finetune
@@ -257,7 +258,7 @@ def _identity(
 ) -> dict[str, object]:
     """Everything that the rows depend on."""
     return {
-        "pipeline": part_digests(pipe.components),
+        "pipeline": part_digests(parts_of(pipe)),
         "arms": {
             arm.name: {
                 "reward": weights_digest(arm.scorer),

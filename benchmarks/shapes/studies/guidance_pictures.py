@@ -12,6 +12,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from stablepref.integrations.diffusion.pipelines import parts_of
 from stablepref.integrations.guidance import RewardGuidance
 from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile
@@ -103,7 +104,7 @@ def guided_rows(
     file = PartialFile(out / PICTURES_FILE)
     identity = {
         "prompts": [one.prompt for one in prompts],
-        "pipeline": part_digests(pipe.components),
+        "pipeline": part_digests(parts_of(pipe)),
         "scheduler": type(pipe.scheduler).__name__,
         "model": scorer.name,
         "scorer": weights_digest(scorer),

@@ -10,6 +10,7 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 from matplotlib.figure import Figure
 
+from stablepref.integrations.diffusion.pipelines import parts_of
 from stablepref.output.figures import save_figure
 from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile
@@ -108,7 +109,7 @@ def _tested(
     named = {arm.name: arm for arm in arms}
     file = PartialFile(out / TEST_FILE)
     identity = {
-        "pipeline": part_digests(pipe.components),
+        "pipeline": part_digests(parts_of(pipe)),
         "prompts": [one.prompt for one in prompts],
     }
     with sole_writer(out, folder=True):

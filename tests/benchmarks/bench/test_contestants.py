@@ -112,6 +112,13 @@ def test_loras_are_put_on_together(tmp_path: Path) -> None:
     assert digest["unet"] != other["unet"]
 
 
+def test_a_pipeline_that_was_compiled_is_the_same_pipeline() -> None:
+    pipe, _ = build("sd")
+    plain = pipeline_digest(pipe)
+    pipe.unet = torch.compile(pipe.unet, backend="eager")
+    assert pipeline_digest(pipe) == plain
+
+
 def test_commas_in_paths_and_values(tmp_path: Path) -> None:
     base, lora = tmp_path / "a, b,steps=1" / "pipe", tmp_path / "x,lr=1e-5@2"
     touch(base, "model_index.json")
