@@ -135,7 +135,7 @@ def write_dataset(
         claim(out, json.loads(json.dumps(recipe)))
         for split, number in groups.items():
             path = out / f"{split}.jsonl"
-            if path.exists() and _lines(path) == number:
+            if rows_in(path) == number and number:
                 continue
             shown = track(made[split], description=split, total=number)
             write_jsonl(path, map(_with_files, shown), image_folder=out / _IMAGES)
@@ -208,6 +208,9 @@ def claim(out: Path, recipe: object) -> None:
         staging.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
 
 
-def _lines(path: Path) -> int:
+def rows_in(path: Path) -> int:
+    """Lines of a file; 0 where there is none."""
+    if not path.exists():
+        return 0
     with path.open("rb") as file:
         return sum(1 for _ in file)

@@ -20,6 +20,7 @@ from stablepref.assets import PIPELINES
 from stablepref.data.groups import RankedGroup
 from stablepref.data.write import write_jsonl
 from stablepref.evaluation.means import Array
+from stablepref.integrations.diffusion.pipelines import parts_of
 from stablepref.output.durable import replacing
 from stablepref.output.locks import sole_writer
 from stablepref.output.progress import progress_bar
@@ -28,7 +29,7 @@ from stablepref.weights.fingerprint import part_digests
 from ..oracle.mistakes import seen_mistakes
 from ..oracle.reading import read_picture
 from ..people.collect import asked, crowd, distinct_scenes
-from ..people.dataset import claim
+from ..people.dataset import claim, rows_in
 from ..people.settings import HPDV2, Setting
 from ..people.utility import TERMS, true_utility
 from ..world.commands import DeviceOption, PipelineOption, SplitOption, ThreadsOption
@@ -70,7 +71,7 @@ def write_drawn(
 
     Utility has the mistakes that the oracle reads from the pixels (`seen_mistakes`); it knows no
     faults of drawing, so that fidelity counts for nothing. A killed run is resumed by the same
-    call: pictures that are there are not drawn again.
+    call: pictures that are there are not drawn again, and a file of as many groups is kept.
 
     Args:
         out: Folder.
@@ -92,7 +93,7 @@ def write_drawn(
         ValueError: The folder holds groups of other settings.
     """
     recipe = {
-        "pipeline": part_digests(pipe.components),
+        "pipeline": part_digests(parts_of(pipe)),
         "size": size,
         "steps": steps,
         "guidance": guidance,
@@ -102,6 +103,8 @@ def write_drawn(
     path = out / f"{split}.jsonl"
     with sole_writer(out, folder=True):
         claim(out, recipe)
+        if rows_in(path) == groups:
+            return path
         wanted = list(islice(_asked(out, split, size, seed), groups))
         _draw(pipe, wanted, steps, guidance, seed, batch_size, progress)
         rng = random.Random(f"ranks {seed} {split}")

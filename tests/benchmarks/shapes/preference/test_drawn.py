@@ -75,6 +75,9 @@ def test_what_is_there_is_not_drawn_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert lost.read_bytes() == kept
     assert longer.startswith(first)
     assert json.loads(longer.splitlines()[2])["prompt"]
+    with monkeypatch.context() as patch:
+        patch.setattr(drawn, "read_picture", None)  # no picture is looked at again
+        assert write_drawn(tmp_path, pipe, 3, **options).read_text() == longer  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="made with other settings"):
         write_drawn(tmp_path, pipe, 2, size=3, steps=2, seed=1, progress=False)  # type: ignore[arg-type]
 
