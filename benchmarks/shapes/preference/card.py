@@ -11,6 +11,7 @@ from stablepref.output.tables import Table
 from stablepref.recipes import RECIPES, TrainConfig
 
 from ..people.settings import HPDV2
+from .drawn import ANNOTATORS
 
 _HEAD = """---
 library_name: stablepref
@@ -31,7 +32,7 @@ judge real pictures by its scores.
 
 `python -m stablepref.benchmarks.shapes.preference.model --out runs/shapes {options}`
 
-{data}, each ranked by one person, {steps} steps of {batch} pairs, of them
+{data}, {steps} steps of {batch} pairs, of them
 {order} in step 1, b = {b:g}, tau = {tau:g}, {views} weak view(s) of each picture (crops, never
 mirrored), all blocks of both towers, and a logit scale that begins at {scale:g}. Of the weights
 after the last step {share:.0%} are taken and the rest of `{model}`, as in WiSE-FT (Wortsman et al.
@@ -94,7 +95,10 @@ def preference_card(
         options += [f"--start {config.model}"]
     if config.mixed_precision is not None:
         options += [f"--mixed-precision {config.mixed_precision}"]
-    sources = {"laboratory's generators": groups, "laboratory's pipeline": drawn}
+    sources = {
+        f"laboratory's generators, ranked by {HPDV2.annotators['train']} person each": groups,
+        f"laboratory's pipeline, ranked by {ANNOTATORS} people each": drawn,
+    }
     data = " and ".join(
         f"{number} groups of nine pictures by the {source}"
         for source, number in sources.items()

@@ -40,6 +40,9 @@ SIZE = 9
 """Pictures of a group."""
 STEPS = 10
 """Denoising steps of each, fewer than the pipeline's own, for time."""
+ANNOTATORS = 10
+"""People who rank a group, in every split. Pictures of one pipeline differ less than those of
+several generators, and what a single person says of them is mostly noise."""
 _IMAGES = "images"
 
 
@@ -64,6 +67,7 @@ def write_drawn(
     guidance: float = 1.0,
     seed: int = 0,
     setting: Setting = HPDV2,
+    annotators: int = ANNOTATORS,
     batch_size: int = 45,
     progress: bool | None = None,
 ) -> Path:
@@ -82,7 +86,8 @@ def write_drawn(
         steps: Denoising steps of a picture.
         guidance: Scale of classifier-free guidance; 1 for none.
         seed: Of scenes, words, noises and people: the people are those of `people.collect`.
-        setting: Who ranks, how many of them, and how noisily.
+        setting: Who ranks, and how noisily.
+        annotators: How many of them rank each group.
         batch_size: Pictures drawn together; changes nothing but rounding.
         progress: Show a bar; None shows one in a terminal.
 
@@ -99,6 +104,7 @@ def write_drawn(
         "guidance": guidance,
         "seed": seed,
         "setting": setting.name,
+        "annotators": annotators,
     }
     path = out / f"{split}.jsonl"
     with sole_writer(out, folder=True):
@@ -109,7 +115,7 @@ def write_drawn(
         _draw(pipe, wanted, steps, guidance, seed, batch_size, progress)
         rng = random.Random(f"ranks {seed} {split}")
         tastes = crowd(setting, seed)
-        write_jsonl(path, (_ranked(one, setting, tastes, split, rng) for one in wanted))
+        write_jsonl(path, (_ranked(one, setting, tastes, annotators, rng) for one in wanted))
     return path
 
 
@@ -154,7 +160,7 @@ def _draw(
 
 
 def _ranked(
-    one: _Asked, setting: Setting, tastes: Array, split: Split, rng: random.Random
+    one: _Asked, setting: Setting, tastes: Array, annotators: int, rng: random.Random
 ) -> RankedGroup:
     """A group with the ranks of some people."""
     found = []
@@ -162,7 +168,7 @@ def _ranked(
         with Image.open(file) as image:
             found.append(seen_mistakes(read_picture(np.asarray(image.convert("RGB"))), one.scene))
     terms = np.array([[mistakes.get(term, 0) for term in TERMS] for mistakes in found], dtype=float)
-    people, annotations = asked(terms, setting, tastes, setting.annotators[split], rng)
+    people, annotations = asked(terms, setting, tastes, annotators, rng)
     return RankedGroup(
         one.prompt,
         one.files,
@@ -188,6 +194,7 @@ def main(
         float, typer.Option(help="scale of classifier-free guidance; 1 for none")
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="of prompts, noises and people")] = 0,
+    annotators: Annotated[int, typer.Option(min=1, help="people who rank each group")] = ANNOTATORS,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
 ) -> None:
@@ -197,7 +204,15 @@ def main(
     pipe = StableDiffusionPipeline.from_pretrained(pipeline).to(device)
     try:
         path = write_drawn(
-            out, pipe, groups, split=split, size=size, steps=steps, guidance=guidance, seed=seed
+            out,
+            pipe,
+            groups,
+            split=split,
+            size=size,
+            steps=steps,
+            guidance=guidance,
+            seed=seed,
+            annotators=annotators,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--out") from error

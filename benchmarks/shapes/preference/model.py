@@ -136,7 +136,7 @@ def made(
     kinds = _write_data(out / "data", generators, pipeline)
     training = [
         group
-        for kind, (number, _) in {HPDV2.name: generators, DRAWN: pipeline}.items()
+        for kind, (number, _) in {DRAWN: pipeline, HPDV2.name: generators}.items()
         if number
         for group in read_groups(out / "data" / kind / "train.jsonl")
     ]

@@ -170,7 +170,7 @@ def test_trainings_see_what_generators_and_the_pipeline_drew(
     with pytest.raises(KeyboardInterrupt):
         main(out=tmp_path, **SIZES)  # type: ignore[arg-type] # options of several types
     kinds = [name.split("-")[0] for name in seen]
-    assert kinds == ["hpdv2"] * 4 + ["drawn"] * 2
+    assert kinds == ["drawn"] * 2 + ["hpdv2"] * 4
     seen.clear()
     with pytest.raises(KeyboardInterrupt):
         main(out=tmp_path, **(SIZES | {"groups": 0}))  # type: ignore[arg-type] # several types
@@ -198,7 +198,8 @@ def test_the_card_tells_what_a_user_would_measure(
     assert "2 steps of 128 pairs, of them 2 in step 1" in told
     share = chosen_of(found)[0][1]
     assert f"{share:.0%} are taken and the rest of `shapes-clip`" in told
-    assert "4 groups of nine pictures by the laboratory's generators and 2 groups" in told
+    assert "4 groups of nine pictures by the laboratory's generators, ranked by 1 person" in told
+    assert "2 groups of nine pictures by the laboratory's pipeline, ranked by 10 people" in told
     assert "3 validation groups and of 2 that the pipeline drew" in told
     assert "--groups 4 --held-out 3 --drawn 2 --drawn-held-out 2 --rate 1e-06" in told
 
