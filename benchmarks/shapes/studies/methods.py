@@ -5,7 +5,7 @@ Run `python -m stablepref.benchmarks.shapes.studies.methods --out FOLDER`. Needs
 
 The laboratory's pipeline is fine-tuned by each method, with the oracle or a model as the reward.
 Validation prompts are drawn at intervals; the step that is best there is measured once more, on the
-test prompts, with the pipeline's own settings.
+test prompts, with the pipeline's own number of steps.
 """
 
 import json
@@ -117,7 +117,7 @@ def table_of(found: Sequence[Outcome], base: Outcome) -> Table:
     )
 
 
-def main(
+def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     out: Annotated[Path, typer.Option(help="folder for trainings, rows, study.json, study.png")],
     pipeline: PipelineOption = PIPELINES["shapes"],
     reward: Annotated[
@@ -141,6 +141,9 @@ def main(
     per_category: Annotated[
         int, typer.Option(min=1, help="validation prompts of each category")
     ] = 10,
+    guidance: Annotated[
+        float, typer.Option(min=0, help="guidance of validation and test pictures; 1 for none")
+    ] = GUIDANCE,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
 ) -> None:
@@ -162,7 +165,7 @@ def main(
         arms,
         out,
         train_prompts=[p.prompt for p in lab_prompts("train", per_category=train_per_category)],
-        held_out=HeldOut(lab_prompts("validation", per_category=per_category), judge, 10, GUIDANCE),
+        held_out=HeldOut(lab_prompts("validation", per_category=per_category), judge, 10, guidance),
         seeds=seeds,
         device=device,
     )
@@ -172,6 +175,7 @@ def main(
         rows,
         out,
         lab_prompts("test"),
+        guidance=guidance,
         device=device,
     )
     write_json(
@@ -180,6 +184,7 @@ def main(
             "reward": reward,
             "configs": {name: asdict(config) for name, config in configs.items()},
             "seeds": seeds,
+            "guidance": guidance,
             "base": asdict(base),
             "trainings": [asdict(one) for one in found],
         },

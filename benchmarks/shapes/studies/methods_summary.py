@@ -17,6 +17,7 @@ from stablepref.output.partial import PartialFile
 from stablepref.training.log import METRICS_FILE
 from stablepref.weights.fingerprint import part_digests
 
+from ..pipeline.parts import GUIDANCE
 from ..pipeline.sampling import sample_prompts
 from ..world.accuracy import Accuracy, with_interval
 from ..world.prompts import LabPrompt
@@ -38,7 +39,7 @@ class Outcome:
         pictures: drawn until then.
         seconds: that the training took until then.
         validation: share of fully correct pictures of the validation prompts.
-        test: the same of the test prompts, drawn with the pipeline's own settings.
+        test: the same of the test prompts, drawn in the pipeline's own number of steps.
         gain: of `test` over the pipeline as it was, at equal noises.
     """
 
@@ -59,6 +60,7 @@ def outcomes(
     out: Path,
     prompts: Sequence[LabPrompt],
     *,
+    guidance: float = GUIDANCE,
     device: str = "cpu",
 ) -> list[Outcome]:
     """The outcome of the pipeline as it is, then of each training.
@@ -69,6 +71,7 @@ def outcomes(
         rows: as `study_rows` gives them.
         out: the study's folder; test pictures that were graded there are not drawn again.
         prompts: to test on.
+        guidance: of the test pictures.
         device: where to run.
 
     Raises:
@@ -80,7 +83,7 @@ def outcomes(
         {"arm": arm, "seed": seed, "step": row["step"]}
         for (arm, seed), row in zip(((BASE, 0), *runs), (base, *best), strict=True)
     ]
-    corrects = _tested(pipeline, arms, jobs, out, prompts, device)
+    corrects = _tested(pipeline, arms, jobs, out, prompts, guidance, device)
     named = {arm.name: arm for arm in arms}
     return [
         Outcome(
@@ -102,6 +105,7 @@ def _tested(
     jobs: Sequence[Row],
     out: Path,
     prompts: Sequence[LabPrompt],
+    guidance: float,
     device: str,
 ) -> list[list[float]]:
     """For each job 1 or 0 for each test prompt."""
@@ -111,6 +115,7 @@ def _tested(
     identity = {
         "pipeline": part_digests(parts_of(pipe)),
         "prompts": [one.prompt for one in prompts],
+        "guidance": guidance,
     }
     with sole_writer(out, folder=True):
         found = list(file.resume(identity, iter(jobs)))
@@ -121,7 +126,7 @@ def _tested(
                     config = named[job["arm"]].config
                     weights = trained(pipe, folder_of(out, job), job["step"], config)
                 with weights:
-                    samples = sample_prompts(pipe, prompts)
+                    samples = sample_prompts(pipe, prompts, guidance=guidance)
                 row = {**job, "corrects": [float(one.grade.correct) for one in samples]}
                 write(row)
                 found.append(row)

@@ -37,7 +37,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
         patch.setattr(
             methods_summary,
             "sample_prompts",
-            partial(sample_prompts, steps=2, guidance=1.0, quiet=True),
+            partial(sample_prompts, steps=2, quiet=True),
         )
         for _ in range(2):  # the second time everything is there
             main(
@@ -51,6 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
                 change=SMALL,
                 train_per_category=1,
                 per_category=1,
+                guidance=1.5,
                 device="cpu",
                 threads=None,
             )
@@ -69,6 +70,11 @@ def test_each_method_draws_as_many_pictures(whole: Path) -> None:
         ("base", 0), ("nft", 1), ("nft", 2), ("draft", 1), ("draft", 2),
     ]  # fmt: skip
     assert len({row["reward"] for row in rows}) == 5, "each has weights of its own"
+    settings = [
+        json.loads((whole / name).read_text().splitlines()[0])["settings"]
+        for name in ("rows.jsonl", "test.jsonl")
+    ]
+    assert (settings[0]["drawn"], settings[1]["guidance"]) == ([10, 1.5, 1], 1.5)
     with Image.open(whole / "study.png") as figure:
         assert figure.width > 2 * figure.height
 
