@@ -45,7 +45,9 @@ def demo(
     finetune: Annotated[
         bool,
         typer.Option(
-            "--finetune", help="Also fine-tune briefly, and show the same seeds before and after."
+            "--finetune",
+            help="Also fine-tune the pipeline briefly to draw in three steps, and show prompts "
+            "that it was not trained on before and after.",
         ),
     ] = False,
     threads: Threads = None,
@@ -88,6 +90,7 @@ def demo(
 
 
 def _print(shown: "Demo") -> None:
+    from ..demo.finetune import DENOISING
     from ..demo.words import number, signed, tied
 
     chosen, order = shown.selection, shown.order
@@ -110,9 +113,11 @@ def _print(shown: "Demo") -> None:
         f"{tied(shown)}"
     )
     if shown.tuned is not None:
-        before, after = shown.tuned.rewards
-        change = f"reward {number(before)} -> {number(after)}"
-        if shown.tuned.correct is not None:
-            change += ", correct {} -> {}".format(*shown.tuned.correct)
-        print(f"  fine-tuned {change}, over {len(shown.tuned.pairs)} images of the same seeds")
+        (before, after), gain = shown.tuned.correct, shown.tuned.gain
+        print(
+            f"  fine-tuned {before.value:.1%} -> {after.value:.1%} correct, "
+            f"{100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}): "
+            f"{after.trials} images of {after.prompts} prompts that it was not trained on, "
+            f"in {DENOISING} steps"
+        )
     print(f"look at {shown.page} and {shown.picture}")

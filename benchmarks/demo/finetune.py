@@ -1,95 +1,124 @@
-"""A short fine-tuning for the demonstration: the same seeds before and after it."""
+"""A short fine-tuning for the demonstration: prompts that it never saw, before and after it."""
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
-from stablepref.integrations.best_of_n.choose import best_of_n
+import numpy as np
+from PIL import Image
+
+from stablepref.integrations.diffusion.denoiser import denoiser_of
+from stablepref.integrations.diffusion.pipelines import unwrapped
 from stablepref.integrations.diffusion.sampling import SamplingLoop
 from stablepref.integrations.finetune.config import FinetuneConfig
-from stablepref.integrations.finetune.lora import remove_lora
 from stablepref.integrations.finetune.run import check_trainable, finetune
 from stablepref.integrations.reward import DifferentiableReward
 
-from .truth import Truth, judged
+from ..shapes.pipeline.sampling import Sample, sample_prompts
+from ..shapes.world.accuracy import Accuracy, with_interval
+from ..shapes.world.drawing import IMAGE_SIZE
+from ..shapes.world.prompts import lab_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from stablepref.integrations.best_of_n.folder import Candidate
-    from stablepref.integrations.best_of_n.selection import Selection
     from stablepref.scorer import Scorer
 
-    from ..bench.judges import OracleJudge
+    from ..shapes.world.prompts import LabPrompt
 
 TRAINING: Final = "finetune"
 """The folder of the training in a demonstration's folder."""
-AFTER: Final = "finetuned"
-"""The folder of the pictures after it."""
-PAIRS: Final = 16
-"""Most pictures that are made again after it."""
-VIEWS: Final = 2
-"""Weak views of the robust reward."""
+DENOISING: Final = 3
+"""Denoising steps, before the training, in it and after it; guidance is off."""
 STEPS: Final = 24
+TRAIN_PER_CATEGORY: Final = 60
+"""Prompts of each category that are trained on."""
+PER_CATEGORY: Final = 20
+"""Test prompts of each category that it is measured on."""
+PICTURES: Final = 2
+"""Of each test prompt."""
 
 
 @final
 @dataclass(frozen=True)
 class Tuned:
-    """A fine-tuning, and pictures of the same noise before and after it.
+    """A fine-tuning, and pictures of the same prompts and noise before and after it.
 
     Attributes:
         steps: Training steps.
-        lora: Folder for `pipe.load_lora_weights(lora)`.
-        pairs: The demonstration's first candidates, each with what its noise became after it,
-            where both have a score; at least one.
-        after: All that was made after it.
-        truth: Of those.
-        correct: How many of the pairs are correct before and after; None where it is not known.
+        pictures: That were drawn to train on.
+        prompts: That were trained on.
+        weights: Folder of the trained denoiser.
+        before: Pictures of the test prompts, none of which was trained on; those of a prompt in a
+            row.
+        after: The same prompts and noise, drawn by the trained pipeline.
+        scores: Mean score of either.
+        correct: Share that is fully correct by the oracle, of either.
+        gain: The difference of the shares.
         signs: What in the training's samples looks like reward hacking, in words.
     """
 
     steps: int
-    lora: Path
-    pairs: Sequence[tuple[Candidate, Candidate]]
-    after: Selection
-    truth: Truth
-    correct: tuple[int, int] | None
+    pictures: int
+    prompts: int
+    weights: Path
+    before: Sequence[Sample]
+    after: Sequence[Sample]
+    scores: tuple[float, float]
+    correct: tuple[Accuracy, Accuracy]
+    gain: Accuracy
     signs: Sequence[str]
 
     @property
-    def rewards(self) -> tuple[float, float]:
-        """Mean scores of the pairs, before and after."""
-        first, last = zip(*((b.score, a.score) for b, a in self.pairs), strict=True)
-        return statistics.fmean(first), statistics.fmean(last)
+    def shown(self) -> list[tuple[Sample, Sample]]:
+        """The first picture of every fifth test prompt, before and after: chosen by no result."""
+        return list(zip(self.before, self.after, strict=True))[:: 5 * PICTURES]
+
+    def row(self) -> dict[str, object]:
+        """All numbers, plain JSON values."""
+        return {
+            "steps": self.steps,
+            "pictures": self.pictures,
+            "train_prompts": self.prompts,
+            "denoising_steps": DENOISING,
+            "weights": str(self.weights),
+            "scores": self.scores,
+            "correct": [vars(one) for one in self.correct],
+            "gain": vars(self.gain),
+            "prompts": [sample.prompt.prompt for sample in self.before[::PICTURES]],
+            "before": [sample.grade.correct for sample in self.before],
+            "after": [sample.grade.correct for sample in self.after],
+            "signs": list(self.signs),
+        }
 
 
-def short_config(*, steps: int, guidance: float, seed: int) -> FinetuneConfig:
-    """The demonstration's fine-tuning: DRaFT-1 (Clark et al. 2023) on a robust reward.
+def short_config(*, seed: int) -> FinetuneConfig:
+    """The demonstration's fine-tuning: DRaFT (Clark et al. 2023) through all of a few steps.
 
-    Its length and rate are a choice for minutes, not for the best result.
+    What few steps leave blurred or wrong is what a reward's gradient mends soonest; its length and
+    rate are a choice for minutes.
 
     Args:
-        steps: Denoising steps of a picture.
-        guidance: Scale of classifier-free guidance.
-        seed: Of first weights and noise.
+        seed: Of the prompts' order and all noise.
 
     Raises:
-        ValueError: A value is out of range.
+        ValueError: The seed is negative.
     """
     return FinetuneConfig(
         method="draft",
         steps=STEPS,
-        batch_size=8,
-        learning_rate=1e-3,
-        sampling_steps=steps,
-        guidance=guidance,
+        batch_size=32,
+        rank=0,
+        learning_rate=2e-4,
+        sampling_steps=DENOISING,
+        last_steps=DENOISING,
+        guidance=1.0,
+        gradient_checkpointing=False,
         seed=seed,
-        samples=1,
-        pictures_per_sample=4,
+        samples=4,
+        pictures_per_sample=2,
         sample_every=STEPS,
         checkpoint_every=6,
     )
@@ -100,70 +129,88 @@ def check_finetuning(pipe: Any, config: FinetuneConfig) -> None:  # noqa: ANN401
 
     Raises:
         TypeError: It is another kind of pipeline.
-        ValueError: It, or its scheduler, is not supported.
+        ValueError: It, or its scheduler, is not supported, or it draws pictures of another size
+            than the laboratory's.
     """
-    SamplingLoop(pipe, steps=config.sampling_steps, guidance=config.guidance_scale)
+    loop = SamplingLoop(pipe, steps=config.sampling_steps, guidance=config.guidance_scale)
     check_trainable(pipe, config)
+    height, width = loop.size
+    if (height, width) != (IMAGE_SIZE, IMAGE_SIZE):
+        msg = (
+            "the demonstration fine-tunes pipelines that draw the laboratory's pictures of "
+            f"{IMAGE_SIZE} x {IMAGE_SIZE} pixels; this {type(pipe).__name__} draws {width} x "
+            f"{height}: fine-tune it with `stablepref finetune`, on prompts of your own"
+        )
+        raise ValueError(msg)
 
 
 def tune(
     pipe: Any,  # noqa: ANN401 (as above)
-    selection: Selection,
-    truth: Truth,
     scorer: Scorer,
     config: FinetuneConfig,
-    oracle: OracleJudge,
     *,
     out: Path,
     progress: bool | None = None,
 ) -> Tuned:
-    """Fine-tune a pipeline on a selection's prompt, and make its first candidates again.
+    """Fine-tune a pipeline on prompts of the laboratory, and measure it on others.
 
     After an interruption the same call resumes. The pipeline draws as before when it ends.
 
     Args:
-        pipe: The pipeline that made the candidates.
-        selection: Of all candidates, in order of their seeds.
-        truth: Of them.
+        pipe: Draws the laboratory's pictures.
         scorer: The reward.
         config: Of `short_config`.
-        oracle: Judges the pictures.
         out: The demonstration's folder.
         progress: As in `finetune`.
 
     Raises:
-        ImportError: peft is not installed.
-        ValueError: As `finetune` and `best_of_n`, or no noise has a score before and after.
+        ValueError: As `finetune`.
     """
-    prompt, before = selection.prompt, selection.candidates[:PAIRS]
-    reward = DifferentiableReward(scorer, vae=pipe.vae, views=VIEWS)
-    result = finetune(pipe, [prompt], reward, config, out=out / TRAINING, progress=progress)
+    prompts = [one.prompt for one in lab_prompts("train", per_category=TRAIN_PER_CATEGORY)]
+    tests = lab_prompts("test", per_category=PER_CATEGORY)
+    denoiser = unwrapped(denoiser_of(pipe))
+    weights = {name: value.clone() for name, value in denoiser.state_dict().items()}
+    before = _drawn(pipe, tests, config)
     try:
-        after = best_of_n(
-            pipe,
-            prompt,
-            scorer,
-            len(before),
-            seed=before[0].seed,
-            out=out / AFTER,
-            progress=progress,
-            num_inference_steps=config.sampling_steps,
-            guidance_scale=config.guidance_scale,
-        )
+        reward = DifferentiableReward(scorer, vae=pipe.vae)
+        result = finetune(pipe, prompts, reward, config, out=out / TRAINING, progress=progress)
+        after = _drawn(pipe, tests, config)
     finally:
-        remove_lora(pipe)
-    pictures = ((c.index, after.picture(c)) for c in after.candidates if c.score is not None)
-    later = judged(oracle, prompt, pictures)
-    pairs = [
-        (first, last)
-        for first, last in zip(before, after.candidates, strict=True)
-        if first.score is not None and last.score is not None
-    ]
-    if not pairs:
-        msg = f"of {len(before)} seeds none has a score before and after fine-tuning"
-        raise ValueError(msg)
-    paired = [first.index for first, _ in pairs]
-    was, now = truth.count(paired), later.count(paired)
-    correct = None if was is None or now is None else (was, now)
-    assert result.lora is not None, "the demonstration trains LoRA matrices"
-    return Tuned(config.steps, result.lora, pairs, after, later, correct, result.signs)
+        denoiser.load_state_dict(weights)
+    assert result.denoiser is not None, "the demonstration trains all weights"
+    first, last = ([float(sample.grade.correct) for sample in one] for one in (before, after))
+    differences = [late - early for early, late in zip(first, last, strict=True)]
+    return Tuned(
+        config.steps,
+        config.steps * config.batch_size,
+        len(prompts),
+        result.denoiser,
+        before,
+        after,
+        (_mean_score(scorer, before), _mean_score(scorer, after)),
+        (with_interval(_by_prompt(first)), with_interval(_by_prompt(last))),
+        with_interval(_by_prompt(differences)),
+        result.signs,
+    )
+
+
+def _drawn(pipe: Any, prompts: Sequence[LabPrompt], config: FinetuneConfig) -> list[Sample]:  # noqa: ANN401 (as above)
+    return sample_prompts(
+        pipe,
+        prompts,
+        pictures=PICTURES,
+        steps=config.sampling_steps,
+        guidance=config.guidance_scale,
+        seed=config.seed,
+        quiet=True,
+    )
+
+
+def _by_prompt(values: Sequence[float]) -> list[Sequence[float]]:
+    return [values[start : start + PICTURES] for start in range(0, len(values), PICTURES)]
+
+
+def _mean_score(scorer: Scorer, samples: Sequence[Sample]) -> float:
+    pictures = [Image.fromarray(sample.picture) for sample in samples]
+    prompts = [sample.prompt.prompt for sample in samples]
+    return float(np.mean(scorer.score(pictures, prompts, progress=False).tolist()))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from PIL import Image
+
 from stablepref.images.sources import Source
 from stablepref.integrations.best_of_n.selection import SHOWN
 from stablepref.output.pages import write_template
@@ -17,10 +19,9 @@ from .words import number, signed, verdict
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from PIL import Image
-
     from stablepref.integrations.best_of_n.folder import Candidate
 
+    from ..shapes.pipeline.sampling import Sample
     from .finetune import Tuned
     from .result import Demo
     from .stability import Perturbed
@@ -73,7 +74,7 @@ def write_demo_page(path: Path, demo: Demo) -> None:
         cards=cards,
         left_out=len(order) - len(cards),
         faults=[(one.seed, one.fault) for one in chosen.candidates if one.fault],
-        tuned=None if demo.tuned is None else _tuned(demo, demo.tuned),
+        tuned=None if demo.tuned is None else _tuned(demo.tuned, chosen.model),
     )
 
 
@@ -126,13 +127,24 @@ def _perturbed(demo: Demo, one: Perturbed) -> dict[str, object]:
     }
 
 
-def _tuned(demo: Demo, tuned: Tuned) -> dict[str, object]:
-    pairs = []
-    for first, last in tuned.pairs:
-        before = _shown(first, demo.selection.picture(first), demo.truth.correct.get(first.index))
-        after = _shown(last, tuned.after.picture(last), tuned.truth.correct.get(last.index))
-        pairs.append((before, after))
-    return {"words": demo_words.about_finetuning(tuned), "pairs": pairs}
+def _tuned(tuned: Tuned, model: str) -> dict[str, object]:
+    pairs = [
+        {"prompt": first.prompt.prompt, "before": _sampled(first), "after": _sampled(last)}
+        for first, last in tuned.shown
+    ]
+    return {"words": demo_words.about_finetuning(tuned, model), "pairs": pairs}
+
+
+def _sampled(sample: Sample) -> dict[str, object]:
+    """What the template shows of a test picture."""
+    correct, prompt = sample.grade.correct, sample.prompt.prompt
+    thumbnail = Thumbnail(Source(0, prompt, Image.fromarray(sample.picture)))
+    return {
+        "correct": correct,
+        "thumbnail": thumbnail,
+        "small": max(thumbnail.width, thumbnail.height) <= SMALL,
+        "alt": f"{prompt}, {'correct' if correct else 'not correct'}",
+    }
 
 
 def _card(demo: Demo, place: int, candidate: Candidate) -> dict[str, object]:

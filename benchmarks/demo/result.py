@@ -82,7 +82,6 @@ class Demo:
 
     def row(self) -> dict[str, object]:
         """All numbers, plain JSON values; what is not a number is None."""
-        tuned = self.tuned
         return {
             **self.selection.row(),
             "call": dict(self.call),
@@ -92,16 +91,7 @@ class Demo:
             "correct": {str(index): known for index, known in self.truth.correct.items()},
             "correct_unknown": self.truth.unknown,
             "stability": [_row(one) for one in self.stability],
-            "finetuning": None
-            if tuned is None
-            else {
-                "steps": tuned.steps,
-                "lora": str(tuned.lora),
-                "rewards": tuned.rewards,
-                "pairs": [[vars(first), vars(last)] for first, last in tuned.pairs],
-                "correct": {str(index): known for index, known in tuned.truth.correct.items()},
-                "signs": list(tuned.signs),
-            },
+            "finetuning": None if self.tuned is None else self.tuned.row(),
         }
 
 

@@ -62,9 +62,10 @@ def demo(
         steps: Denoising steps.
         guidance: Scale of classifier-free guidance.
         seed: Of the first candidate; 0 or more with `finetune`.
-        finetune: Also fine-tune the pipeline shortly on the prompt, and make its first candidates
-            again; needs a pipeline that `stablepref.integrations.finetune.run.finetune` takes. The
-            pipeline draws as before at the end.
+        finetune: Also fine-tune the pipeline shortly on prompts of the laboratory, and show
+            pictures of others before and after it; needs a pipeline that draws the laboratory's
+            pictures and that `stablepref.integrations.finetune.run.finetune` takes. The pipeline
+            draws as before at the end.
         progress: Show progress bars; None shows them in a terminal once work takes seconds.
 
     Raises:
@@ -80,7 +81,7 @@ def demo(
         raise ValueError(msg)
     (prompt,) = check_prompts([prompt])
     folder, oracle, judge = Path(out), load_oracle(), as_scorer(scorer)
-    config = short_config(steps=steps, guidance=guidance, seed=seed) if finetune else None
+    config = short_config(seed=seed) if finetune else None
     if config is not None:
         check_finetuning(pipe, config)
     selection = best_of_n(
@@ -110,7 +111,7 @@ def demo(
     stable = stability(judge, prompt, indices, picture, progress=progress)
     tuned = None
     if config is not None:
-        tuned = tune(pipe, selection, truth, judge, config, oracle, out=folder, progress=progress)
+        tuned = tune(pipe, judge, config, out=folder, progress=progress)
     shown = Demo(selection, order, stable, truth, tuned, call, folder / PAGE, folder / PICTURE)
     draw_card(shown.picture, shown)
     with replacing(folder / NUMBERS) as staging:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from ..bench.judges import knows_shapes_only
+from .finetune import DENOISING
 
 if TYPE_CHECKING:
     from .finetune import Tuned
@@ -107,19 +108,28 @@ def about_stability(demo: Demo) -> str:
     return f"{text}."
 
 
-def about_finetuning(tuned: Tuned) -> str:
-    """What changed for the same seeds."""
-    before, after = tuned.rewards
+def about_finetuning(tuned: Tuned, model: str) -> str:
+    """What the fine-tuning was, and what it changed.
+
+    Args:
+        tuned: The fine-tuning.
+        model: The reward.
+    """
+    (before, after), gain = tuned.correct, tuned.gain
     text = (
-        f"{tuned.steps} training steps on this one prompt (DRaFT-1 on LoRA matrices, robust "
-        f"reward), a length for a demonstration. Over {len(tuned.pairs)} pictures of the same "
-        f"seeds the mean score went from {number(before)} to {number(after)}"
+        f"{tuned.steps} training steps, with {tuned.pictures:,} pictures of {tuned.prompts:,} "
+        f"prompts of the laboratory, teach the pipeline to draw in {DENOISING} denoising steps "
+        f"without guidance: DRaFT through all of them, on all weights of the denoiser, with "
+        f"{model} as the reward. Below are other prompts, none of which was trained on; each pair "
+        f"began with the same noise. Of {after.trials} such pictures of {after.prompts} prompts "
+        f"{before.value:.1%} were fully correct before and {after.value:.1%} after: a difference "
+        f"of {100 * gain.value:+.1f} points (95 % interval over prompts: {100 * gain.low:+.1f} to "
+        f"{100 * gain.high:+.1f})"
     )
-    right = tuned.correct
-    if right is not None:
-        text += f", and {right[0]} of them were correct before and {right[1]} after"
-    text += "."
-    if right is not None and after > before and right[1] < right[0]:
+    if gain.low <= 0 <= gain.high:
+        text += ", which is no evidence of any"
+    text += ". The mean score went from {} to {}.".format(*map(number, tuned.scores))
+    if tuned.scores[1] > tuned.scores[0] and gain.high < 0:
         text += " The reward rose while fewer pictures are correct: it was fooled."
     return " ".join([text, *(f"A sign to look at: {sign}." for sign in tuned.signs)])
 

@@ -80,11 +80,14 @@ def test_defaults_are_the_laboratorys_and_the_pages() -> None:
 
 
 def test_the_page_tells_the_fine_tuning_as_the_code_has_it() -> None:
-    from stablepref.benchmarks.demo.finetune import PAIRS, short_config
+    from stablepref.benchmarks.demo import finetune as tuning
 
-    config = short_config(steps=25, guidance=4.0, seed=0)
+    config = tuning.short_config(seed=0)
     assert isinstance(config, FinetuneConfig)
-    assert config.method == "draft"
-    assert config.last_steps == 1
+    assert (config.method, config.rank) == ("draft", 0)
+    assert config.last_steps == config.sampling_steps == tuning.DENOISING == 3
+    assert config.guidance_scale == 1
     assert f"{config.steps} steps of {config.batch_size} pictures" in PAGE
-    assert f"the first {PAIRS} candidates" in PAGE
+    assert f"{10 * tuning.TRAIN_PER_CATEGORY} prompts" in PAGE
+    tests = 10 * tuning.PER_CATEGORY
+    assert f"{tests * tuning.PICTURES} pictures of {tests} test prompts" in PAGE
