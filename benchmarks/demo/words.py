@@ -122,9 +122,9 @@ def about_finetuning(tuned: Tuned, model: str) -> str:
         f"without guidance: DRaFT through all of them, on all weights of the denoiser, with "
         f"{model} as the reward. Below are other prompts, none of which was trained on; each pair "
         f"began with the same noise. Of {after.trials} such pictures of {after.prompts} prompts "
-        f"{before.value:.1%} were fully correct before and {after.value:.1%} after: a difference "
-        f"of {100 * gain.value:+.1f} points (95 % interval over prompts: {100 * gain.low:+.1f} to "
-        f"{100 * gain.high:+.1f})"
+        f"{100 * before.value:.1f} % were fully correct before and {100 * after.value:.1f} % "
+        f"after: a difference of {100 * gain.value:+.1f} points (95 % interval over "
+        f"prompts: {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
     )
     if gain.low <= 0 <= gain.high:
         text += ", which is no evidence of any"

@@ -38,11 +38,13 @@ mirrored), all blocks of both towers, and a logit scale that begins at {scale:g}
 after the last step {share:.0%} are taken and the rest of `{model}`, as in WiSE-FT (Wortsman et al.
 2022), because what was learnt from annotators costs some of what it knew of prompts.
 
-Rate, share and seed were chosen by agreement with the annotators of {held_out}: the
-peak learning rate and the share whose seeds agree best on average, and of its seeds the best one,
-which is bundled.
+{chosen}
 
 """
+_CHOSEN = """Rate, share and seed were chosen by agreement with the annotators of {held_out}: the
+peak learning rate and the share whose seeds agree best on average, and of its seeds the best one,
+which is bundled."""
+_ONE = "Agreement with the annotators of {held_out}; there was one training, and nothing to choose:"
 
 
 class Judged(NamedTuple):
@@ -108,7 +110,8 @@ def preference_card(
     if drawn:
         judges += f" and of {drawn_held_out} that the pipeline drew, each kind counting alike"
     head = _HEAD.format(
-        model=config.model, data=data, held_out=judges, options=" ".join(options),
+        model=config.model, data=data, options=" ".join(options),
+        chosen=(_CHOSEN if len(agreement) * len(finals) > 1 else _ONE).format(held_out=judges),
         share=share, steps=config.steps, batch=config.batch_size, order=config.order_steps,
         b=config.b, tau=config.tau, views=config.views, scale=config.logit_scale or float("nan"),
     )  # fmt: skip

@@ -88,7 +88,7 @@ def test_what_changed_is_told(shown: Demo) -> None:
 @pytest.mark.parametrize(
     ("share", "interval", "score", "says"),
     [
-        (0.75, (0.1, 0.4), 2.0, "75.0% after: a difference of +25.0 points"),
+        (0.75, (0.1, 0.4), 2.0, "75.0 % after: a difference of +25.0 points"),
         (0.55, (-0.1, 0.2), 2.0, "which is no evidence of any"),
         (0.25, (-0.4, -0.1), 2.0, "it was fooled"),
     ],
