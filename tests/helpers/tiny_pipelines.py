@@ -315,13 +315,19 @@ def often_or_slow(kinds: Iterable[str], *often: str) -> list[Any]:
     return [pytest.param(kind, marks=[] if kind in often else pytest.mark.slow) for kind in kinds]
 
 
+def short_run(kind: str) -> dict[str, object]:
+    """The arguments of a short run of a kind of pipeline."""
+    _, arguments = {**KINDS, **LATER}[kind]
+    return {**SHORT, **arguments}
+
+
 def build(kind: str) -> tuple[DiffusionPipeline, dict[str, object]]:
     """A pipeline, equal on every call, and the arguments of a short run."""
-    make, arguments = {**KINDS, **LATER}[kind]
+    make, _ = {**KINDS, **LATER}[kind]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         pipe = make()
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval()  # as `from_pretrained` leaves them
-    return pipe, {**SHORT, **arguments}
+    return pipe, short_run(kind)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.tiny_finetune import PROMPTS, generators, pipeline
-from helpers.tiny_pipelines import build
+from helpers.tiny_pipelines import short_run
 from torch import Tensor
 
 from stablepref.integrations.diffusion.sampling import SamplingLoop
@@ -31,26 +31,24 @@ IN_FLOAT64 = ("sd", "sdxl", "sd3", "pixart", "lcm")
 
 
 def loop_of(kind: str, **options: Any) -> SamplingLoop:  # noqa: ANN401 (those of the loop)
-    _, arguments = build(kind)
     return SamplingLoop(
         pipeline(kind),
         steps=STEPS,
         guidance=GUIDANCE,
-        arguments={name: v for name, v in arguments.items() if name not in OWN},
+        arguments={name: v for name, v in short_run(kind).items() if name not in OWN},
         **options,
     )
 
 
 def own(loop: SamplingLoop, kind: str, output_type: str) -> Tensor:
     """What the pipeline itself makes for the generators of `generators(2)`."""
-    _, arguments = build(kind)
     scale = "true_cfg_scale" if kind == "qwen" else "guidance_scale"
     given = {"negative_prompt": [" "] * 2} if kind == "qwen" else {}
     made: Tensor = loop.pipe(
         prompt=list(PROMPTS),
         generator=generators(2),
         output_type=output_type,
-        **{**arguments, "num_inference_steps": STEPS, scale: GUIDANCE, **given},
+        **{**short_run(kind), "num_inference_steps": STEPS, scale: GUIDANCE, **given},
     ).images
     return made
 
