@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from helpers.commandline import run
-from helpers.forked import command
+from helpers.forked import command, launch
 from helpers.splits import make_split
 
 import stablepref
+from stablepref.cli.main import main
 from stablepref.recipes import RECIPES, TrainConfig
 
 QUICK = (
@@ -131,20 +133,43 @@ def test_sigterm_saves_and_the_exit_code_says_so(data: Path, model: Path, tmp_pa
     assert max(steps) == int(found[1]) == metrics(out)[-1]["step"]
 
 
-def test_two_processes_write_one_training(data: Path, model: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    arguments = ["train", "--data", data, "--model", model, "--out", out, *QUICK]
+def child(folder: Path, words: list[str]) -> None:
+    """The command line in one of the processes, with a file for its standard error."""
+    with (folder / f"stderr-{os.environ['RANK']}").open("w") as file:
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["stablepref", *words]
+    main()
+
+
+def launched(folder: Path, words: list[str]) -> str:
+    """Standard error of two processes that are told what torchrun tells its own."""
+    launch(child, folder, words, processes=2)
+    return "".join((folder / f"stderr-{rank}").read_text() for rank in range(2))
+
+
+def by_torchrun(folder: Path, words: list[str]) -> str:
+    """Standard error of torchrun and its two processes, which import all anew."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run(
-        [*launcher, "-m", "stablepref", *map(str, arguments)],
-        cwd=tmp_path,
+        [*launcher, "-m", "stablepref", *words],
+        cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("trained: ") == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("start", [launched, pytest.param(by_torchrun, marks=pytest.mark.slow)])
+def test_two_processes_write_one_training(
+    start: Callable[[Path, list[str]], str], data: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = ["train", "--data", data, "--model", model, "--out", out, *QUICK]
+    stderr = start(tmp_path, [str(one) for one in arguments])
+    assert stderr.count("trained: ") == 1
     both = metrics(out)
     assert [row["step"] for row in both] == [1, 2, 3, 4]
     alone = tmp_path / "alone"

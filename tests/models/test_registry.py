@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.brightness import Brightness
 from helpers.commandline import run
-from helpers.forked import command
+from helpers.forked import Command, command
 from helpers.plugin import install_plugin
 from PIL import Image
 
@@ -174,11 +175,18 @@ def test_an_installed_scorer_is_used_by_name(outside: Path) -> None:
     assert [item.score for item in ranked] == [20, 10]
 
 
-def printed(outside: Path, *arguments: object) -> list[dict[str, Any]]:
-    """What a command prints as JSON in another process, in which the package is installed."""
-    with command(*arguments, "--json", modules=outside / "site") as process:
+@contextmanager
+def ended(outside: Path, *arguments: object) -> Iterator[Command]:
+    """A command that has ended well in another process, in which the package is installed."""
+    with command(*arguments, modules=outside / "site") as process:
         process.wait(300)
         assert process.returncode == 0, process.stderr()
+        yield process
+
+
+def printed(outside: Path, *arguments: object) -> list[dict[str, Any]]:
+    """What such a command prints as JSON."""
+    with ended(outside, *arguments, "--json") as process:
         rows: list[dict[str, Any]] = json.loads(process.stdout())
     return rows
 
@@ -196,18 +204,16 @@ def test_the_command_line_of_another_process_knows_an_installed_scorer(outside: 
     pictures = [outside / f"{level}.png" for level in (10, 30, 20)]
     ranked = printed(outside, "rank", *pictures, "-p", "a", "--scorer", "levels")
     assert [row["score"] for row in ranked] == [30, 20, 10]
-    start = [sys.executable, "-m", "stablepref"]
-    listed = subprocess.run(
-        [*start, "models", "--json"], check=True, capture_output=True, text=True
-    )
-    rows = {row["name"]: row for row in json.loads(listed.stdout)}
+    with ended(outside, "models", "--json") as process:
+        listed, stderr = json.loads(process.stdout()), process.stderr()
+    rows = {row["name"]: row for row in listed}
     assert rows["warmth"]["backbone"] == "one weight"
     assert rows["levels"]["builder"] == "from_outside:build_levels"
     assert rows["levels"]["here"]
     assert "broken" not in rows
-    assert "not listed: the scorer 'broken' of the package from_outside" in listed.stderr
-    table = subprocess.run([*start, "models"], check=True, capture_output=True, text=True)
-    assert "levels" in table.stdout
+    assert "not listed: the scorer 'broken' of the package from_outside" in stderr
+    with ended(outside, "models") as process:
+        assert "levels" in process.stdout()
 
 
 def test_a_broken_package_is_named(outside: Path) -> None:
