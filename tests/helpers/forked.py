@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,22 +23,35 @@ _context.set_forkserver_preload(
         "stablepref.integrations.finetune.run",
         "stablepref.evaluation.evaluate",
         "stablepref.zoo",
+        "stablepref.cli.main",
         "helpers.tiny",
         "helpers.ranked",
+        "helpers.tiny_finetune",  # and with it pytest, which every test module imports
     ]
 )
 
 
 def start(function: Callable[..., None], *arguments: object) -> BaseProcess:
     """Run a function of a test module in a fresh process."""
+    _serve()
     process = _context.Process(target=ByFile(function), args=arguments)
+    process.start()
+    return process
+
+
+def instead_of_spawned(patch: pytest.MonkeyPatch) -> None:
+    """Let the server start those processes too that the package spawns."""
+    _serve()
+    patch.setattr(multiprocessing, "get_context", lambda method=None: _context)
+
+
+def _serve() -> None:
+    """Begin the server, if it has not begun."""
     with pytest.MonkeyPatch.context() as patch:
-        # The server begins with the first process: with the installed package, not with what lies
-        # in the folder where the tests were started.
+        # With the installed package, not with what lies in the folder where the tests were started.
         patch.setenv("PYTHONSAFEPATH", "1")
         patch.setenv("PYTHONPATH", python_path())
-        process.start()
-    return process
+        forkserver.ensure_running()
 
 
 def launch(function: Callable[..., None], *arguments: object, processes: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import typer
+from helpers.forked import instead_of_spawned
 from helpers.tiny_lab import save_tiny
 
 import stablepref
@@ -97,9 +98,14 @@ def test_a_killed_run_goes_on_to_the_same_results(
     assert not list(tmp_path.rglob("*.writing"))
 
 
+@pytest.mark.parametrize("imported", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_trainings_side_by_side_have_the_same_results(
-    whole: Path, models: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    imported: bool, whole: Path, models: dict[str, Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """In processes that begin with all imported; slow, as they are, each importing it anew."""
+    if imported:
+        instead_of_spawned(monkeypatch)
     before = torch.get_num_threads()
     trained = counting(monkeypatch)
     try:
