@@ -1,9 +1,6 @@
-"""A small benchmark, and a program that is killed while it runs it, again and again.
+"""A small benchmark, and processes that are killed while they run it, again and again.
 
-`python bench_case.py kill PIPELINE PICTURES OUT` runs the case in children of its own, two
-processes and one in turn, kills them at random moments until they finish, and tells what was on the
-disk each time. It also runs it in two processes to its end, in OUT-pair. `python bench_case.py run
-PIPELINE PICTURES OUT` runs it once, also under torchrun.
+`python bench_case.py PIPELINE PICTURES OUT` runs the case once, also under torchrun.
 """
 
 import json
@@ -56,15 +53,14 @@ def save_pipeline(folder: Path) -> Path:
     return folder
 
 
-def program(*arguments: object, launcher: tuple[str, ...] = ()) -> str:
-    """This program in a process of its own; its standard output."""
+def program(*arguments: Path, launcher: tuple[str, ...] = ()) -> None:
+    """This program in a process of its own."""
     done = subprocess.run(
         [sys.executable, *launcher, __file__, *map(str, arguments)],
         env=child_environment(),
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def draw_finished(folder: Path, *, broken: int | None = 2) -> Path:
@@ -199,15 +195,25 @@ def _killed(pipeline: Path, pictures: Path, out: Path) -> list[dict[str, int]]:
         seen.append(done(out))
 
 
-if __name__ == "__main__":
+def _in_small() -> None:
     torch.set_num_threads(1)
     score.DECODED = 3  # type: ignore[misc] # many small batches
-    given = [Path(part) for part in sys.argv[2:5]]
-    if sys.argv[1] == "kill":
-        seen = _killed(*given)
-        pair = _start(2, *given[:2], given[2].with_name(f"{given[2].name}-pair"))
-        codes = [os.waitpid(child, 0)[1] for child in pair]
-        assert codes == [0, 0]
-        print(json.dumps(seen))
-    else:
-        run_case(*given)
+
+
+def kill(pipeline: Path, pictures: Path, out: Path, told: Path) -> None:
+    """In a process of its own, run the case in its children, two processes and one in turn.
+
+    They are killed at random moments until they finish; what was on the disk each time is written
+    to a file. It is also run in two processes to its end, in a folder beside, `out` with "-pair".
+    """
+    _in_small()
+    seen = _killed(pipeline, pictures, out)
+    pair = _start(2, pipeline, pictures, out.with_name(f"{out.name}-pair"))
+    codes = [os.waitpid(child, 0)[1] for child in pair]
+    assert codes == [0, 0]
+    told.write_text(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    _in_small()
+    run_case(*map(Path, sys.argv[1:4]))

@@ -106,6 +106,7 @@ class Command:
         closed_pipe: bool = False,
     ) -> None:
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
+        self._stdout.touch()
         self._stderr.touch()
         stdout = None if closed_pipe else str(self._stdout)
         self._process = start(_command, arguments, stdout, str(self._stderr), modules)

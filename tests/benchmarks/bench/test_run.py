@@ -16,11 +16,13 @@ from helpers.bench_case import (
     WORDS,
     draw_finished,
     failing,
+    kill,
     program,
     rows_of,
     run_case,
 )
 from helpers.brightness import Brightness
+from helpers.forked import start
 from helpers.tiny_pipelines import build
 from PIL import Image
 
@@ -149,7 +151,10 @@ def test_kills_at_random_moments_lose_and_double_nothing(
     pipeline: Path, pictures: Path, whole: Path, tmp_path: Path
 ) -> None:
     out, pair = tmp_path / "out", tmp_path / "out-pair"
-    seen = json.loads(program("kill", pipeline, pictures, out).splitlines()[-1])
+    process = start(kill, pipeline, pictures, out, tmp_path / "told")
+    process.join()
+    assert process.exitcode == 0
+    seen = json.loads((tmp_path / "told").read_text())
     assert len(seen) >= 3
     for before, after in pairwise(seen):
         assert before.items() <= after.items()  # nothing that was done is done again
@@ -183,7 +188,7 @@ def test_torchruns_processes_give_the_table_of_one(
     pipeline: Path, pictures: Path, whole: Path, tmp_path: Path
 ) -> None:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    program("run", pipeline, pictures, tmp_path, launcher=launcher)
+    program(pipeline, pictures, tmp_path, launcher=launcher)
     assert_two_wrote(tmp_path, whole)
 
 

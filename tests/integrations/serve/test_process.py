@@ -15,6 +15,7 @@ import httpx2
 import pytest
 import torch
 import uvicorn
+from helpers.forked import Command, command
 from helpers.places import ROOT
 from helpers.served import b64, noisy
 
@@ -54,16 +55,21 @@ def token(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(token: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    process, address = started(
-        "--token-file", str(token), "--device", "cpu", "--dtype", "float32", "--max-delay", "2000"
-    )
-    yield process, address
-    process.kill()
-    process.communicate()
+def server(token: Path) -> Iterator[tuple[Command, str]]:
+    """One that has not had to import torch itself, and its address."""
+    words = ("serve", MODEL, "--port", 0, "--token-file", token, "--device", "cpu")
+    with command(*words, "--dtype", "float32", "--max-delay", 2000) as process:
+        while not (found := re.search(r"running on (http://\S+:\d+)", said(process))):
+            assert process.poll() is None, said(process)
+            time.sleep(0.05)
+        yield process, found[1]
 
 
-def test_unirls_own_client(server: tuple[subprocess.Popen[str], str]) -> None:
+def said(process: Command) -> str:
+    return process.stdout() + process.stderr()
+
+
+def test_unirls_own_client(server: tuple[Command, str]) -> None:
     """The reward client of the `unirl` package, where that is installed."""
     client = pytest.importorskip("unirl.reward.remote")
     types = pytest.importorskip("unirl.types.reward")
@@ -92,7 +98,7 @@ def test_unirls_own_client(server: tuple[subprocess.Popen[str], str]) -> None:
 
 
 def test_a_real_client_and_then_the_end(
-    server: tuple[subprocess.Popen[str], str], monkeypatch: pytest.MonkeyPatch
+    server: tuple[Command, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scores as here, to the last bit; and what was accepted before SIGTERM is finished."""
     process, address = server
@@ -125,9 +131,9 @@ def test_a_real_client_and_then_the_end(
     for answer in answers:
         assert answer.json()["scores"] == pytest.approx(expected, abs=1e-4)
     assert len(answers) == 4
-    output, _ = process.communicate(timeout=SECONDS)
+    process.wait(SECONDS)
     assert process.returncode in (0, -signal.SIGTERM)
-    assert "Traceback" not in output
+    assert "Traceback" not in said(process)
     with pytest.raises(httpx2.TransportError):
         client.get(f"{address}/health")
 
