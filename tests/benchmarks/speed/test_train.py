@@ -101,6 +101,7 @@ def test_the_table_by_hand() -> None:
         assert cell in groups
 
 
+@pytest.mark.slow  # as test_own_process, with a process that imports torch
 def test_the_end_of_a_failing_ways_output_is_in_the_error(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere.jsonl"
     with pytest.raises(RuntimeError, match=r"(?s)groups failed with exit status 1:.*nowhere"):

@@ -26,6 +26,7 @@ KINDS = [
 ]
 STEPS, GUIDANCE = 4, 3.0
 OWN = ("num_inference_steps", "negative_prompt")
+UNGUIDED = ("sd", "sd3", "flux", "qwen")
 IN_FLOAT64 = ("sd", "sdxl", "sd3", "pixart", "lcm")
 """Through and through; the others turn or add up in float32, whatever comes in."""
 
@@ -80,8 +81,15 @@ def test_latents_pictures_and_predictions_are_the_pipelines(kind: str) -> None:
             assert torch.equal(loop.sample(PROMPTS, generators(2, 7), latents=steps[0][1]), found)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "guided"),
+    [
+        *((kind, True) for kind in KINDS),
+        # With guidance the half without it is called too: this one by each way of calling alone.
+        *((kind, False) for kind in UNGUIDED),
+        *(pytest.param(k, False, marks=pytest.mark.slow) for k in KINDS if k not in UNGUIDED),
+    ],
+)
 def test_each_picture_may_have_a_timestep_of_its_own(kind: str, guided: bool) -> None:
     loop = loop_of(kind)
     noise, times = loop.noise(generators(2)), loop.scheduler().timesteps[[0, 2]]
