@@ -85,10 +85,10 @@ def test_memory_does_not_grow_with_n(sd: Built, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(candidates, "_call", watched)
     gc.freeze()  # what was there before is not looked through at each batch
     try:
-        selection = best_of_n(pipe, PROMPT, Brightness(), 16, keep=2, batch_size=2, **arguments)
+        selection = best_of_n(pipe, PROMPT, Brightness(), 10, keep=2, batch_size=2, **arguments)
     finally:
         gc.unfreeze()
-    assert len(selection.scores) == 16
+    assert len(selection.scores) == 10
     assert most <= 2 + 2  # those kept, and the batch before
 
 

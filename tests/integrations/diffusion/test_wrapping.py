@@ -66,7 +66,6 @@ def picture(pipe: DiffusionPipeline) -> Any:  # noqa: ANN401 (an array)
     return pipe(prompt="a red dog", generator=generators(1), output_type="np", **CALL).images
 
 
-@pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize(
     ("way", "stance"),
     [
@@ -78,26 +77,40 @@ def test_what_is_trained_in_a_wrapper_draws_the_same_without(
     way: str,
     stance: str,
     tmp_path: Path,
+    alone: tuple[Any, Any],
+    one_process: None,
 ) -> None:
     """By plain diffusers, from the folder of the training."""
     with torch.compiler.set_stance(stance):  # type: ignore[arg-type] # names that torch knows
-        compare_training(way, tmp_path)
+        compare_training(way, tmp_path, alone)
 
 
-def compare_training(way: str, tmp_path: Path) -> None:
-    pipe, config = wrapped(way), quick(steps=2, batch_size=2, learning_rate=0.1, samples=2)
-    result = finetune(pipe, PROMPTS, bright(pipe), config, out=tmp_path / "run", progress=False)
+def trained(pipe: DiffusionPipeline, out: Path) -> Path:
+    """The matrices of a short training."""
+    config = quick(steps=2, batch_size=2, learning_rate=0.1, samples=2)
+    result = finetune(pipe, PROMPTS, bright(pipe), config, out=out, progress=False)
     AcceleratorState._reset_state(reset_partial_state=True)
-    unwrapped, plain = pipeline(), pipeline()
-    before = picture(plain)
-    finetune(unwrapped, PROMPTS, bright(unwrapped), config, out=tmp_path / "alone", progress=False)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    plain.load_lora_weights(result.lora)
+    return result.lora
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """Pictures of a pipeline without a wrapper before its training and after it."""
+    unwrapped = pipeline()
+    before = picture(unwrapped)
+    trained(unwrapped, tmp_path_factory.mktemp("alone"))
+    return before, picture(unwrapped)
+
+
+def compare_training(way: str, tmp_path: Path, alone: tuple[Any, Any]) -> None:
+    pipe, plain = wrapped(way), pipeline()
+    before, unwrapped = alone
+    plain.load_lora_weights(trained(pipe, tmp_path / "run"))
     drawn = picture(plain)
     assert np.abs(drawn - before).max() > 0.01
     if way == "compiled":  # diffusers does not draw with DDP around a denoiser
         assert np.array_equal(picture(pipe), drawn)
-    np.testing.assert_allclose(picture(unwrapped), drawn, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(unwrapped, drawn, rtol=0, atol=1e-4)
 
 
 def test_no_module_is_asked_whether_it_is_true(
