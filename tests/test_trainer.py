@@ -14,12 +14,18 @@ from helpers.tiny import tiny_clip
 import stablepref
 from stablepref import trainer
 from stablepref.data.groups import RankedGroup
+from stablepref.models.clip import CLIPScorer
 from stablepref.recipes import TrainConfig, recipe
 from stablepref.trainer import train
 
 
+def narrow() -> CLIPScorer:
+    """A scorer that is trained and written quickly."""
+    return tiny_clip(text_width=16)
+
+
 def test_a_training_leaves_models_metrics_and_checkpoints(tmp_path: Path) -> None:
-    start = tiny_clip()
+    start = narrow()
     before = {name: value.clone() for name, value in start.state_dict().items()}
     trained = train(
         ranked_groups(),
@@ -61,7 +67,7 @@ def test_a_training_leaves_models_metrics_and_checkpoints(tmp_path: Path) -> Non
 
 def test_the_best_model_has_the_accuracy_it_claims(tmp_path: Path) -> None:
     held_out = ranked_groups(8, seed=1)
-    train(ranked_groups(), SMALL, out=tmp_path, validation=held_out, scorer=tiny_clip())
+    train(ranked_groups(), SMALL, out=tmp_path, validation=held_out, scorer=narrow())
     best = stablepref.load(tmp_path / "best")
     right = total = 0
     for group in held_out:
@@ -98,14 +104,14 @@ def test_it_learns_what_it_is_shown(tmp_path: Path, config: TrainConfig) -> None
     ]
     groups = [replace(g, ranks=tuple(-int(i[0, 0, 0]) for i in g.images)) for g in groups]
     config = replace(config, steps=24, order_steps=18, learning_rate=5e-3, batch_size=12)
-    train(groups, config, out=tmp_path, scorer=tiny_clip(), progress=False)
+    train(groups, config, out=tmp_path, scorer=narrow(), progress=False)
     accuracies = [row["accuracy"] for row in rows(tmp_path) if "loss" in row]
     assert np.mean(accuracies[-5:]) > 0.9
 
 
 def test_equal_seeds_give_equal_weights(tmp_path: Path) -> None:
     trained = [
-        train(ranked_groups(), config, out=tmp_path / str(number), scorer=tiny_clip())
+        train(ranked_groups(), config, out=tmp_path / str(number), scorer=narrow())
         for number, config in enumerate((SMALL, SMALL, replace(SMALL, seed=1)))
     ]
     weights = [t.state_dict()["model.visual.proj"] for t in trained]
@@ -114,21 +120,19 @@ def test_equal_seeds_give_equal_weights(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
-    train(ranked_groups(), SMALL, out=tmp_path, scorer=tiny_clip(), progress=False)
+    train(ranked_groups(), SMALL, out=tmp_path, scorer=narrow(), progress=False)
     with pytest.raises(ValueError, match="holds a training already; resume it"):
-        train(ranked_groups(), SMALL, out=tmp_path, scorer=tiny_clip(), progress=False)
+        train(ranked_groups(), SMALL, out=tmp_path, scorer=narrow(), progress=False)
     with pytest.raises(ValueError, match="seed was 0, is 1"):
-        train(
-            ranked_groups(), replace(SMALL, seed=1), out=tmp_path, scorer=tiny_clip(), resume=True
-        )
+        train(ranked_groups(), replace(SMALL, seed=1), out=tmp_path, scorer=narrow(), resume=True)
     with pytest.raises(ValueError, match="the data differs"):
-        train(ranked_groups(seed=5), SMALL, out=tmp_path, scorer=tiny_clip(), resume=True)
+        train(ranked_groups(seed=5), SMALL, out=tmp_path, scorer=narrow(), resume=True)
     # What does not decide the weights may change.
     train(
         ranked_groups(),
         replace(SMALL, log_every=3, micro_batch_size=2),
         out=tmp_path,
-        scorer=tiny_clip(),
+        scorer=narrow(),
         resume=True,
         progress=False,
     )
@@ -136,13 +140,13 @@ def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_too_little_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="1 groups have 1 pairs of images of different rank"):
-        train(ranked_groups(1), SMALL, out=tmp_path, scorer=tiny_clip())
+        train(ranked_groups(1), SMALL, out=tmp_path, scorer=narrow())
 
 
 def test_half_precision_of_a_gpu_is_refused_on_a_cpu(tmp_path: Path) -> None:
     config = replace(SMALL, mixed_precision="fp16")
     with pytest.raises(ValueError, match="fp16 needs a GPU"):
-        train(ranked_groups(), config, out=tmp_path, scorer=tiny_clip())
+        train(ranked_groups(), config, out=tmp_path, scorer=narrow())
 
 
 def test_bf16_trains_near_float32(tmp_path: Path) -> None:
@@ -150,7 +154,7 @@ def test_bf16_trains_near_float32(tmp_path: Path) -> None:
     for precision in ("no", "bf16"):
         AcceleratorState._reset_state(reset_partial_state=True)
         config = replace(SMALL, mixed_precision=precision, steps=1, order_steps=1)
-        train(ranked_groups(), config, out=tmp_path / precision, scorer=tiny_clip())
+        train(ranked_groups(), config, out=tmp_path / precision, scorer=narrow())
         losses.append(rows(tmp_path / precision)[0]["loss"])
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
@@ -167,7 +171,7 @@ def test_the_bundled_model_trains_by_name(tmp_path: Path) -> None:
 def test_tensorboard_is_told(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     config = replace(SMALL, log_with="tensorboard", steps=2)
-    train(ranked_groups(), config, out=tmp_path, scorer=tiny_clip(), progress=False)
+    train(ranked_groups(), config, out=tmp_path, scorer=narrow(), progress=False)
     assert list(tmp_path.rglob("events.out.tfevents*"))
 
 
@@ -176,7 +180,7 @@ def test_the_logit_scale_is_kept_within_its_bounds(
     tmp_path: Path, start: float, bound: float
 ) -> None:
     """The bounds are ln 100 and 0."""
-    scorer = tiny_clip()
+    scorer = narrow()
     with torch.no_grad():
         scorer.model.logit_scale.fill_(start)
     config = replace(SMALL, steps=1, order_steps=1)
@@ -199,7 +203,7 @@ def test_speed_counts_training_alone(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(trainer, "validation_accuracy", slow)
     monkeypatch.setattr("stablepref.training.log.time.monotonic", tick)
     config = replace(SMALL, log_every=2, validate_every=1)
-    train(ranked_groups(), config, out=tmp_path, validation=ranked_groups(2), scorer=tiny_clip())
+    train(ranked_groups(), config, out=tmp_path, validation=ranked_groups(2), scorer=narrow())
     # Of a step the clock sees its begin and its end, one tick; each image has 2 views beside it.
     for row in (row for row in rows(tmp_path) if "loss" in row):
         assert 2 * 3 * 4 <= row["images_per_second"] <= 2 * 3 * 10
