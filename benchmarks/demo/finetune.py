@@ -124,14 +124,20 @@ def short_config(*, seed: int) -> FinetuneConfig:
     )
 
 
-def check_finetuning(pipe: Any, config: FinetuneConfig) -> None:  # noqa: ANN401 (diffusers has no types)
-    """Refuse a pipeline that cannot be fine-tuned, before candidates are made.
+def check_finetuning(pipe: Any, scorer: Scorer, config: FinetuneConfig) -> None:  # noqa: ANN401 (diffusers has no types)
+    """Refuse what cannot be fine-tuned, or not with this reward, before candidates are made.
 
     Raises:
-        TypeError: It is another kind of pipeline.
+        TypeError: The pipeline is of another kind.
         ValueError: It, or its scheduler, is not supported, or it draws pictures of another size
-            than the laboratory's.
+            than the laboratory's; or the scorer has no gradient.
     """
+    if scorer.joint:
+        msg = (
+            f"{scorer.name} has no gradient, which the demonstration's fine-tuning needs; give "
+            "another scorer, such as 'shapes'"
+        )
+        raise ValueError(msg)
     loop = SamplingLoop(pipe, steps=config.sampling_steps, guidance=config.guidance_scale)
     check_trainable(pipe, config)
     height, width = loop.size

@@ -73,7 +73,7 @@ def demo(
         ValueError: As `best_of_n`; fewer than two candidates have a score; or the pipeline cannot
             be fine-tuned.
         ResumeError: `out` holds candidates of other settings.
-        ImportError: matplotlib, scipy or peft is not installed.
+        ImportError: matplotlib or scipy is not installed.
         OSError: `out` cannot be written.
     """
     if n < FEWEST:
@@ -83,7 +83,7 @@ def demo(
     folder, oracle, judge = Path(out), load_oracle(), as_scorer(scorer)
     config = short_config(seed=seed) if finetune else None
     if config is not None:
-        check_finetuning(pipe, config)
+        check_finetuning(pipe, judge, config)
     selection = best_of_n(
         pipe,
         prompt,

@@ -21,6 +21,7 @@ from stablepref.benchmarks.shapes.pipeline.sampling import sample_prompts
 from stablepref.benchmarks.shapes.world.language import parse
 from stablepref.benchmarks.shapes.world.prompts import lab_prompts
 from stablepref.benchmarks.shapes.world.scenes import split_of
+from stablepref.models.function import FunctionScorer
 
 PROMPT = "a red circle"
 
@@ -136,4 +137,7 @@ def test_other_pipelines_are_refused_at_once(tmp_path: Path) -> None:
         demo(pipe, PROMPT, Brightness(), out=out, n=3, steps=2, finetune=True)
     with pytest.raises(ValueError, match=r"draws \d+ x \d+: fine-tune it with `stablepref"):
         demo(noisy_pipeline(), PROMPT, Brightness(), out=out, n=3, steps=2, finetune=True)
+    judge = FunctionScorer(lambda images, _: [1.0 for _ in images], name="ones", unit="ones")
+    with pytest.raises(ValueError, match="ones has no gradient, which the demonstration's"):
+        demo(tiny_pipeline(), PROMPT, judge, out=out, n=3, steps=2, finetune=True)
     assert not out.exists()
