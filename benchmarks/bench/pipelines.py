@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, cast
 
 from stablepref.integrations.best_of_n.candidates import check_pipeline
+from stablepref.integrations.diffusion.described import pipeline_digests
 from stablepref.integrations.diffusion.load import load_pipeline
-from stablepref.integrations.diffusion.pipelines import parts_of
-from stablepref.weights.fingerprint import part_digests, scheduler_digest
+from stablepref.weights.fingerprint import scheduler_digest
 
 from .loras import put_lora
 
@@ -72,5 +72,5 @@ def pipeline_digest(pipe: Pipeline) -> dict[str, str]:
     return {
         "pipeline": type(pipe).__name__,
         "scheduler": scheduler_digest(pipe.components.get("scheduler")),
-        **part_digests(parts_of(pipe)),
+        **pipeline_digests(pipe),
     }

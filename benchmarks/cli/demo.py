@@ -90,7 +90,6 @@ def demo(
 
 
 def _print(shown: "Demo") -> None:
-    from ..demo.finetune import DENOISING
     from ..demo.words import number, signed, tied
 
     chosen, order = shown.selection, shown.order
@@ -118,6 +117,6 @@ def _print(shown: "Demo") -> None:
             f"  fine-tuned {before.value:.1%} -> {after.value:.1%} correct, "
             f"{100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}): "
             f"{after.trials} images of {after.prompts} prompts that it was not trained on, "
-            f"in {DENOISING} steps"
+            f"in {shown.tuned.config.sampling_steps} steps"
         )
     print(f"look at {shown.page} and {shown.picture}")

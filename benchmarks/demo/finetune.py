@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, final
 import numpy as np
 from PIL import Image
 
-from stablepref.integrations.diffusion.denoiser import denoiser_of
-from stablepref.integrations.diffusion.pipelines import unwrapped
 from stablepref.integrations.diffusion.sampling import SamplingLoop
 from stablepref.integrations.finetune.config import FinetuneConfig
 from stablepref.integrations.finetune.run import check_trainable, finetune
 from stablepref.integrations.reward import DifferentiableReward
 
 from ..shapes.pipeline.sampling import Sample, sample_prompts
+from ..shapes.studies.finetune_runs import put_back
 from ..shapes.world.accuracy import Accuracy, with_interval
 from ..shapes.world.drawing import IMAGE_SIZE
 from ..shapes.world.prompts import lab_prompts
@@ -47,9 +46,8 @@ class Tuned:
     """A fine-tuning, and pictures of the same prompts and noise before and after it.
 
     Attributes:
-        steps: Training steps.
-        pictures: That were drawn to train on.
-        prompts: That were trained on.
+        config: Of the training.
+        prompts: How many were trained on.
         weights: Folder of the trained denoiser.
         before: Pictures of the test prompts, none of which was trained on; those of a prompt in a
             row.
@@ -60,8 +58,7 @@ class Tuned:
         signs: What in the training's samples looks like reward hacking, in words.
     """
 
-    steps: int
-    pictures: int
+    config: FinetuneConfig
     prompts: int
     weights: Path
     before: Sequence[Sample]
@@ -72,6 +69,11 @@ class Tuned:
     signs: Sequence[str]
 
     @property
+    def pictures(self) -> int:
+        """How many were drawn to train on."""
+        return self.config.steps * self.config.batch_size
+
+    @property
     def shown(self) -> list[tuple[Sample, Sample]]:
         """The first picture of every fifth test prompt, before and after: chosen by no result."""
         return list(zip(self.before, self.after, strict=True))[:: 5 * PICTURES]
@@ -79,10 +81,10 @@ class Tuned:
     def row(self) -> dict[str, object]:
         """All numbers, plain JSON values."""
         return {
-            "steps": self.steps,
+            "steps": self.config.steps,
             "pictures": self.pictures,
             "train_prompts": self.prompts,
-            "denoising_steps": DENOISING,
+            "denoising_steps": self.config.sampling_steps,
             "weights": str(self.weights),
             "scores": self.scores,
             "correct": [vars(one) for one in self.correct],
@@ -174,21 +176,16 @@ def tune(
     """
     prompts = [one.prompt for one in lab_prompts("train", per_category=TRAIN_PER_CATEGORY)]
     tests = lab_prompts("test", per_category=PER_CATEGORY)
-    denoiser = unwrapped(denoiser_of(pipe))
-    weights = {name: value.clone() for name, value in denoiser.state_dict().items()}
     before = _drawn(pipe, tests, config)
-    try:
+    with put_back(pipe, config):
         reward = DifferentiableReward(scorer, vae=pipe.vae)
         result = finetune(pipe, prompts, reward, config, out=out / TRAINING, progress=progress)
         after = _drawn(pipe, tests, config)
-    finally:
-        denoiser.load_state_dict(weights)
     assert result.denoiser is not None, "the demonstration trains all weights"
     first, last = ([float(sample.grade.correct) for sample in one] for one in (before, after))
     differences = [late - early for early, late in zip(first, last, strict=True)]
     return Tuned(
-        config.steps,
-        config.steps * config.batch_size,
+        config,
         len(prompts),
         result.denoiser,
         before,

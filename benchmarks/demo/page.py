@@ -138,13 +138,8 @@ def _tuned(tuned: Tuned, model: str) -> dict[str, object]:
 def _sampled(sample: Sample) -> dict[str, object]:
     """What the template shows of a test picture."""
     correct, prompt = sample.grade.correct, sample.prompt.prompt
-    thumbnail = Thumbnail(Source(0, prompt, Image.fromarray(sample.picture)))
-    return {
-        "correct": correct,
-        "thumbnail": thumbnail,
-        "small": max(thumbnail.width, thumbnail.height) <= SMALL,
-        "alt": f"{prompt}, {'correct' if correct else 'not correct'}",
-    }
+    picture = Image.fromarray(sample.picture)
+    return _pictured(Source(0, prompt, picture), f"{prompt}{_judged(correct)}", correct)
 
 
 def _card(demo: Demo, place: int, candidate: Candidate) -> dict[str, object]:
@@ -154,15 +149,23 @@ def _card(demo: Demo, place: int, candidate: Candidate) -> dict[str, object]:
 
 
 def _shown(candidate: Candidate, picture: Image.Image, correct: bool | None) -> dict[str, object]:
-    """What the template shows of a picture; `correct` is None where it is not known."""
-    score = number(candidate.score)
-    judged = {None: "", True: ", correct", False: ", not correct"}[correct]
-    thumbnail = Thumbnail(Source(candidate.index, f"seed {candidate.seed}", picture))
+    """What the template shows of a candidate; `correct` is None where it is not known."""
+    seed, score = candidate.seed, number(candidate.score)
+    source = Source(candidate.index, f"seed {seed}", picture)
+    alt = f"seed {seed}, score {score}{_judged(correct)}"
+    return {"seed": seed, "score": score, **_pictured(source, alt, correct)}
+
+
+def _judged(correct: bool | None) -> str:
+    return {None: "", True: ", correct", False: ", not correct"}[correct]
+
+
+def _pictured(source: Source, alt: str, correct: bool | None) -> dict[str, object]:
+    """What the template shows of any picture."""
+    thumbnail = Thumbnail(source)
     return {
-        "seed": candidate.seed,
-        "score": score,
         "correct": correct,
         "thumbnail": thumbnail,
         "small": max(thumbnail.width, thumbnail.height) <= SMALL,
-        "alt": f"seed {candidate.seed}, score {score}{judged}",
+        "alt": alt,
     }

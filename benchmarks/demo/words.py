@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from ..bench.judges import knows_shapes_only
-from .finetune import DENOISING
 
 if TYPE_CHECKING:
     from .finetune import Tuned
@@ -115,16 +114,16 @@ def about_finetuning(tuned: Tuned, model: str) -> str:
         tuned: The fine-tuning.
         model: The reward.
     """
-    (before, after), gain = tuned.correct, tuned.gain
+    config, gain, (before, after) = tuned.config, tuned.gain, tuned.correct
     text = (
-        f"{tuned.steps} training steps, with {tuned.pictures:,} pictures of {tuned.prompts:,} "
-        f"prompts of the laboratory, teach the pipeline to draw in {DENOISING} denoising steps "
-        f"without guidance: DRaFT through all of them, on all weights of the denoiser, with "
-        f"{model} as the reward. Below are other prompts, none of which was trained on; each pair "
-        f"began with the same noise. Of {after.trials} such pictures of {after.prompts} prompts "
-        f"{100 * before.value:.1f} % were fully correct before and {100 * after.value:.1f} % "
-        f"after: a difference of {100 * gain.value:+.1f} points (95 % interval over "
-        f"prompts: {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+        f"{config.steps} training steps, with {tuned.pictures:,} pictures of {tuned.prompts:,} "
+        f"prompts of the laboratory, teach the pipeline to draw in {config.sampling_steps} "
+        f"denoising steps without guidance: DRaFT through all of them, on all weights of the "
+        f"denoiser, with {model} as the reward. Below are other prompts, none of which was trained "
+        f"on; each pair began with the same noise. Of {after.trials} such pictures of "
+        f"{after.prompts} prompts {100 * before.value:.1f} % were fully correct before and "
+        f"{100 * after.value:.1f} % after: a difference of {100 * gain.value:+.1f} points (95 % "
+        f"interval over prompts: {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
     )
     if gain.low <= 0 <= gain.high:
         text += ", which is no evidence of any"

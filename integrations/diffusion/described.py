@@ -40,12 +40,17 @@ def described_pipeline(pipe: Pipeline) -> dict[str, object]:
     return {
         "pipeline": type(pipe).__name__,
         "settings": _plain(pipe.config),
-        "weights": part_digests(networks),
+        "weights": pipeline_digests(pipe),
         "dtypes": {name: _dtype(network) for name, network in networks.items()},
         "configs": {name: scheduler_digest(networks[name]) for name in configured},
         "scheduler": scheduler_digest(parts.get("scheduler")),
         "switched_on": {name: value for name, value in switched.items() if value},
     }
+
+
+def pipeline_digests(pipe: Pipeline) -> dict[str, str]:
+    """The digest of each network of a pipeline by name, whatever wraps it."""
+    return part_digests(parts_of(pipe))
 
 
 def _switched(network: nn.Module) -> dict[str, object]:

@@ -135,7 +135,7 @@ def write_dataset(
         claim(out, json.loads(json.dumps(recipe)))
         for split, number in groups.items():
             path = out / f"{split}.jsonl"
-            if rows_in(path) == number and number:
+            if is_complete(path, number):
                 continue
             shown = track(made[split], description=split, total=number)
             write_jsonl(path, map(_with_files, shown), image_folder=out / _IMAGES)
@@ -208,9 +208,9 @@ def claim(out: Path, recipe: object) -> None:
         staging.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
 
 
-def rows_in(path: Path) -> int:
-    """Lines of a file; 0 where there is none."""
+def is_complete(path: Path, rows: int) -> bool:
+    """Whether a file is there and has so many lines."""
     if not path.exists():
-        return 0
+        return False
     with path.open("rb") as file:
-        return sum(1 for _ in file)
+        return sum(1 for _ in file) == rows

@@ -20,16 +20,15 @@ from stablepref.assets import PIPELINES
 from stablepref.data.groups import RankedGroup
 from stablepref.data.write import write_jsonl
 from stablepref.evaluation.means import Array
-from stablepref.integrations.diffusion.pipelines import parts_of
+from stablepref.integrations.diffusion.described import pipeline_digests
 from stablepref.output.durable import replacing
 from stablepref.output.locks import sole_writer
 from stablepref.output.progress import progress_bar
-from stablepref.weights.fingerprint import part_digests
 
 from ..oracle.mistakes import seen_mistakes
 from ..oracle.reading import read_picture
 from ..people.collect import asked, crowd, distinct_scenes
-from ..people.dataset import claim, rows_in
+from ..people.dataset import claim, is_complete
 from ..people.settings import HPDV2, Setting
 from ..people.utility import TERMS, true_utility
 from ..world.commands import DeviceOption, PipelineOption, SplitOption, ThreadsOption
@@ -98,7 +97,7 @@ def write_drawn(
         ValueError: The folder holds groups of other settings.
     """
     recipe = {
-        "pipeline": part_digests(parts_of(pipe)),
+        "pipeline": pipeline_digests(pipe),
         "size": size,
         "steps": steps,
         "guidance": guidance,
@@ -109,7 +108,7 @@ def write_drawn(
     path = out / f"{split}.jsonl"
     with sole_writer(out, folder=True):
         claim(out, recipe)
-        if rows_in(path) == groups:
+        if is_complete(path, groups):
             return path
         wanted = list(islice(_asked(out, split, size, seed), groups))
         _draw(pipe, wanted, steps, guidance, seed, batch_size, progress)

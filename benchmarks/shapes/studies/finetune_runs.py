@@ -9,7 +9,9 @@ from typing import Any
 
 from diffusers import StableDiffusionPipeline
 
-from stablepref.integrations.diffusion.pipelines import parts_of
+from stablepref.integrations.diffusion.denoiser import denoiser_of
+from stablepref.integrations.diffusion.described import pipeline_digests
+from stablepref.integrations.diffusion.pipelines import unwrapped
 from stablepref.integrations.finetune.config import FinetuneConfig
 from stablepref.integrations.finetune.loop import DENOISER, DENOISERS, LORA, LORAS
 from stablepref.integrations.finetune.run import finetune
@@ -17,7 +19,7 @@ from stablepref.integrations.reward import DifferentiableReward
 from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile
 from stablepref.scorer import Scorer
-from stablepref.weights.fingerprint import part_digests, weights_digest
+from stablepref.weights.fingerprint import weights_digest
 
 from ..pipeline.sampling import draw_samples, sample_prompts
 from ..world.prompts import LabPrompt
@@ -165,7 +167,7 @@ def _train(
     """Do what is missing of a training; afterwards the pipeline is as before."""
     if (folder / (LORA if arm.config.rank else DENOISER)).exists():
         return
-    with _put_back(pipe, arm.config):
+    with put_back(pipe, arm.config):
         finetune(
             pipe,
             prompts,
@@ -189,7 +191,7 @@ def trained(
         config: of the training.
     """
     name = f"step-{step:08d}"
-    with _put_back(pipe, config):
+    with put_back(pipe, config):
         if config.rank:
             pipe.load_lora_weights(folder / LORAS / name)
         else:
@@ -199,15 +201,18 @@ def trained(
 
 
 @contextmanager
-def _put_back(pipe: StableDiffusionPipeline, config: FinetuneConfig) -> Iterator[None]:
-    """Afterwards the pipeline draws with the weights of before, without LoRA matrices."""
-    weights = {} if config.rank else pipe.unet.state_dict()
+def put_back(pipe: Any, config: FinetuneConfig) -> Iterator[None]:  # noqa: ANN401 (diffusers has no types)
+    """Afterwards, also after an error, the pipeline draws as before, without LoRA matrices."""
+    denoiser = unwrapped(denoiser_of(pipe))
+    weights = {} if config.rank else denoiser.state_dict()
     before = {name: value.clone() for name, value in weights.items()}
-    yield
-    if config.rank:
-        pipe.unload_lora_weights()
-    else:
-        pipe.unet.load_state_dict(before)
+    try:
+        yield
+    finally:
+        if config.rank:
+            pipe.unload_lora_weights()
+        else:
+            denoiser.load_state_dict(before)
 
 
 def _measured(
@@ -258,7 +263,7 @@ def _identity(
 ) -> dict[str, object]:
     """Everything that the rows depend on."""
     return {
-        "pipeline": part_digests(parts_of(pipe)),
+        "pipeline": pipeline_digests(pipe),
         "arms": {
             arm.name: {
                 "reward": weights_digest(arm.scorer),

@@ -12,13 +12,13 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from stablepref.integrations.diffusion.pipelines import parts_of
+from stablepref.integrations.diffusion.described import pipeline_digests
 from stablepref.integrations.guidance import RewardGuidance
 from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile
 from stablepref.output.progress import progress_bar
 from stablepref.scorer import Scorer
-from stablepref.weights.fingerprint import part_digests, weights_digest
+from stablepref.weights.fingerprint import weights_digest
 
 from ..oracle.grading import grade
 from ..pipeline.parts import GUIDANCE, STEPS
@@ -104,7 +104,7 @@ def guided_rows(
     file = PartialFile(out / PICTURES_FILE)
     identity = {
         "prompts": [one.prompt for one in prompts],
-        "pipeline": part_digests(parts_of(pipe)),
+        "pipeline": pipeline_digests(pipe),
         "scheduler": type(pipe.scheduler).__name__,
         "model": scorer.name,
         "scorer": weights_digest(scorer),

@@ -10,12 +10,11 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 from matplotlib.figure import Figure
 
-from stablepref.integrations.diffusion.pipelines import parts_of
+from stablepref.integrations.diffusion.described import pipeline_digests
 from stablepref.output.figures import save_figure
 from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile
 from stablepref.training.log import METRICS_FILE
-from stablepref.weights.fingerprint import part_digests
 
 from ..pipeline.parts import GUIDANCE
 from ..pipeline.sampling import sample_prompts
@@ -113,7 +112,7 @@ def _tested(
     named = {arm.name: arm for arm in arms}
     file = PartialFile(out / TEST_FILE)
     identity = {
-        "pipeline": part_digests(parts_of(pipe)),
+        "pipeline": pipeline_digests(pipe),
         "prompts": [one.prompt for one in prompts],
         "guidance": guidance,
     }

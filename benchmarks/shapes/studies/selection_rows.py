@@ -11,12 +11,12 @@ from PIL import Image
 from stablepref.integrations.best_of_n.candidates import generate
 from stablepref.integrations.best_of_n.making import Generated
 from stablepref.integrations.best_of_n.pruning import step_of
-from stablepref.integrations.diffusion.pipelines import parts_of
+from stablepref.integrations.diffusion.described import pipeline_digests
 from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile
 from stablepref.output.progress import progress_bar
 from stablepref.scorer import Scorer
-from stablepref.weights.fingerprint import part_digests, weights_digest
+from stablepref.weights.fingerprint import weights_digest
 
 from ..oracle.grading import grade
 from ..pipeline.parts import GUIDANCE, STEPS
@@ -83,7 +83,7 @@ def candidate_rows(
     file = PartialFile(out / CANDIDATES_FILE)
     identity = {
         "prompts": [one.prompt for one in prompts],
-        "pipeline": part_digests(parts_of(pipe)),
+        "pipeline": pipeline_digests(pipe),
         "scheduler": type(pipe.scheduler).__name__,
         "scorers": {name: weights_digest(scorer) for name, scorer in scorers.items()},
         "looks": list(looks),

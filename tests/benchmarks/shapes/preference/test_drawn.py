@@ -24,7 +24,7 @@ class Drawer:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.components: dict[str, object] = {}
         self.asked: list[str] = []
-        monkeypatch.setattr(drawn, "part_digests", lambda _: {"drawer": "1"})
+        monkeypatch.setattr(drawn, "pipeline_digests", lambda _: {"drawer": "1"})
 
     def set_progress_bar_config(self, *, disable: bool) -> None:
         assert disable

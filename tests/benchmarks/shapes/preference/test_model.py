@@ -78,7 +78,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def drawing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(preference.StableDiffusionPipeline, "from_pretrained", lambda _: Drawer())
-    patch.setattr(drawn, "part_digests", lambda _: {"drawer": "1"})
+    patch.setattr(drawn, "pipeline_digests", lambda _: {"drawer": "1"})
 
 
 def model_of(made: Path) -> Path:
@@ -286,8 +286,9 @@ def test_the_bundled_model_has_its_card() -> None:
     folder = ASSETS / "shapes"
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 8_000_000
     card = (folder / "README.md").read_text()
-    for told in ("by *Stable Preference*", "| rate |", "the truth, `drawn`", "| crop-0.9 |"):
+    for told in ("by *Stable Preference*", "| rate |", "the truth, `hpdv2`", "| crop-0.9 |"):
         assert told in " ".join(card.split())
+    assert "the truth, `drawn`" in card
     assert stablepref.load("shapes").preference_scale == 1.0
 
 
