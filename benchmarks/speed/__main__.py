@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,10 +23,10 @@ from rich.console import Console
 
 import stablepref
 from stablepref.images.paths import existing_files
-from stablepref.models.sizes import VIT_H_14
+from stablepref.models.sizes import VIT_H_14, VIT_L_14
 
 from .contender import CONTENDERS
-from .flops import tower_flops, training_flops
+from .flops import imagereward_flops, tower_flops, training_flops
 from .machine import machine_kind, matrix_rate
 from .matrix import made_up_prompts, prompts_times_pictures
 from .report import score_table, sentences
@@ -34,7 +35,12 @@ from .seeded import seeded_checkpoint
 from .serve import measure, serve_table
 from .train_run import WAYS, WORKERS, run_training, train_table
 
-MODEL = "hps-v2.1"
+MEASURED = {
+    "hps-v2.1": partial(tower_flops, VIT_H_14),
+    "clip-vit-l-14": partial(tower_flops, VIT_L_14),
+    "imagereward-v1": imagereward_flops,
+}
+"""What counts the operations of each model that scoring is measured with."""
 WIDTH = 140  # of the table, whatever the terminal: it is also read from files
 USUAL = [name for name in CONTENDERS if name != COMPILED]
 
@@ -47,11 +53,12 @@ def speed() -> None:
 
 
 @app.command()
-def score(
+def score(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     images: Annotated[Path, typer.Option(help="Folder of pictures.")],
     workdir: Annotated[Path, typer.Option(help="Keeps the seeded checkpoint, 2 GB.")] = Path(
         "speed-work"
     ),
+    model: Annotated[str, typer.Option(help=f"One of: {', '.join(MEASURED)}.")] = "hps-v2.1",
     n: Annotated[int, typer.Option(min=2, help="Pictures to score.")] = 100,
     rounds: Annotated[int, typer.Option(min=1, help="How often each contender runs.")] = 1,
     contenders: Annotated[
@@ -69,7 +76,9 @@ def score(
     prompts: Annotated[int, typer.Option(help="Also prompts times pictures; 0 for none.")] = 1000,
     out: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
 ) -> None:
-    """Score the same pictures with equal random ViT-H/14 weights in every package."""
+    """Score the same pictures with equal random weights of full size in every package."""
+    if model not in MEASURED:
+        raise typer.BadParameter(f"--model {model}: expected one of {', '.join(MEASURED)}")
     unknown = [name for name in contenders if name not in CONTENDERS]
     if unknown:
         raise typer.BadParameter(
@@ -83,12 +92,13 @@ def score(
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"--images {error}") from error
     chosen = [str(path.resolve()) for path in paths[:: max(1, len(paths) // n)][:n]]
-    weights = str(seeded_checkpoint(MODEL, workdir).resolve())
+    weights = str(seeded_checkpoint(model, workdir).resolve())
     gc.collect()
     rates, of_processor = _rates(place), _processor_rate(place)
     results = run_rounds(
         contenders,
         {
+            "model": model,
             "weights": weights,
             "images": chosen,
             "prompt": prompt,
@@ -105,10 +115,11 @@ def score(
         "what": "speed score",
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "machine": machine_kind(place),
+        "model": model,
         "pictures": len(chosen),
         "rounds": rounds,
         "batch_size": batch_size,
-        "flops": tower_flops(VIT_H_14)._asdict(),
+        "flops": MEASURED[model]()._asdict(),
         "matrix_rates": rates,
         "processor_rate": max(of_processor, _processor_rate(place)),
         "agreement": rank_agreement(results),

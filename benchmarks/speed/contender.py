@@ -19,6 +19,7 @@ import time
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,14 +27,25 @@ import torch
 from PIL import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from torch import Tensor
 
     Score = Callable[[Sequence[str]], Sequence[float]]
 
 Job = dict[str, Any]
-ARCHITECTURE = "ViT-H-14"
+HPS = ("hps-v2", "hps-v2.1")
+IMAGEREWARD = "imagereward-v1"
+ARCHITECTURES = {
+    **dict.fromkeys(HPS, "ViT-H-14"),
+    "clip-vit-h-14": "ViT-H-14",
+    "clip-vit-l-14": "ViT-L-14-quickgelu",
+}
+"""What open_clip calls the architectures of models of the zoo."""
+
+
+class NotOfferedError(Exception):
+    """A package does not score with the model that is measured."""
 
 
 def stablepref_score(job: Job, dtype: str = "auto") -> Score:
@@ -67,18 +79,29 @@ def hpsv2_score(job: Job) -> Score:
 
     Only the download of LAION's weights, which the checkpoint replaces anyway, is taken out. It
     uses the GPU if there is one.
+
+    Raises:
+        NotOfferedError: The model is not HPS.
     """
+    _offered(job, HPS)
     img_score = _without_download("hpsv2.img_score")
     return lambda paths: img_score.score(list(paths), job["prompt"], cp=job["weights"])
 
 
-def imscore_hpsv2(job: Job) -> Score:
-    """`HPSv2` of imscore, called as in its README, in batches of pictures of one size.
+def imscore_score(job: Job) -> Score:
+    """`HPSv2` or `ImageReward` of imscore, as in its README, in batches of pictures of one size.
 
     Its README does not switch gradients off; here they are off, which makes it faster.
+
+    Raises:
+        NotOfferedError: The model is another one.
     """
-    model = _without_download("imscore.hps.model").HPSv2()
-    model.model.load_state_dict(_state(job["weights"]))
+    _offered(job, (*HPS, IMAGEREWARD))
+    if job["model"] == IMAGEREWARD:
+        model = _imscore_imagereward(Path(job["weights"]))
+    else:
+        model = _without_download("imscore.hps.model").HPSv2()
+        model.model.load_state_dict(_state(job["weights"])["state_dict"])
     model = model.to(job["device"]).eval()
 
     def run(paths: Sequence[str]) -> list[float]:
@@ -93,7 +116,7 @@ def imscore_hpsv2(job: Job) -> Score:
                 pixels = torch.stack([_pixels(path) for _, path in part]).to(job["device"])
                 with torch.no_grad():
                     found = model.score(pixels, [job["prompt"]] * len(part))
-                for (index, _), score in zip(part, found.tolist(), strict=True):
+                for (index, _), score in zip(part, found.flatten().tolist(), strict=True):
                     scores[index] = score
         return scores
 
@@ -101,16 +124,22 @@ def imscore_hpsv2(job: Job) -> Score:
 
 
 def open_clip_by_hand(job: Job, precision: str) -> Score:
-    """open_clip as its README has it, in batches: its own preprocessing, one prompt encoded."""
+    """open_clip as its README has it, in batches: its own preprocessing, one prompt encoded.
+
+    Raises:
+        NotOfferedError: The model is not a CLIP.
+    """
+    _offered(job, ARCHITECTURES)
     open_clip = importlib.import_module("open_clip")
+    architecture = ARCHITECTURES[job["model"]]
     model, _, preprocess = open_clip.create_model_and_transforms(
-        ARCHITECTURE,
+        architecture,
         pretrained=job["weights"],
         precision=precision,
         device=job["device"],
     )
     model.eval()
-    tokenizer = open_clip.get_tokenizer(ARCHITECTURE)
+    tokenizer = open_clip.get_tokenizer(architecture)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
 
     def run(paths: Sequence[str]) -> list[float]:
@@ -136,7 +165,7 @@ CONTENDERS: dict[str, tuple[Callable[[Job], Score], tuple[str, ...]]] = {
     ),
     "stablepref compiled": (stablepref_compiled, ("stablepref", "open_clip_torch")),
     "hpsv2": (hpsv2_score, ("hpsv2",)),
-    "imscore": (imscore_hpsv2, ("imscore", "open_clip_torch")),
+    "imscore": (imscore_score, ("imscore", "open_clip_torch")),
     "open_clip float32": (partial(open_clip_by_hand, precision="fp32"), ("open_clip_torch",)),
     "open_clip bfloat16": (partial(open_clip_by_hand, precision="bf16"), ("open_clip_torch",)),
 }
@@ -150,7 +179,7 @@ def measure(job: Job) -> dict[str, object]:
 
     `first_seconds` is the time from nothing, imports included, to the first picture's score,
     `second_seconds` that of the same call again. A peer that cannot be imported gives the reason
-    under `unavailable` instead.
+    under `missing` instead, one that has no such model says so under `unavailable`.
     """
     build, packages = CONTENDERS[job["contender"]]
     first = [job["images"][0]]
@@ -158,7 +187,9 @@ def measure(job: Job) -> dict[str, object]:
     try:
         score = build(job)
     except (ImportError, FileNotFoundError) as error:  # hpsv2's wheel lacks a file that it opens
-        return {"unavailable": f"{type(error).__name__}: {error}"}
+        return {"missing": f"{type(error).__name__}: {error}"}
+    except NotOfferedError as error:
+        return {"unavailable": str(error)}
     score(first)
     ready = time.perf_counter()
     score(first)
@@ -198,8 +229,25 @@ def _without_download(name: str) -> Any:  # noqa: ANN401 - a module without type
     return module
 
 
-def _state(path: str) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+def _imscore_imagereward(weights: Path) -> Any:  # noqa: ANN401 - a module without types
+    """ImageReward of imscore, with the vocabulary beside the weights in place of a hub's."""
+    module: Any = importlib.import_module("imscore.imreward.model")
+    tokens = module.BertTokenizer(str(weights.with_name("vocab.txt")))
+    module.BertTokenizer = SimpleNamespace(from_pretrained=lambda _: tokens)
+    model = module.ImageReward()
+    model.load_state_dict(_state(str(weights)))
+    return model
+
+
+def _offered(job: Job, models: Collection[str]) -> None:
+    """Refuse a model that is not one of them."""
+    if job["model"] not in models:
+        msg = f"has no scorer of {job['model']}"
+        raise NotOfferedError(msg)
+
+
+def _state(path: str) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 

@@ -9,6 +9,10 @@ from open_clip.model import CLIP
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from stablepref.models.blip import IMAGE_SIZE, ImageRewardScorer
+
+from ..parity.inputs import made_up_vocabulary
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -18,7 +22,7 @@ class TowerFlops(NamedTuple):
 
     Attributes:
         image: Of one image.
-        text: Of one prompt, padded to the context length.
+        text: Of one prompt, padded to the context length; 0 where each image reads its own.
     """
 
     image: int
@@ -43,6 +47,21 @@ def tower_flops(sizes: Mapping[str, Any]) -> TowerFlops:
     return TowerFlops(
         _counted(lambda: model.visual(pixels)), _counted(lambda: model.encode_text(tokens))
     )
+
+
+def imagereward_flops() -> TowerFlops:
+    """Operations of ImageReward, whose text is read with each image, padded to 35 tokens.
+
+    Counted as those of CLIP are, see `tower_flops`. Its head, under a thousandth, is left out.
+    """
+    with torch.device("meta"):
+        model = ImageRewardScorer(made_up_vocabulary()).eval()
+        pixels = torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE)
+
+    def score() -> None:
+        model.text(model.encode_prompts(["a red fox"]), model.encode_inputs(pixels))
+
+    return TowerFlops(_counted(score), 0)
 
 
 def training_flops(sizes: Mapping[str, Any], image_blocks: int | None) -> float:

@@ -18,7 +18,7 @@ OURS = ("stablepref", "stablepref float32")
 def score_table(report: Mapping[str, Any]) -> Table:
     """One row for each contender."""
     title = (
-        f"{report['pictures']} pictures, one prompt, ViT-H/14, "
+        f"{report['pictures']} pictures, one prompt, {report['model']}, "
         f"{_machine(report['machine'])}, {report['rounds']} rounds"
     )
     table = Table(
@@ -30,7 +30,7 @@ def score_table(report: Mapping[str, Any]) -> Table:
         "first call, s",
         "second call, s",
         "peak memory, GB",
-        "image tower, GFLOP/s",
+        "of pictures, GFLOP/s",
         "rho",
         "tau",
         title=title,
@@ -41,7 +41,7 @@ def score_table(report: Mapping[str, Any]) -> Table:
     )
     for name, row in contenders.items():
         if row["unavailable"]:
-            table.add_row(name, "not installed", *["-"] * 9)
+            table.add_row(name, "not measured", *["-"] * 9)
             continue
         rates = [report["pictures"] / seconds for seconds in row["seconds"]]
         rate = statistics.median(rates)
@@ -74,7 +74,7 @@ def processor_seconds(row: Mapping[str, Any], report: Mapping[str, Any]) -> floa
 
 
 def processor_share(row: Mapping[str, Any], report: Mapping[str, Any]) -> float:
-    """The image tower's part of what float32 products would do in the same processor time.
+    """The pictures' part of what float32 products would do in the same processor time.
 
     Decoding, preprocessing and the prompt are in the time and not in the work. It compares with
     the clock's share on an idle machine, and holds beside other programs too.
@@ -88,16 +88,16 @@ def sentences(report: Mapping[str, Any]) -> Iterator[str]:
     rates, flops = report["matrix_rates"], report["flops"]
     yield (
         f"Measured matrix products: {rates['float32'] / GIGA:.0f} GFLOP/s in float32, "
-        f"{rates['bfloat16'] / GIGA:.0f} in bfloat16. The image tower takes "
-        f"{flops['image'] / GIGA:.1f} GFLOP a picture, the text tower {flops['text'] / GIGA:.1f} a "
-        f"padded prompt. In a second of processor time float32 products do "
+        f"{rates['bfloat16'] / GIGA:.0f} in bfloat16. A picture takes "
+        f"{flops['image'] / GIGA:.1f} GFLOP, a padded prompt {flops['text'] / GIGA:.1f}. "
+        "In a second of processor time float32 products do "
         f"{report['processor_rate'] / GIGA:.0f} GFLOP."
     )
     row = next((report["contenders"][name] for name in OURS if name in report["contenders"]), None)
     if row is not None:
         used = median_rate(row, report) * flops["image"]
         yield (
-            f"stablepref's image tower reaches {used / rates['bfloat16']:.1%} of the bfloat16 "
+            f"stablepref's pictures reach {used / rates['bfloat16']:.1%} of the bfloat16 "
             f"rate, {used / rates['float32']:.1%} of the float32 rate, decoding and all included."
         )
     limit = rates["bfloat16"] / rates["float32"] * (1 + flops["text"] / flops["image"])
@@ -107,7 +107,7 @@ def sentences(report: Mapping[str, Any]) -> Iterator[str]:
     )
     for name, row in report["contenders"].items():
         if row["unavailable"]:
-            yield f"{name} is {row['unavailable']}"
+            yield f"{name} {row['unavailable']}"
     many = report["prompts_times_pictures"]
     if many:
         ratio = many["naive_seconds_extrapolated"] / many["seconds"]

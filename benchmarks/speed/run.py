@@ -41,7 +41,7 @@ class Result:
         peak_gpu_bytes: Largest memory on the GPU; 0 without one.
         scores: Of all pictures, in the first round.
         versions: Of the packages it consists of.
-        unavailable: Why it could not run, else None; nothing else is set then.
+        unavailable: Why it did not run, else None; nothing else is set then.
     """
 
     seconds: tuple[float, ...] = ()
@@ -77,7 +77,7 @@ def run_rounds(
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
-            if found[name] and "unavailable" in found[name][0]:
+            if found[name] and "scores" not in found[name][0]:
                 continue
             measured = run_contender(name, job, python=pythons[name])
             found[name].append(measured)
@@ -97,9 +97,12 @@ def run_contender(name: str, job: Mapping[str, Any], *, python: str) -> dict[str
 
 
 def _summary(name: str, rounds: Sequence[dict[str, Any]]) -> Result:
-    if "unavailable" in rounds[0]:
+    first = rounds[0]
+    if "missing" in first:
         advice = f"; {HOW_TO[name]}" if name in HOW_TO else ""
-        return Result(unavailable=f"not installed ({rounds[0]['unavailable']}{advice})")
+        return Result(unavailable=f"is not installed ({first['missing']}{advice})")
+    if "unavailable" in first:
+        return Result(unavailable=first["unavailable"])
     return Result(
         seconds=tuple(r["seconds"] for r in rounds),
         cpu_seconds=tuple(r["cpu_seconds"] for r in rounds),
@@ -107,8 +110,8 @@ def _summary(name: str, rounds: Sequence[dict[str, Any]]) -> Result:
         second_seconds=statistics.median(r["second_seconds"] for r in rounds),
         peak_bytes=max(r["peak_bytes"] for r in rounds),
         peak_gpu_bytes=max(r["peak_gpu_bytes"] for r in rounds),
-        scores=tuple(rounds[0]["scores"]),
-        versions=rounds[0]["versions"],
+        scores=tuple(first["scores"]),
+        versions=first["versions"],
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from helpers.places import ROOT
 from open_clip import get_model_config
 
-from stablepref.benchmarks.speed.flops import tower_flops, training_flops
+from stablepref.benchmarks.speed.flops import imagereward_flops, tower_flops, training_flops
 from stablepref.models.sizes import VIT_H_14
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -46,6 +46,20 @@ def test_towers_are_those_of_open_clips_profile(name: str, image: float, text: f
     found = tower_flops(config)
     assert found.image / 1e9 == pytest.approx(image, abs=0.005)
     assert found.text / 1e9 == pytest.approx(text, abs=0.005)
+
+
+def test_imagereward_counted_by_hand() -> None:
+    """196 patches of 16 pixels and the class token; 35 tokens that look at each other and them."""
+    patches = 2 * 196 * (3 * 16 * 16) * 1024
+    tokens, width, image_tokens, image_width = 35, 768, 197, 1024
+    to_images = 2 * (
+        2 * tokens * width * width  # the queries, and what comes out
+        + 2 * image_tokens * image_width * width  # keys and values
+        + 2 * tokens * image_tokens * width
+    )
+    found = imagereward_flops()
+    assert found.image == patches + 24 * block(197, 1024) + 12 * (block(35, 768) + to_images)
+    assert found.text == 0
 
 
 def test_recorded_results_hold_the_same_counts() -> None:

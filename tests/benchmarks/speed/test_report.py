@@ -20,6 +20,7 @@ def report() -> dict[str, Any]:
     }
     return {
         "machine": {"cpu": "made up", "threads": 2, "torch": "2"},
+        "model": "hps-v2.1",
         "pictures": 10,
         "rounds": 3,
         "flops": {"image": 100e9, "text": 25e9},
@@ -33,7 +34,7 @@ def report() -> dict[str, Any]:
                 **row,
                 "seconds": [],
                 "cpu_seconds": [],
-                "unavailable": "not installed (no module)",
+                "unavailable": "is not installed (no module)",
             },
         },
         "prompts_times_pictures": {
@@ -50,7 +51,7 @@ def test_table_and_sentences_are_worked_by_hand() -> None:
     table = score_table(report())
     cells = [list(column.cells) for column in table.columns]
     assert cells[0] == ["stablepref", "hpsv2", "imscore"]
-    assert cells[1] == ["2.000", "0.250 (0.200 to 0.333)", "not installed"]
+    assert cells[1] == ["2.000", "0.250 (0.200 to 0.333)", "not measured"]
     assert cells[2] == ["1.00x", "8.00x", "-"]
     assert cells[3][:2] == ["1.25", "3.00"]
     assert cells[4][:2] == ["80%", "33%"]  # 100 GFLOP in 1.25 s and in 3 s, of 100 GFLOP/s

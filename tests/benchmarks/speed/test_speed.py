@@ -40,6 +40,7 @@ def pictures(tmp_path: Path) -> list[str]:
 
 def job(weights: Path, pictures: list[str]) -> dict[str, Any]:
     return {
+        "model": "hps-v2.1",
         "weights": str(weights),
         "images": pictures,
         "prompt": PROMPT,
@@ -160,7 +161,7 @@ def test_open_clip_by_hand_gives_the_cosines_of_equal_weights(
         json.dumps({k: v for k, v in scorer.backbone.items() if k != "quick_gelu"})
     )
     open_clip.add_model_config(tmp_path / "tiny-peer.json")
-    monkeypatch.setattr(speed_contender, "ARCHITECTURE", "tiny-peer")
+    monkeypatch.setitem(speed_contender.ARCHITECTURES, "hps-v2.1", "tiny-peer")
     run = speed_contender.open_clip_by_hand(job(weights, pictures), precision)
     expected = scorer.score(pictures, PROMPT, progress=False) / scorer.logit_scale.detach()
     tolerance = 1e-5 if precision == "fp32" else 0.02
@@ -188,10 +189,59 @@ def test_imscore_batches_by_size_and_keeps_the_order(
     monkeypatch.setattr(speed_contender, "_without_download", lambda _: module)
     weights = tmp_path / "weights.pt"
     torch.save({"state_dict": stub.model.state_dict()}, weights)
-    scores = speed_contender.imscore_hpsv2(job(weights, pictures))(pictures)
+    scores = speed_contender.imscore_score(job(weights, pictures))(pictures)
     expected = [float(torch.tensor(list(Image.open(p).tobytes())).float().mean()) for p in pictures]
     assert scores == pytest.approx([value / 255 for value in expected], abs=1e-5)
     assert stub.batches == [2, 1, 2]
+
+
+def test_imscores_imagereward_gets_the_weights_and_the_vocabulary_beside_them(
+    tmp_path: Path, pictures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stub(torch.nn.Module):
+        """Stands for imscore's model: a score `(batch, 1)` of its weight and its tokens."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+            self.tokens = module.BertTokenizer.from_pretrained("bert-base-uncased")
+
+        def score(self, pixels: torch.Tensor, _: list[str]) -> torch.Tensor:
+            return (self.weight * len(self.tokens)).expand(len(pixels), 1)
+
+    module = SimpleNamespace(
+        BertTokenizer=lambda path: Path(path).read_text().split(), ImageReward=Stub
+    )
+    monkeypatch.setitem(sys.modules, "imscore.imreward.model", module)  # type: ignore[arg-type]
+    torch.save({"weight": torch.tensor(2.0)}, tmp_path / "ImageReward.pt")
+    (tmp_path / "vocab.txt").write_text("a b c")
+    described = {**job(tmp_path / "ImageReward.pt", pictures), "model": "imagereward-v1"}
+    assert speed_contender.imscore_score(described)(pictures) == [6.0] * 5
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("hpsv2", "imagereward-v1"),
+        ("hpsv2", "clip-vit-l-14"),
+        ("imscore", "clip-vit-l-14"),
+        ("open_clip float32", "imagereward-v1"),
+    ],
+)
+def test_a_package_without_the_model_is_told_from_a_missing_one(
+    tmp_path: Path, pictures: list[str], name: str, model: str
+) -> None:
+    described = {**job(tmp_path, pictures), "model": model, "contender": name}
+    measured = speed_contender.measure(described)
+    assert measured == {"unavailable": f"has no scorer of {model}"}
+
+
+def test_an_unknown_model_is_refused_before_weights_are_written(tmp_path: Path) -> None:
+    options = ["--images", str(tmp_path), "--model", "nothing", "--workdir", str(tmp_path / "w")]
+    done = CliRunner().invoke(speed.app, ["score", *options])
+    assert done.exit_code == 2
+    assert "nothing" in done.output
+    assert not (tmp_path / "w").exists()
 
 
 def test_a_seeded_checkpoint_is_written_once_and_is_the_published_size(tmp_path: Path) -> None:
