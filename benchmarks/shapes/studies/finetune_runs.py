@@ -9,6 +9,7 @@ from typing import Any
 
 from diffusers import StableDiffusionPipeline
 
+from stablepref.data.groups import RankedGroup
 from stablepref.integrations.diffusion.denoiser import denoiser_of
 from stablepref.integrations.diffusion.described import pipeline_digests
 from stablepref.integrations.diffusion.pipelines import unwrapped
@@ -19,6 +20,7 @@ from stablepref.integrations.reward import DifferentiableReward
 from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile
 from stablepref.scorer import Scorer
+from stablepref.training.pairs import fingerprint
 from stablepref.weights.fingerprint import weights_digest
 
 from ..pipeline.sampling import draw_samples, sample_prompts
@@ -36,19 +38,21 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Arm:
-    """A reward to train with.
+    """A reward to train with, or ranked groups.
 
     Attributes:
         name: of the arm.
-        scorer: the reward model.
+        scorer: the reward model; with groups it only measures samples.
         views: weak views of each picture, in addition to it.
         config: of its trainings; the seed is replaced.
+        groups: to train on in place of prompts, for the method "dpo".
     """
 
     name: str
     scorer: Scorer
     views: int
     config: FinetuneConfig
+    groups: Sequence[RankedGroup] = ()
 
     def ends(self) -> list[int]:
         """The steps after which it is measured."""
@@ -170,10 +174,11 @@ def _train(
     with put_back(pipe, arm.config):
         finetune(
             pipe,
-            prompts,
+            None if arm.groups else prompts,
             DifferentiableReward(arm.scorer, vae=pipe.vae, views=arm.views),
             replace(arm.config, seed=seed),
             out=folder,
+            groups=arm.groups or None,
             progress=False if quiet else None,
         )
 
@@ -269,6 +274,7 @@ def _identity(
                 "reward": weights_digest(arm.scorer),
                 "views": arm.views,
                 "config": {k: v for k, v in arm.config.exact_values().items() if k != "seed"},
+                **({"groups": fingerprint(arm.groups)} if arm.groups else {}),
             }
             for arm in arms
         },

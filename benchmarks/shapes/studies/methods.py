@@ -3,7 +3,8 @@
 Run `python -m stablepref.benchmarks.shapes.studies.methods --out FOLDER`. Needs the extras
 `diffusers` and `bench`. A killed run is resumed by the same command.
 
-The laboratory's pipeline is fine-tuned by each method, with the oracle or a model as the reward.
+The laboratory's pipeline is fine-tuned by each method, with the oracle or a model as the reward, or
+on ranked groups such as `preference.drawn` writes.
 Validation prompts are drawn at intervals; the step that is best there is measured once more, on the
 test prompts, with the pipeline's own number of steps.
 """
@@ -18,6 +19,8 @@ import torch
 import typer
 
 from stablepref.assets import PIPELINES
+from stablepref.data.groups import RankedGroup
+from stablepref.data.read import read_groups
 from stablepref.integrations.finetune.config import FinetuneConfig
 from stablepref.output.tables import Table, print_table
 from stablepref.zoo import load
@@ -44,22 +47,31 @@ COMMON: Mapping[str, Any] = {
     "monitor_views": 1,
     "checkpoint_every": 20,
 }
+DPO: Mapping[str, Any] = {
+    "method": "dpo",
+    "batch_size": 32,
+    "learning_rate": 1e-5,
+    "ema": 0.9,
+}
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "nft": {"batch_size": 48, "pictures_per_prompt": 8, "learning_rate": 1e-4, "nft_timesteps": 4},
     "grpo": {"batch_size": 48, "pictures_per_prompt": 8, "learning_rate": 1e-4, "ema": 0.9},
     "ddpo": {"batch_size": 48, "pictures_per_prompt": 8, "learning_rate": 1e-4, "ema": 0.9},
     "draft": {"batch_size": 16, "last_steps": 10, "learning_rate": 1e-4, "ema": 0.9},
+    "dpo": DPO,
+    "dpo-paper": {**DPO, "dpo_weights": "paper"},
 }
 """What each method has besides `COMMON`; short trials on validation prompts led to them."""
 WITHOUT_GRADIENT = ("nft", "grpo", "ddpo")
+ON_GROUPS = ("dpo", "dpo-paper")
 
 
 def config_of(method: str, pictures: int, every: int, changes: Mapping[str, Any]) -> FinetuneConfig:
-    """The settings of a training that draws so many pictures.
+    """The settings of a training that draws so many pictures, or takes so many pairs.
 
     Args:
         method: one of `SETTINGS`.
-        pictures: in all; rounded up to whole steps.
+        pictures: in all, or pairs of DPO; rounded up to whole steps.
         every: pictures between measurements, likewise.
         changes: fields with other values than those of `COMMON` and `SETTINGS`.
 
@@ -68,10 +80,10 @@ def config_of(method: str, pictures: int, every: int, changes: Mapping[str, Any]
     """
     if method not in SETTINGS:
         raise ValueError(f"there is no method {method!r} here; expected {', '.join(SETTINGS)}")
-    values = {**COMMON, **SETTINGS[method], **changes}
+    values = {"method": method, **COMMON, **SETTINGS[method], **changes}
     if unknown := values.keys() - FinetuneConfig.__dataclass_fields__.keys():
         raise ValueError(f"unknown {', '.join(sorted(unknown))}; see FinetuneConfig")
-    config = FinetuneConfig(method=method, **values)  # type: ignore[arg-type] # one of SETTINGS
+    config = FinetuneConfig(**values)
     steps, apart = (-(-count // config.batch_size) for count in (pictures, every))
     return replace(config, steps=steps, sample_every=apart)
 
@@ -124,13 +136,21 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         str, typer.Option(help='"oracle", or a scorer: what the pipeline is trained with')
     ] = ORACLE,
     method: Annotated[
-        list[str] | None, typer.Option(help="may be repeated; if left out nft, grpo, ddpo")
+        list[str] | None,
+        typer.Option(
+            help=f"of {', '.join(SETTINGS)}; may be repeated; if left out the first three"
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(exists=True, help="ranked groups to train on, for dpo")
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="seed of a training; may be repeated; if left out 0")
     ] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="pictures that a training draws")] = 9600,
-    every: Annotated[int, typer.Option(min=1, help="pictures between measurements")] = 960,
+    pictures: Annotated[
+        int, typer.Option(min=1, help="pictures that a training draws; of dpo pairs that it takes")
+    ] = 9600,
+    every: Annotated[int, typer.Option(min=1, help="the same between measurements")] = 960,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", help="METHOD.FIELD=VALUE of FinetuneConfig; may be repeated"),
@@ -154,11 +174,15 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     try:
         changes = changes_of(change or ())
         configs = {one: config_of(one, pictures, every, changes.get(one, {})) for one in methods}
+        groups = _groups(data, methods)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     scorer = oracle_reward() if reward == ORACLE else load(reward, device=device, dtype="float32")
     judge = load(JUDGE, device=device, dtype="float32")
-    arms = [Arm(name, scorer, 0, config) for name, config in configs.items()]
+    arms = [
+        Arm(name, scorer, 0, config, groups if name in ON_GROUPS else ())
+        for name, config in configs.items()
+    ]
     seeds = tuple(seed or (0,))
     rows = study_rows(
         pipeline,
@@ -191,6 +215,22 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     )
     draw_methods(out / PLOT_FILE, rows, arms, out)
     print_table(table_of(found, base))
+
+
+def _groups(data: Path | None, methods: Sequence[str]) -> list[RankedGroup]:
+    """The ranked groups that some of the methods train on; none if none does.
+
+    Raises:
+        ValueError: they are missing, nothing trains on them, or they cannot be read.
+    """
+    wanted = [one for one in methods if one in ON_GROUPS]
+    if wanted and data is None:
+        raise ValueError(f"--method {wanted[0]} trains on ranked groups; give --data")
+    if data is None:
+        return []
+    if not wanted:
+        raise ValueError(f"--data is for the methods {' and '.join(ON_GROUPS)}; leave it out")
+    return list(read_groups(data))
 
 
 if __name__ == "__main__":

@@ -17,18 +17,31 @@ from stablepref.benchmarks.shapes.studies import methods, methods_summary
 from stablepref.benchmarks.shapes.studies.methods import changes_of, config_of, main
 from stablepref.benchmarks.shapes.studies.methods_summary import outcomes, spent
 from stablepref.benchmarks.shapes.world.prompts import lab_prompts
+from stablepref.data.groups import RankedGroup
+from stablepref.data.write import write_jsonl
 
 SMALL = [
     f"{method}.{field}={value}"
     for method in ("nft", "draft")
     for field, value in {"batch_size": 2, "sampling_steps": 2, "learning_rate": 0.1}.items()
-] + ["nft.pictures_per_prompt=2", "nft.nft_timesteps=1", "draft.last_steps=1", "draft.rank=2"]
+] + [
+    "nft.pictures_per_prompt=2",
+    "nft.nft_timesteps=1",
+    "draft.last_steps=1",
+    "draft.rank=2",
+    "dpo-paper.batch_size=2",
+    "dpo-paper.dpo_order_steps=1",
+    "dpo-paper.learning_rate=0.1",
+]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
-    """A small study of two methods, one with all weights and one with LoRA matrices."""
+    """A small study: of all weights, of LoRA matrices, and of ranked groups."""
     folder = tmp_path_factory.mktemp("methods")
+    pictures = drawn_files(folder)
+    ranked = [RankedGroup(f"a {file.stem} circle", pictures, (2, 1)) for file in pictures]
+    write_jsonl(folder / "groups.jsonl", ranked)
     save_pipeline(tiny_pipeline(), folder / "pipeline")
     few = lambda split="test", *, per_category=1: lab_prompts(split, per_category=1)[:2]  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
@@ -44,7 +57,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
                 out=folder / "study",
                 pipeline=folder / "pipeline",
                 reward=str(model),
-                method=["nft", "draft"],
+                method=["nft", "draft", "dpo-paper"],
+                data=folder / "groups.jsonl",
                 seed=[3],
                 pictures=4,
                 every=2,
@@ -59,17 +73,28 @@ def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     return folder / "study"
 
 
+def drawn_files(folder: Path) -> tuple[Path, ...]:
+    """Two pictures."""
+    files = folder / "red.png", folder / "blue.png"
+    for file in files:
+        Image.new("RGB", (64, 64), file.stem).save(file)
+    return files
+
+
 def test_each_method_draws_as_many_pictures(whole: Path) -> None:
     report = json.loads((whole / "study.json").read_text())
-    assert [(one["arm"], one["seed"]) for one in report["trainings"]] == [("nft", 3), ("draft", 3)]
+    assert [(one["arm"], one["seed"]) for one in report["trainings"]] == [
+        ("nft", 3), ("draft", 3), ("dpo-paper", 3),
+    ]  # fmt: skip
     for one in report["trainings"]:
         assert one["pictures"] == 2 * one["step"]
         assert one["test"]["prompts"] == 2
     rows = [json.loads(line) for line in (whole / "rows.jsonl").read_text().splitlines()[1:]]
     assert [(row["arm"], row["step"]) for row in rows] == [
         ("base", 0), ("nft", 1), ("nft", 2), ("draft", 1), ("draft", 2),
+        ("dpo-paper", 1), ("dpo-paper", 2),
     ]  # fmt: skip
-    assert len({row["reward"] for row in rows}) == 5, "each has weights of its own"
+    assert len({row["reward"] for row in rows}) == 7, "each has weights of its own"
     settings = [
         json.loads((whole / name).read_text().splitlines()[0])["settings"]
         for name in ("rows.jsonl", "test.jsonl")
@@ -126,10 +151,16 @@ def test_settings_are_checked_before_anything_is_drawn(tmp_path: Path) -> None:
     assert (config.steps, config.sample_every) == (3, 2), "whole steps"
     for change, told in (
         ("learning_rate=1", "METHOD.FIELD=VALUE"),
-        ("ppo.learning_rate=1", "a method of nft, grpo, ddpo, draft"),
+        ("ppo.learning_rate=1", "a method of nft, grpo, ddpo, draft, dpo"),
         ("nft.rate=1", "unknown rate"),
         ("nft.learning_rate=-1", "learning_rate is -1"),
     ):
         assert told in refused(main, "--out", tmp_path / "out", "--set", change)
+    for options, told in (
+        (("--method", "dpo"), "dpo trains on ranked groups; give --data"),
+        (("--data", __file__), "--data is for the methods dpo and dpo-paper"),
+        (("--method", "dpo", "--data", __file__), "test_methods.py"),
+    ):
+        assert told in refused(main, "--out", tmp_path / "out", *options)
     assert "there is no method 'ppo'" in refused(main, "--out", tmp_path / "out", "--method", "ppo")
     assert not (tmp_path / "out").exists()
