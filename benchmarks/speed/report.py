@@ -96,15 +96,16 @@ def sentences(report: Mapping[str, Any]) -> Iterator[str]:
     row = next((report["contenders"][name] for name in OURS if name in report["contenders"]), None)
     if row is not None:
         used = median_rate(row, report) * flops["image"]
+        shares = [f"{used / rates[dtype]:.1%} of the {dtype} rate" for dtype in _dtypes(rates)]
+        yield f"stablepref's pictures reach {', '.join(shares)}, decoding and all included."
+    if "bfloat16" in _dtypes(rates):
+        limit = rates["bfloat16"] / rates["float32"] * (1 + flops["text"] / flops["image"])
         yield (
-            f"stablepref's pictures reach {used / rates['bfloat16']:.1%} of the bfloat16 "
-            f"rate, {used / rates['float32']:.1%} of the float32 rate, decoding and all included."
+            f"At these rates a perfect bfloat16 scorer would be {limit:.2f}x as fast as a perfect "
+            "float32 one that encodes the prompt with every picture."
         )
-    limit = rates["bfloat16"] / rates["float32"] * (1 + flops["text"] / flops["image"])
-    yield (
-        f"At these rates a perfect bfloat16 scorer would be {limit:.2f}x as fast as a perfect "
-        "float32 one that encodes the prompt with every picture."
-    )
+    else:
+        yield "There are no units for bfloat16 here: such products are emulated."
     for name, row in report["contenders"].items():
         if row["unavailable"]:
             yield f"{name} {row['unavailable']}"
@@ -116,6 +117,11 @@ def sentences(report: Mapping[str, Any]) -> Iterator[str]:
             f"score_matrix; pair by pair {many['naive_seconds_extrapolated'] / 3600:.1f} h, "
             f"{ratio:.0f}x as long (extrapolated from {many['naive_pairs_measured']} pairs)."
         )
+
+
+def _dtypes(rates: Mapping[str, float]) -> list[str]:
+    """The number types that are worth a comparison: bfloat16 only where it is the faster one."""
+    return ["float32"] if rates["bfloat16"] < rates["float32"] else ["bfloat16", "float32"]
 
 
 def _machine(kind: Mapping[str, Any]) -> str:

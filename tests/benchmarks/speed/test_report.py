@@ -65,6 +65,15 @@ def test_table_and_sentences_are_worked_by_hand() -> None:
     assert "200x as long" in text
 
 
+def test_emulated_bfloat16_is_compared_with_nothing() -> None:
+    made = report()
+    made["matrix_rates"] = {"float32": 200e9, "bfloat16": 1e9}
+    text = "\n".join(sentences(made))
+    assert "stablepref's pictures reach 100.0% of the float32 rate, decoding" in text
+    assert "no units for bfloat16" in text
+    assert "perfect" not in text
+
+
 def test_rank_agreement_by_hand() -> None:
     results = {
         "stablepref float32": speed_run.Result(scores=(1.0, 2.0, 3.0)),
