@@ -110,7 +110,7 @@ def score(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options
         pythons={name: sys.executable if name in OURS else peers_python for name in contenders},
     )
     rates = {dtype: max(rate, rates[dtype]) for dtype, rate in _rates(place).items()}
-    matrix = _matrix(weights, chosen, prompts, device) if prompts else None
+    matrix = _matrix(weights, model, chosen, prompts, device) if prompts else None
     report: dict[str, Any] = {
         "what": "speed score",
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
@@ -321,8 +321,10 @@ def _processor_rate(device: torch.device) -> float:
     return matrix_rate(torch.float32, device, clock=time.process_time)
 
 
-def _matrix(weights: str, images: list[str], prompts: int, device: str) -> dict[str, float]:
-    scorer = stablepref.load(weights, device=device)
+def _matrix(
+    weights: str, model: str, images: list[str], prompts: int, device: str
+) -> dict[str, float]:
+    scorer = stablepref.load(weights, like=model, device=device)
     return prompts_times_pictures(scorer, images, made_up_prompts(prompts))
 
 

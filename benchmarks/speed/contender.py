@@ -49,13 +49,13 @@ class NotOfferedError(Exception):
 
 
 def stablepref_score(job: Job, dtype: str = "auto") -> Score:
-    """Ours: `stablepref.score` on paths; the first call loads the weights."""
-    from stablepref import score  # noqa: PLC0415 (peers' environments need not have it)
-
-    options = {"model": job["weights"], "device": job["device"], "dtype": dtype, "progress": False}
+    """Ours: what `stablepref.score` does with paths; the first call loads the weights."""
+    from stablepref import load  # noqa: PLC0415 (peers' environments need not have it)
 
     def run(paths: Sequence[str]) -> list[float]:
-        scores: Tensor = score(list(paths), job["prompt"], batch_size=job["batch_size"], **options)
+        scorer = load(job["weights"], like=_like(job), device=job["device"], dtype=dtype)
+        options = {"batch_size": job["batch_size"], "progress": False}
+        scores: Tensor = scorer.score(list(paths), job["prompt"], **options)
         return scores.tolist()
 
     return run
@@ -66,7 +66,7 @@ def stablepref_compiled(job: Job) -> Score:
     from stablepref import load  # noqa: PLC0415 (peers' environments need not have it)
 
     def run(paths: Sequence[str]) -> list[float]:
-        scorer = load(job["weights"], device=job["device"], compile=True)
+        scorer = load(job["weights"], like=_like(job), device=job["device"], compile=True)
         options = {"batch_size": job["batch_size"], "progress": False}
         scores: Tensor = scorer.score(list(paths), job["prompt"], **options)
         return scores.tolist()
@@ -237,6 +237,11 @@ def _imscore_imagereward(weights: Path) -> Any:  # noqa: ANN401 - a module witho
     model = module.ImageReward()
     model.load_state_dict(_state(str(weights)))
     return model
+
+
+def _like(job: Job) -> str | None:
+    """What tells an official file's model, whose name need not."""
+    return job["model"] if Path(job["weights"]).is_file() else None
 
 
 def _offered(job: Job, models: Collection[str]) -> None:

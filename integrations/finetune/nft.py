@@ -3,6 +3,9 @@
 DiffusionNFT (Zheng et al. 2025, arXiv:2509.16117): pictures come from the pipeline as from a black
 box, of any scheduler and number of steps. They get noise again, and the denoiser is trained on
 them as it was first trained, but with a share for what is good in them and one for what is bad.
+
+All pictures of a prompt get the same noise at the same levels, where the authors' code draws it for
+each. What an error owes to its noise is then alike in them and cancels in the contrast.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from .batches import noise_seed
 from .noising import Noising
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .batches import Picture
     from .method_settings import OldPolicy
@@ -60,10 +63,13 @@ def nft_step(run: FinetuneRun, step: int) -> dict[str, float]:
     better = run.better(rewards, prompts)
     count = int(better.kept.sum())
     share, kept = run.own_part(goodness(better.values)), run.own_part(better.kept)
+    seeds: dict[str, int] = {}
+    for picture in pictures:
+        seeds.setdefault(picture.prompt, picture.seed)
     loss = norm = 0.0
     for update in range(config.update_count if count else 0):
         own = _gradients(
-            run, list(run.chunks(pictures)), drawn, share, kept, update=update, count=count
+            run, list(run.chunks(pictures)), drawn, share, kept, seeds, update=update, count=count
         )
         loss = float(run.gathered(own[None]).sum())
         norm = run.update(step, loss, prompts)
@@ -128,11 +134,14 @@ def _gradients(
     drawn: Sequence[Tensor],
     share: Tensor,
     kept: Tensor,
+    seeds: Mapping[str, int],
     *,
     update: int,
     count: int,
 ) -> Tensor:
     """Add up the gradients of the mean loss, noise level by noise level.
+
+    Each prompt has a seed for the noise of its pictures.
 
     Returns:
         This process's part of the mean loss, a scalar.
@@ -150,23 +159,23 @@ def _gradients(
         pictures = [picture for picture, taken in zip(chunk, keep.tolist(), strict=True) if taken]
         x0, good = widen(latents[keep]), goods[keep]
         prompts = [picture.prompt for picture in pictures]
-        steps, generators = _levels(pictures, noising.steps, levels, update)
+        steps, generators = _levels([seeds[one] for one in prompts], noising.steps, levels, update)
         for at in steps.unbind(dim=1):
             noise = torch.stack(
                 [torch.randn(x0.shape[1:], generator=one, dtype=x0.dtype) for one in generators]
             ).to(x0.device)
             x = noising.noised(x0, noise, at)
-            first = None
+            start = None
             with torch.no_grad():
                 with policies.drawing():
                     old = noising.predict(x, at, prompts)
                 if config.nft_kl:
                     with policies.reference():
-                        first = noising.predict(x, at, prompts)
+                        start = noising.predict(x, at, prompts)
             new = noising.predict(x, at, prompts)
             losses = contrast_loss(x0, new, old, good, beta=config.nft_beta)
-            if first is not None:
-                losses = losses + config.nft_kl * noising.velocity_distance(new, first, at)
+            if start is not None:
+                losses = losses + config.nft_kl * noising.velocity_distance(new, start, at)
             part = losses.sum() / (count * levels)
             run.accelerator.backward(part)
             total += part.detach()
@@ -174,11 +183,9 @@ def _gradients(
 
 
 def _levels(
-    pictures: Sequence[Picture], steps: int, count: int, update: int
+    seeds: Sequence[int], steps: int, count: int, update: int
 ) -> tuple[Tensor, list[torch.Generator]]:
-    """Sampling steps for each picture, `(pictures, count)`, and generators of its noise."""
-    generators = [
-        torch.Generator().manual_seed(noise_seed(picture.seed, update)) for picture in pictures
-    ]
+    """Sampling steps `(pictures, count)` and generators of noise, equal for equal seeds."""
+    generators = [torch.Generator().manual_seed(noise_seed(seed, update)) for seed in seeds]
     chosen = [torch.randperm(steps, generator=one)[:count] for one in generators]
     return torch.stack(chosen), generators

@@ -117,7 +117,8 @@ def naive_loss(run: FinetuneRun, levels: list[tuple[float, float]], kind: str) -
         same = [r for r, p in zip(rewards, pictures, strict=True) if p.prompt == picture.prompt]
         advantage = (reward - sum(same) / len(same)) / (rewards.std(correction=0) + 1e-4)
         good = min(max(float(advantage) / 10 + 0.5, 0.0), 1.0)
-        generator = torch.Generator().manual_seed(noise_seed(picture.seed, 0))
+        leader = next(one for one in pictures if one.prompt == picture.prompt)
+        generator = torch.Generator().manual_seed(noise_seed(leader.seed, 0))
         chosen = torch.randperm(len(levels), generator=generator)[: config.nft_timesteps]
         texts = conditions(run.loop.pipe, picture.prompt)
         for level in chosen.tolist():
