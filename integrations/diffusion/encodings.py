@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
 
+import torch
+
 from .call import holding
 from .families import find_family
 from .pipelines import undistributed
@@ -12,7 +14,6 @@ from .pipelines import undistributed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import torch
     from torch import Tensor
 
 
@@ -58,25 +59,26 @@ class Encodings:
 
 def _draw_once(distribution: Any) -> None:  # noqa: ANN401 (diffusers has no types)
     """Let a distribution of latents give those that it drew first, whoever asks."""
-    draw, drawn = distribution.sample, []
+    draw = distribution.sample
+    drawn: list[Tensor] = []
 
     def sample(generator: object = None) -> Tensor:
         if not drawn:
             drawn.append(draw(generator))
-        first: Tensor = drawn[0]
-        return first
+        return drawn[0]
 
     distribution.sample = sample
 
 
 @contextmanager
 def encoded_by(pipe: Any, generators: Sequence[torch.Generator]) -> Iterator[None]:  # noqa: ANN401 (diffusers has no types)
-    """Within, calls whose pictures are encoded with noise that the generators draw.
+    """Within, a call encodes its pictures with noise by the seeds of its generators.
 
-    Stable Diffusion 3's ControlNets otherwise take noise that no seed of the call makes again.
+    Stable Diffusion 3's ControlNets otherwise take noise that no seed of the call makes again. The
+    generators themselves draw what they do anyhow.
 
     Args:
-        pipe: The pipeline; nothing is done where its row says that they do so anyhow.
+        pipe: The pipeline; nothing is done if its row does not ask for it.
         generators: One for each picture that is made.
     """
     family = find_family(pipe)
@@ -84,16 +86,22 @@ def encoded_by(pipe: Any, generators: Sequence[torch.Generator]) -> Iterator[Non
         yield
         return
     vae = undistributed(pipe.vae)
-    encode = vae.encode
+    encode, own = vae.encode, [_another(generator) for generator in generators]
 
     def seeded(*args: object, **kwargs: object) -> object:
         made = encode(*args, **kwargs)
         if hasattr(made, "latent_dist"):
-            _draw_by(made.latent_dist, generators)
+            _draw_by(made.latent_dist, own)
         return made
 
     with holding(vae, encode=seeded):
         yield
+
+
+def _another(generator: torch.Generator) -> torch.Generator:
+    """A generator with a seed that follows from that of another one."""
+    seeds = torch.Generator().manual_seed(generator.initial_seed())
+    return torch.Generator().manual_seed(int(torch.randint(2**31, (), generator=seeds)))
 
 
 def _draw_by(distribution: Any, generators: Sequence[torch.Generator]) -> None:  # noqa: ANN401 (diffusers has no types)
