@@ -161,7 +161,7 @@ class RewardGuidance:
 
         Args:
             arguments: Of the pipeline's call beside the prompt, such as `num_inference_steps`,
-                `generator`, `negative_prompt`, or the `image` of a ControlNet.
+                `generator`, `negative_prompt`, or the picture of a ControlNet.
 
         Returns:
             What the pipeline returns; with a scale of 0 the same bit for bit.
@@ -194,7 +194,7 @@ class RewardGuidance:
             return self._led(latents, done, scheduler, output, probe)
 
         texts = nullcontext() if self._scale == 0 else Texts().remembered(pipe)
-        with torch.inference_mode(False), torch.no_grad(), texts:
+        with torch.inference_mode(False), torch.no_grad(), texts, probe.kept():
             return call(pipe, given, scheduler=copy.deepcopy(pipe.scheduler), after=led)
 
     @property

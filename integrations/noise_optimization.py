@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 import torch
@@ -67,6 +67,7 @@ class OptimizedNoise:
         best: For each picture, the row of its best reward, whose noise was kept.
         seeds: Of the noises as drawn.
         arguments: Of the pipeline's call beside prompts and noise.
+        draws_first: Whether the pipeline's generators draw noise for a given picture first.
     """
 
     prompts: list[str]
@@ -76,13 +77,14 @@ class OptimizedNoise:
     best: list[int]
     seeds: list[int]
     arguments: dict[str, object]
+    draws_first: bool = False
 
     @property
     def call(self) -> dict[str, object]:
         """All arguments with which the pipeline makes the images again: `pipe(**found.call)`."""
         return {
             **own_lists({"prompt": self.prompts, **self.arguments}),
-            **_noise(self.latents, self.seeds),
+            **_noise(self.latents, self.seeds, draws_first=self.draws_first),
         }
 
 
@@ -160,10 +162,10 @@ def optimize_noise(  # noqa: PLR0913 (each a setting of its own)
     arguments = texts_of_each(arguments, len(prompts))
     seeds = [seed + index for index in range(len(prompts))]
     vae: Any = pipe.components["vae"]
-    packed = family_of(pipe).packed  # then the pipeline decodes
+    family = family_of(pipe)
     reward = DifferentiableReward(
         as_scorer(scorer, pipe._execution_device),
-        vae=None if packed else vae,
+        vae=None if family.packed else vae,  # then the pipeline decodes
         views=views,
         reduce=reduce,
         checkpointing=checkpointing,
@@ -202,17 +204,19 @@ def optimize_noise(  # noqa: PLR0913 (each a setting of its own)
                 optimizer.step()
             advance(1)
         best = best.to(denoiser_of(pipe).dtype)
-        shown: Any = pipe(**own_lists({"prompt": prompts, **arguments}), **_noise(best, seeds))
-    rewards_of_all = torch.stack(history).cpu()
-    return OptimizedNoise(
-        prompts=prompts,
-        images=shown.images,
-        latents=best,
-        rewards=rewards_of_all,
-        best=rewards_of_all.argmax(dim=0).tolist(),
-        seeds=seeds,
-        arguments=arguments,
-    )
+        rewards_of_all = torch.stack(history).cpu()
+        found = OptimizedNoise(
+            prompts=prompts,
+            images=[],
+            latents=best,
+            rewards=rewards_of_all,
+            best=rewards_of_all.argmax(dim=0).tolist(),
+            seeds=seeds,
+            arguments=arguments,
+            draws_first=family.picture_noise == "generators",
+        )
+        shown: Any = pipe(**found.call)
+    return replace(found, images=shown.images)
 
 
 def norm_log_density(noise: Tensor) -> Tensor:
@@ -267,7 +271,8 @@ def _first_noise(pipe: Any, seeds: list[int], arguments: Mapping[str, Any]) -> T
 
 def _of_one(pipe: Pipeline, arguments: Mapping[str, Any], count: int) -> dict[str, Any]:
     """Arguments of a call for one of the pictures."""
-    ones = ("negative_prompt", "prompt_", *family_of(pipe).pictures)
+    family = family_of(pipe)
+    ones = ("negative_prompt", "prompt_", *family.pictures, *family.repeated)
     return {
         name: value[0]
         if isinstance(value, list) and len(value) == count and name.startswith(ones)
@@ -276,10 +281,13 @@ def _of_one(pipe: Pipeline, arguments: Mapping[str, Any], count: int) -> dict[st
     }
 
 
-def _noise(latents: Tensor, seeds: list[int]) -> dict[str, object]:
-    """The pipeline's arguments for given noise, with generators as if it had drawn that itself."""
+def _noise(latents: Tensor, seeds: list[int], *, draws_first: bool) -> dict[str, object]:
+    """The pipeline's arguments for given noise, with generators as if it had drawn that itself.
+
+    They are at their beginning where they first draw noise for a given picture.
+    """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    for generator in generators:
+    for generator in () if draws_first else generators:
         torch.randn(latents[:1].shape, generator=generator)
     return {"latents": latents, "generator": generators}
 
@@ -292,8 +300,10 @@ def _sample(
     arguments: Mapping[str, object],
 ) -> Tensor:
     """Latents of pictures, or of packed ones the pictures, with gradients to the noise."""
-    given = _noise(noise.to(denoiser_of(pipe).dtype), seeds)
-    kind = "pt" if family_of(pipe).packed else "latent"
+    family = family_of(pipe)
+    first = family.picture_noise == "generators"
+    given = _noise(noise.to(denoiser_of(pipe).dtype), seeds, draws_first=first)
+    kind = "pt" if family.packed else "latent"
     with torch.enable_grad():
         made = call(
             pipe,

@@ -15,6 +15,7 @@ from torch import Tensor
 from stablepref.runtime.ahead import ahead
 from stablepref.runtime.threads import streams_for, threads_for
 
+from ..diffusion.encodings import encoded_by
 from ..diffusion.families import find_family
 from ..diffusion.pipelines import (
     modules_of,
@@ -261,7 +262,8 @@ def _call(
     arguments: Mapping[str, object],
 ) -> list[tuple[Image.Image, str | None]]:
     """A picture of each generator, with what is wrong with it."""
-    output = pipe(**_arguments(pipe, prompts, generators, arguments))
+    with encoded_by(pipe, generators):
+        output = pipe(**_arguments(pipe, prompts, generators, arguments))
     return _pictures(pipe, output, len(generators))
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion.call import BY_STEP, call, decoded
+from ..diffusion.encodings import encoded_by
 from ..diffusion.families import entered, family_of
 from ..diffusion.latents import decode_latents
 from ..diffusion.pipelines import decoder_lifted
@@ -116,14 +117,16 @@ class Pruner:
         scheduler = copy.deepcopy(self._pipe.scheduler)
         options: dict[str, Any] = {}
         while True:
-            made = call(
-                self._pipe,
-                self._arguments(self.rows),
-                scheduler=scheduler,
-                rule=self._predict,
-                until=self._ends,
-                **options,
-            )
+            arguments: Mapping[str, Any] = self._arguments(self.rows)
+            with encoded_by(self._pipe, arguments["generator"]):
+                made = call(
+                    self._pipe,
+                    arguments,
+                    scheduler=scheduler,
+                    rule=self._predict,
+                    until=self._ends,
+                    **options,
+                )
             if not isinstance(made, Tensor):
                 return made
             keep = self._kept(len(scheduler.timesteps))

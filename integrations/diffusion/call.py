@@ -100,7 +100,8 @@ def call(
             steps are done, and those latents.
         continued: The scheduler is in the middle of its steps, and `timesteps` are those that are
             left of its own: latents are scaled, generators go on and steps are counted as if the
-            call had never ended.
+            call had never ended. What is drawn before the latents, as the noise of a given
+            picture, is drawn again as the seeds of the generators say.
 
     Returns:
         What the pipeline returns; if `until` ended the call the latents that its last step made, in
@@ -113,15 +114,20 @@ def call(
     with ExitStack() as stack:
         stack.enter_context(without_progress_bar(pipe))
         parts = {name: undistributed(part) for name, part in pipe.components.items()}
-        stack.enter_context(_set(pipe, **{**parts, "scheduler": scheduler}))
+        stack.enter_context(holding(pipe, **{**parts, "scheduler": scheduler}))
         if timesteps is not None:
-            stack.enter_context(_set(scheduler, **_fixed(scheduler, timesteps, scaled=continued)))
+            fixed = _fixed(scheduler, timesteps, scaled=continued)
+            stack.enter_context(holding(scheduler, **fixed))
         if latents is not None:
-            given = _giving(pipe, latents, draws=not continued)
-            stack.enter_context(_set(pipe, prepare_latents=given))
+            given = _giving(pipe, latents, _rewound(arguments) if continued else [])
+            stack.enter_context(holding(pipe, prepare_latents=given))
+        control = parts.get("controlnet")
+        if control is not None and not hasattr(control, "gradient_checkpointing"):
+            # Z-Image's asks for it where there is a gradient.
+            stack.enter_context(holding(control, gradient_checkpointing=False))
         if checkpointing:
             stack.enter_context(around_forward(denoiser_of(pipe), _checkpointed))
-        stack.enter_context(_set(scheduler, step=watch.step()))
+        stack.enter_context(holding(scheduler, step=watch.step()))
         # Its mode changes on the way, and is put back at the end.
         stack.enter_context(torch.set_grad_enabled(kept and last_steps is None))
         try:
@@ -164,7 +170,7 @@ def prepared(
         found.append((made,) if isinstance(made, Tensor) else tuple(made))
         raise CallEnded
 
-    with torch.no_grad(), _set(pipe, prepare_latents=caught):
+    with torch.no_grad(), holding(pipe, prepare_latents=caught):
         call(pipe, arguments, scheduler=scheduler)
     return found[0]
 
@@ -264,7 +270,7 @@ class _Steps:
             whole = seen if self._whole is None else self._whole
             done = len(whole) - len(seen) if self._done is None else self._done
             made = None
-            with _set(scheduler, timesteps=whole):
+            with holding(scheduler, timesteps=whole):
                 if self._rule is not None:
                     made = self._rule(scheduler, done, model_output, sample)
                 result: Any = (made, made)  # of a consistency model the second is the prediction
@@ -305,22 +311,32 @@ def _fixed(scheduler: Any, timesteps: Tensor, *, scaled: bool) -> dict[str, obje
     return fixed if scaled else {**fixed, "scale_model_input": scale_model_input}
 
 
-def _giving(pipe: Any, latents: Tensor, *, draws: bool) -> Callable[..., object]:  # noqa: ANN401 (diffusers has no types)
+def _rewound(arguments: Mapping[str, object]) -> list[tuple[torch.Generator, Tensor]]:
+    """The generators among arguments, set to where they began, and their states before."""
+    found = [(one, one.get_state()) for one in _generators([*arguments.values()])]
+    for generator, _ in found:
+        generator.manual_seed(generator.initial_seed())
+    return found
+
+
+def _giving(
+    pipe: Any,  # noqa: ANN401 (diffusers has no types)
+    latents: Tensor,
+    states: Sequence[tuple[torch.Generator, Tensor]],
+) -> Callable[..., object]:
     """The pipeline's `prepare_latents`, with these latents in the place of those that it draws.
 
     Args:
         pipe: The pipeline.
         latents: What the loop begins with.
-        draws: Whether generators are left as if they had drawn, or as they are.
+        states: Generators and what they go on with; others are left as if they had drawn.
     """
     prepare = pipe.prepare_latents
 
     @functools.wraps(prepare)
     def given(*args: object, **kwargs: object) -> object:
-        drawn = [] if draws else _generators([*args, *kwargs.values()])
-        states = [generator.get_state() for generator in drawn]
         made = prepare(*args, **kwargs)
-        for generator, state in zip(drawn, states, strict=True):
+        for generator, state in states:
             generator.set_state(state)
         if isinstance(made, Tensor):
             return latents.to(made)
@@ -353,12 +369,12 @@ def around_forward(module: nn.Module, around: Callable[..., object]) -> Iterator
 
     In front of what offloading and compilation put there, which is called only when needed.
     """
-    with _set(module, forward=functools.partial(around, module.forward)):
+    with holding(module, forward=functools.partial(around, module.forward)):
         yield
 
 
 @contextmanager
-def _set(holder: object, **values: object) -> Iterator[None]:
+def holding(holder: object, **values: object) -> Iterator[None]:
     """Within, attributes of an object itself, past whatever else setting them would do."""
     own = vars(holder)
     before = {name: own[name] for name in values if name in own}

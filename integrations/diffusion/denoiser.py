@@ -94,7 +94,7 @@ def check_denoisable(pipe: object) -> None:
         ValueError: It has no text encoder, weights in float16, or weights that are offloaded.
     """
     kind, family = type(pipe).__name__, find_family(pipe)
-    if family is None or family.pictures:
+    if family is None or family.takes_pictures:
         msg = f"fine-tuning is for {', '.join(trainable())}; this is {kind}"
         if family is not None:
             msg += (

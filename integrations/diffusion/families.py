@@ -6,9 +6,9 @@ noise optimisation and fine-tuning need a row, whose claims are tested for the r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import getattr_static
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from stablepref.runtime.registry import Registry
 
@@ -52,6 +52,11 @@ class Family:
         backpropagates: Whether gradients pass through the whole call, back to the initial noise.
         pictures: Arguments of the call with a picture for all candidates that becomes a list, one
             for each: of a single one, encoded with noise, all get the noise of the first.
+        repeated: Arguments with a picture that the call repeats for all candidates before it is
+            encoded, so that each has noise of its own.
+        picture_noise: What draws the noise with which such a picture is encoded: "generators" for
+            those of the call, before they draw the latents; "torch" for none of them, so that no
+            seed of the call makes it again; None where there is no noise.
         from_noise: Whether the loop begins with noise alone, so that pictures are conditions, as a
             ControlNet's.
     """
@@ -70,7 +75,14 @@ class Family:
     call_latents: Callable[..., Tensor] | None = None
     backpropagates: bool = False
     pictures: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
+    picture_noise: Literal["generators", "torch"] | None = None
     from_noise: bool = True
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether the call needs pictures beside the prompt."""
+        return bool(self.pictures or self.repeated)
 
     @property
     def step_tensors(self) -> list[str]:
@@ -92,6 +104,29 @@ class Family:
 _JOINT: Final = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 """The text's side of attention layers over pictures and text."""
 
+_FLUX: Final = Family(
+    denoiser="transformer",
+    lora_targets=(*Family.lora_targets, *_JOINT),
+    unguided=None,
+    packed=True,
+    encode=encode_flux,
+    backpropagates=True,
+    fixed_length=True,
+)
+
+_QWEN: Final = Family(
+    denoiser="transformer",
+    lora_targets=(*Family.lora_targets, *_JOINT),
+    guidance="true_cfg_scale",
+    negative_prompt=" ",
+    packed=True,
+    encode=encode_qwen,
+    backpropagates=True,
+)
+
+# Its scale counts from 0: 0 for no guidance.
+_Z_IMAGE: Final = Family(denoiser="transformer", unguided=0.0, backpropagates=True)
+
 _TRANSFORMER: Final = Family(
     denoiser="transformer",
     # Of the size and the words that were asked for.
@@ -99,6 +134,8 @@ _TRANSFORMER: Final = Family(
     fixed_length=True,
     backpropagates=True,
 )
+
+_CONTROL: Final = ("control_image",)
 
 FAMILIES: Final = Registry(
     "pipeline",
@@ -131,15 +168,7 @@ FAMILIES: Final = Registry(
             backpropagates=True,
             fixed_length=True,
         ),
-        "FluxPipeline": Family(
-            denoiser="transformer",
-            lora_targets=(*Family.lora_targets, *_JOINT),
-            unguided=None,
-            packed=True,
-            encode=encode_flux,
-            backpropagates=True,
-            fixed_length=True,
-        ),
+        "FluxPipeline": _FLUX,
         "Flux2KleinPipeline": Family(
             denoiser="transformer",
             # In blocks that hold both in one, the projections are one layer, too.
@@ -150,17 +179,8 @@ FAMILIES: Final = Registry(
             backpropagates=True,
             fixed_length=True,
         ),
-        "QwenImagePipeline": Family(
-            denoiser="transformer",
-            lora_targets=(*Family.lora_targets, *_JOINT),
-            guidance="true_cfg_scale",
-            negative_prompt=" ",
-            packed=True,
-            encode=encode_qwen,
-            backpropagates=True,
-        ),
-        # Its scale counts from 0: 0 for no guidance.
-        "ZImagePipeline": Family(denoiser="transformer", unguided=0.0, backpropagates=True),
+        "QwenImagePipeline": _QWEN,
+        "ZImagePipeline": _Z_IMAGE,
         "Lumina2Pipeline": Family(denoiser="transformer", fixed_length=True, backpropagates=True),
         "LatentConsistencyModelPipeline": Family(
             denoiser="unet", unguided=None, fixed_length=True, backpropagates=True
@@ -173,6 +193,19 @@ FAMILIES: Final = Registry(
             ("StableDiffusionControlNetPipeline", "StableDiffusionXLControlNetPipeline"),
             Family(denoiser="unet", fixed_length=True, backpropagates=True, pictures=("image",)),
         ),
+        # No noise is optimised: that of their pictures is another in each call of the user's.
+        **dict.fromkeys(
+            ("StableDiffusion3ControlNetPipeline", "StableDiffusion3ControlNetInpaintingPipeline"),
+            Family(
+                denoiser="transformer", fixed_length=True, repeated=_CONTROL, picture_noise="torch"
+            ),
+        ),
+        "FluxControlNetPipeline": replace(_FLUX, repeated=_CONTROL, picture_noise="generators"),
+        "QwenImageControlNetPipeline": replace(
+            _QWEN, repeated=_CONTROL, picture_noise="generators"
+        ),
+        "ZImageControlNetPipeline": replace(_Z_IMAGE, repeated=_CONTROL),
+        "SanaControlNetPipeline": replace(_TRANSFORMER, repeated=_CONTROL),
         # Of these only candidates are made: their loops begin with a picture.
         **dict.fromkeys(
             (
@@ -194,6 +227,8 @@ FAMILIES: Final = Registry(
                 "StableDiffusion3InpaintPipeline",
                 "FluxImg2ImgPipeline",
                 "FluxInpaintPipeline",
+                "FluxControlNetImg2ImgPipeline",
+                "FluxControlNetInpaintPipeline",
             ),
             Family(
                 denoiser="transformer", fixed_length=True, pictures=("image",), from_noise=False
@@ -236,7 +271,7 @@ def entered() -> list[str]:
 
 def trainable() -> list[str]:
     """The pipelines that need a prompt alone: for fine-tuning."""
-    return [name for name in FAMILIES if not FAMILIES[name].pictures]
+    return [name for name in FAMILIES if not FAMILIES[name].takes_pictures]
 
 
 def differentiable() -> list[str]:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 
 from .call import CallEnded, call, decoded
+from .encodings import Encodings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
@@ -20,7 +22,8 @@ class Probe:
     """What the denoiser predicts, and pictures of latents, as a call of the pipeline makes them.
 
     Gradients are kept where the caller's mode keeps them. Nothing that the call around it keeps in
-    the pipeline or its scheduler changes, and no generator of its arguments is used.
+    the pipeline or its scheduler changes, and no generator of its arguments is used: pictures among
+    them are those that the call around it encoded.
 
     Args:
         pipe: A pipeline whose row has `from_noise`, before the call.
@@ -31,6 +34,11 @@ class Probe:
         self._pipe = pipe
         self._arguments = {**arguments, "generator": torch.Generator()}
         self._scheduler = pipe.scheduler
+        self._encodings = Encodings(pipe)
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Within, the call to look ahead from: it makes what is looked at."""
+        return self._encodings.kept()
 
     def output(self, latents: Tensor, timestep: Tensor) -> Tensor:
         """The denoiser's prediction, guided if the call is, in the scheduler's convention.
@@ -47,7 +55,7 @@ class Probe:
             found.append(output)
             raise CallEnded
 
-        with _left_as_it_is(self._pipe):
+        with _left_as_it_is(self._pipe), self._encodings.again():
             call(
                 self._pipe,
                 self._arguments,
@@ -60,7 +68,7 @@ class Probe:
 
     def pictures(self, latents: Tensor) -> Tensor:
         """Pictures `(batch, 3, H, W)` in [0, 1] of finished latents, as the pipeline decodes."""
-        with _left_as_it_is(self._pipe):
+        with _left_as_it_is(self._pipe), self._encodings.again():
             made: Tensor = decoded(
                 self._pipe,
                 self._arguments,

@@ -33,5 +33,5 @@ def _support(name: str, family: Family) -> list[str]:
         "yes" if family.from_noise else NO,
         CALLBACK if family.conditions else "yes" if family.from_noise else NO,
         "yes" if family.backpropagates else NO,
-        NO if family.pictures else tuned,
+        NO if family.takes_pictures else tuned,
     ]

@@ -4,23 +4,46 @@ import inspect
 
 import diffusers
 import torch
-from diffusers import ControlNetModel, DiffusionPipeline, LCMScheduler
+from diffusers import DiffusionPipeline, LCMScheduler
 from PIL import Image
 
 from helpers.small_vae import vae
-from helpers.tiny_pipelines import build, sd3_transformer, unet
+from helpers.tiny_controlnets import controlnet
+from helpers.tiny_pipelines import build, sana_transformer, sd3_transformer, unet
 
 PICTURE = Image.effect_noise((32, 32), 80).convert("RGB")
+MASK = Image.new("L", (32, 32), 0)
+MASK.paste(255, (8, 8, 24, 24))
+_KINDS = {
+    "StableDiffusionXL": "sdxl",
+    "StableDiffusion3": "sd3",
+    "Flux": "flux",
+    "QwenImage": "qwen",
+    "Sana": "sana",
+    "ZImage": "z-image",
+}
 
 
-def with_pictures(name: str, kind: str) -> tuple[DiffusionPipeline, dict[str, object]]:
+def kind_of(name: str) -> str:
+    """The kind of tiny pipeline whose parts a class is made of."""
+    return next((kind for start, kind in _KINDS.items() if name.startswith(start)), "sd")
+
+
+def with_pictures(name: str) -> tuple[DiffusionPipeline, dict[str, object]]:
     """A tiny pipeline that takes pictures, and the arguments of a short run."""
+    kind = kind_of(name)
     base, arguments = build(kind)
     parts = dict(base.components)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         if "ControlNet" in name:
             parts["controlnet"] = controlnet(kind)
+        if "ControlNet" in name and kind == "sd3":  # whose last block takes nothing of it
+            parts["transformer"] = sd3_transformer(4, layers=2).eval()
+        if "ControlNet" in name and kind == "sana":  # whose first block takes nothing of it
+            parts["transformer"] = sana_transformer(layers=2).eval()
+        if name == "StableDiffusion3ControlNetInpaintingPipeline":
+            parts["controlnet"] = controlnet("sd3 inpainting")
         if name == "StableDiffusion3InpaintPipeline":  # for 16 channels only
             parts |= {
                 "vae": vae(16, shift_factor=0.06, scaling_factor=1.5).eval(),
@@ -36,33 +59,15 @@ def with_pictures(name: str, kind: str) -> tuple[DiffusionPipeline, dict[str, ob
     if "requires_safety_checker" in takes:
         parts["requires_safety_checker"] = False
     call = inspect.signature(made.__call__).parameters
-    wanted = {**arguments, "image": PICTURE, "num_inference_steps": 4, "strength": 0.7}
+    wanted = {
+        **arguments,
+        "image": PICTURE,
+        "control_image": PICTURE.rotate(90),
+        "mask_image": MASK,
+        "control_mask": MASK,
+        "num_inference_steps": 4,
+        "original_inference_steps": 20,
+        "strength": 0.7,
+    }
     pipe = made(**parts)
     return pipe, {argument: value for argument, value in wanted.items() if argument in call}
-
-
-def controlnet(kind: str) -> ControlNetModel:
-    """A ControlNet whose weights, which are zero before training, are not."""
-    xl = {
-        "cross_attention_dim": 64,
-        "attention_head_dim": (2, 4),
-        "use_linear_projection": True,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 8,
-        "transformer_layers_per_block": (1, 1),
-        "projection_class_embeddings_input_dim": 80,
-    }
-    control = ControlNetModel(
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        in_channels=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        conditioning_embedding_out_channels=(8,),
-        norm_num_groups=4,
-        **(xl if kind == "sdxl" else {"cross_attention_dim": 32, "attention_head_dim": 4}),
-    )
-    for block in [*control.controlnet_down_blocks, control.controlnet_cond_embedding.conv_out]:
-        torch.nn.init.normal_(block.weight)
-    # Its pictures are halved as by this VAE, not by eight.
-    control.controlnet_cond_embedding.conv_in.stride = (2, 2)
-    return control.eval()

@@ -152,13 +152,13 @@ def sdxl() -> StableDiffusionXLPipeline:
     )
 
 
-def sd3_transformer(channels: int) -> SD3Transformer2DModel:
-    """One block."""
+def sd3_transformer(channels: int, *, layers: int = 1) -> SD3Transformer2DModel:
+    """Few blocks."""
     return SD3Transformer2DModel(
         sample_size=16,
         patch_size=1,
         in_channels=channels,
-        num_layers=1,
+        num_layers=layers,
         attention_head_dim=8,
         num_attention_heads=4,
         caption_projection_dim=32,
@@ -228,6 +228,23 @@ def pixart() -> PixArtSigmaPipeline:
     )
 
 
+def sana_transformer(*, layers: int = 1) -> SanaTransformer2DModel:
+    """Few blocks."""
+    return SanaTransformer2DModel(
+        patch_size=1,
+        in_channels=4,
+        out_channels=4,
+        num_layers=layers,
+        num_attention_heads=2,
+        attention_head_dim=4,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=4,
+        cross_attention_dim=8,
+        caption_channels=32,
+        sample_size=16,
+    )
+
+
 def sana() -> SanaPipeline:
     """Sana, with a deep-compression autoencoder and a Gemma text encoder."""
     return SanaPipeline(
@@ -260,19 +277,7 @@ def sana() -> SanaPipeline:
             decoder_act_fns="silu",
             scaling_factor=0.41407,
         ),
-        transformer=SanaTransformer2DModel(
-            patch_size=1,
-            in_channels=4,
-            out_channels=4,
-            num_layers=1,
-            num_attention_heads=2,
-            attention_head_dim=4,
-            num_cross_attention_heads=2,
-            cross_attention_head_dim=4,
-            cross_attention_dim=8,
-            caption_channels=32,
-            sample_size=16,
-        ),
+        transformer=sana_transformer(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )
 

@@ -1,5 +1,7 @@
 """Reward guidance by the pipeline's own call: every pipeline that is called from within."""
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +15,10 @@ from helpers.tiny_pipelines import often_or_slow
 from torch import Tensor
 
 from stablepref.integrations.best_of_n.choose import best_of_n
+from stablepref.integrations.diffusion.call import call
+from stablepref.integrations.diffusion.probing import Probe
 from stablepref.integrations.diffusion.sampling import SamplingLoop
+from stablepref.integrations.diffusion.x0 import noise_level
 from stablepref.integrations.guidance import RewardGuidance
 
 KINDS = (
@@ -168,26 +173,76 @@ def test_several_pictures_of_each_prompt_and_none_of_the_users_things_change(kin
     assert (Brightness()(pictures, each) > Brightness()(plain, each)).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("StableDiffusionControlNetPipeline", "sd"),
-        ("StableDiffusionXLControlNetPipeline", "sdxl"),
-    ],
+CONTROLLED = (
+    "StableDiffusionControlNetPipeline",
+    "StableDiffusionXLControlNetPipeline",
+    "StableDiffusion3ControlNetPipeline",
+    "StableDiffusion3ControlNetInpaintingPipeline",
+    "FluxControlNetPipeline",
+    "QwenImageControlNetPipeline",
+    "SanaControlNetPipeline",
+    "ZImageControlNetPipeline",
 )
-def test_a_picture_as_a_condition(name: str, kind: str) -> None:
-    pipe, arguments = with_pictures(name, kind)
+
+
+def controlled(name: str) -> tuple[Any, dict[str, Any]]:
+    """A pipeline with a picture as a condition, and the arguments of a call."""
+    pipe, arguments = with_pictures(name)
     pipe.set_progress_bar_config(disable=True)
-    call = {**arguments, "output_type": "pt"}
-    plain = pipe(prompt=PROMPT, generator=generators(1), **call).images
-    none = RewardGuidance(pipe, PROMPT, Brightness(), scale=0)
-    assert torch.equal(none.draw(**call, generator=generators(1)).images, plain)
-    guidance = RewardGuidance(pipe, PROMPT, Brightness(), scale=0.1)
-    led = guidance.draw(**call, generator=generators(1)).images
-    assert led.mean() > plain.mean()
+    return pipe, {**arguments, "output_type": "pt"}
+
+
+@pytest.mark.parametrize(
+    "name", often_or_slow(CONTROLLED, CONTROLLED[0], CONTROLLED[2], "FluxControlNetPipeline")
+)
+def test_a_picture_as_a_condition(name: str) -> None:
+    pipe, arguments = controlled(name)
+
+    def drawn(draw: Callable[..., Any], **more: object) -> Tensor:
+        torch.manual_seed(0)  # of the noise that Stable Diffusion 3 adds to the picture
+        found: Tensor = draw(**arguments, **more, generator=generators(2)).images
+        return found
+
+    prompts = [PROMPT, "red"]
+    plain = drawn(pipe, prompt=[*prompts])
+    none = RewardGuidance(pipe, prompts, Brightness(), scale=0)
+    assert torch.equal(drawn(none.draw), plain)
+    guidance = RewardGuidance(pipe, prompts, Brightness(), scale=0.1)
+    assert drawn(guidance.draw).mean() > plain.mean()
     assert list(guidance.rewards) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", often_or_slow(CONTROLLED, *CONTROLLED[2:5]))
+def test_a_look_ahead_predicts_what_the_call_does(name: str) -> None:
+    """With the picture that the call encoded: its noise is not drawn again."""
+    pipe, arguments = controlled(name)
+    given = {**arguments, "prompt": [PROMPT, "red"], "generator": generators(2)}
+    probe = Probe(pipe, given)
+    outputs: list[Tensor] = []
+    ahead: list[Tensor] = []
+
+    def rule(scheduler: object, index: int, output: Tensor, latents: Tensor) -> None:
+        outputs.append(output)
+
+    def after(scheduler: Any, done: int, latents: Tensor) -> Tensor:  # noqa: ANN401 (diffusers' schedulers share no type)
+        if done < len(scheduler.timesteps):
+            scale = noise_level(scheduler, done).scale
+            ahead.append(probe.output(latents / scale, scheduler.timesteps[done]))
+        return latents
+
+    with torch.no_grad(), probe.kept():
+        call(pipe, given, scheduler=copy.deepcopy(pipe.scheduler), rule=rule, after=after)
+    assert len(ahead) == 3
+    for found, own in zip(ahead, outputs[1:], strict=True):
+        torch.testing.assert_close(found, own, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["StableDiffusionControlNetPipeline", "FluxControlNetPipeline"])
+def test_a_picture_for_some_of_the_steps_is_refused(name: str) -> None:
+    pipe, arguments = controlled(name)
+    guidance = RewardGuidance(pipe, PROMPT, Brightness(), scale=0.1)
     with pytest.raises(ValueError, match="control_guidance_end depends on the number of a step"):
-        guidance.draw(**call, control_guidance_end=0.5)
+        guidance.draw(**arguments, control_guidance_end=0.5)
 
 
 def test_a_function_draws_candidates_of_best_of_n() -> None:

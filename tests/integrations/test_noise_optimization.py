@@ -33,11 +33,17 @@ from stablepref.integrations.noise_optimization import (
 
 PROMPTS = ["a red circle", "a dog"]
 CONTROLLED = "StableDiffusionControlNetPipeline"
+CONTROLLED_LATER = (
+    "FluxControlNetPipeline",
+    "QwenImageControlNetPipeline",
+    "SanaControlNetPipeline",
+    "ZImageControlNetPipeline",
+)
 
 
 def prepared(kind: str, steps: int = 1) -> tuple[DiffusionPipeline, dict[str, Any]]:
     if kind.endswith("Pipeline"):
-        pipe, arguments = with_pictures(kind, "sd")
+        pipe, arguments = with_pictures(kind)
     else:
         pipe, arguments = build("pixart" if kind == "pixart-alpha" else kind)
     if kind == "pixart-alpha":
@@ -82,8 +88,8 @@ def test_the_reward_rises_from_that_of_the_pipelines_own_picture(kind: str) -> N
 @pytest.mark.parametrize(
     "kind",
     often_or_slow(
-        ["flux", "flux2", "lcm", "qwen", "lumina2", "z-image", CONTROLLED],
-        "flux", "flux2", "qwen", "z-image", CONTROLLED,
+        ["flux", "flux2", "lcm", "qwen", "lumina2", "z-image", CONTROLLED, *CONTROLLED_LATER],
+        "flux", "flux2", "qwen", "z-image", CONTROLLED, "FluxControlNetPipeline",
     ),
 )  # fmt: skip
 def test_it_rises_with_later_pipelines_too(kind: str) -> None:

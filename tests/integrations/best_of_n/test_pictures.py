@@ -4,87 +4,115 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    StableDiffusionControlNetPipeline,
+    AutoencoderKL,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
 )
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from helpers.candidates import PROMPT, alone, apart, make
-from helpers.pictured import PICTURE, controlnet, with_pictures
+from helpers.pictured import PICTURE, with_pictures
 from helpers.places import DOCS
-from helpers.tiny_pipelines import build
+from helpers.tiny_controlnets import controlnet
+from helpers.tiny_pipelines import build, often_or_slow
 from PIL import Image
+from torch import Tensor
 
 from stablepref.integrations.best_of_n.candidates import generate
 
 DOCS_PAGE = (DOCS / "best_of_n.md").read_text(encoding="utf-8")
-MASK = Image.new("L", (32, 32), 0)
-MASK.paste(255, (8, 8, 24, 24))
-MASKED = {"mask_image": MASK}
-CONTROLLED = {"control_image": PICTURE.rotate(90)}
 # Each that docs/best_of_n.md names, made of the parts of a tiny text-to-image pipeline; those whose
 # way through our code another one has are tried with `-m slow`.
 WITH_PICTURES = [
-    ("StableDiffusionImg2ImgPipeline", "sd", {}),
-    ("StableDiffusionInpaintPipeline", "sd", MASKED),
-    ("StableDiffusionControlNetPipeline", "sd", {}),
-    ("StableDiffusionControlNetImg2ImgPipeline", "sd", CONTROLLED),
-    ("StableDiffusionControlNetInpaintPipeline", "sd", {**MASKED, **CONTROLLED}),
-    ("StableDiffusionXLImg2ImgPipeline", "sdxl", {}),
-    ("StableDiffusionXLInpaintPipeline", "sdxl", MASKED),
-    ("StableDiffusionXLControlNetPipeline", "sdxl", {}),
-    ("StableDiffusionXLControlNetImg2ImgPipeline", "sdxl", CONTROLLED),
-    ("StableDiffusionXLControlNetInpaintPipeline", "sdxl", {**MASKED, **CONTROLLED}),
-    ("StableDiffusion3Img2ImgPipeline", "sd3", {}),
-    ("StableDiffusion3InpaintPipeline", "sd3", MASKED),
-    ("FluxImg2ImgPipeline", "flux", {}),
-    ("FluxInpaintPipeline", "flux", MASKED),
-    ("LatentConsistencyModelImg2ImgPipeline", "sd", {"original_inference_steps": 20}),
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionControlNetPipeline",
+    "StableDiffusionControlNetImg2ImgPipeline",
+    "StableDiffusionControlNetInpaintPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
+    "StableDiffusionXLControlNetPipeline",
+    "StableDiffusionXLControlNetImg2ImgPipeline",
+    "StableDiffusionXLControlNetInpaintPipeline",
+    "StableDiffusion3Img2ImgPipeline",
+    "StableDiffusion3InpaintPipeline",
+    "StableDiffusion3ControlNetPipeline",
+    "StableDiffusion3ControlNetInpaintingPipeline",
+    "FluxImg2ImgPipeline",
+    "FluxInpaintPipeline",
+    "FluxControlNetPipeline",
+    "FluxControlNetImg2ImgPipeline",
+    "FluxControlNetInpaintPipeline",
+    "QwenImageControlNetPipeline",
+    "SanaControlNetPipeline",
+    "ZImageControlNetPipeline",
+    "LatentConsistencyModelImg2ImgPipeline",
 ]
-
-
+UNSEEDED = ["StableDiffusion3ControlNetPipeline", "StableDiffusion3ControlNetInpaintingPipeline"]
 USUAL = {
     "StableDiffusionImg2ImgPipeline",
     "StableDiffusionInpaintPipeline",
     "StableDiffusionControlNetPipeline",
     "StableDiffusionXLControlNetInpaintPipeline",
     "StableDiffusion3InpaintPipeline",
-    "FluxImg2ImgPipeline",
+    "FluxControlNetImg2ImgPipeline",
+    "QwenImageControlNetPipeline",
     "LatentConsistencyModelImg2ImgPipeline",
 }
 
 
 def test_all_are_documented() -> None:
-    for name, *_ in WITH_PICTURES:
-        assert name in DOCS_PAGE
+    for name in WITH_PICTURES:
+        assert f"`{name}`" in DOCS_PAGE
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "extra"),
-    [
-        pytest.param(*one, marks=[] if one[0] in USUAL else pytest.mark.slow)
-        for one in WITH_PICTURES
-    ],
-)
-def test_a_picture_given_to_all_is_encoded_with_the_noise_of_each(
-    name: str, kind: str, extra: dict[str, object]
-) -> None:
-    pipe, arguments = with_pictures(name, kind)
-    arguments |= extra
+@pytest.mark.parametrize("name", often_or_slow(WITH_PICTURES, *USUAL))
+def test_a_picture_given_to_all_is_encoded_with_the_noise_of_each(name: str) -> None:
+    pipe, arguments = with_pictures(name)
+    if name in UNSEEDED:
+        without_noise(pipe.vae)
     images = make(pipe, range(3), batch_size=3, **arguments)
     for i, image in enumerate(images):
         assert apart(image, alone(pipe, 7 + i, **arguments)) <= 1
     assert apart(images[0], images[1]) > 0
-    other = make(pipe, range(1), batch_size=1, **{**arguments, "image": PICTURE.rotate(90)})
-    assert apart(other[0], images[0]) > 0
+    for given in {"image", "control_image"} & set(arguments):
+        other = make(pipe, range(1), batch_size=1, **{**arguments, given: PICTURE.rotate(180)})
+        assert apart(other[0], images[0]) > 0
+
+
+def without_noise(vae: AutoencoderKL) -> None:
+    """Let it be sure of what it encodes."""
+    spread = slice(vae.config.latent_channels, None)
+    torch.nn.init.zeros_(vae.quant_conv.weight[spread])
+    torch.nn.init.constant_(vae.quant_conv.bias[spread], -30)
+
+
+@pytest.mark.parametrize("name", often_or_slow(UNSEEDED, UNSEEDED[0]))
+def test_noise_of_a_picture_that_pipelines_do_not_seed_is_that_of_the_candidates(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, arguments = with_pictures(name)
+    assert apart(alone(pipe, 7, **arguments), alone(pipe, 7, **arguments)) > 0
+    images = make(pipe, range(3), batch_size=3, **arguments)
+    assert apart(make(pipe, [1], batch_size=1, **arguments)[0], images[1]) <= 1
+    seed = int(torch.randint(2**31, (), generator=torch.Generator().manual_seed(8)))
+    generator = torch.Generator().manual_seed(seed)
+
+    def sample(self: DiagonalGaussianDistribution, given: torch.Generator | None = None) -> Tensor:
+        assert given is None
+        rows = [torch.randn(row[None].shape, generator=generator) for row in self.mean]
+        return self.mean + self.std * torch.cat(rows)
+
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", sample)
+    assert apart(alone(pipe, 8, **arguments), images[1]) <= 1
 
 
 @pytest.mark.parametrize("form", ["list", "array", "tensor", "batch of one"])
 def test_a_picture_in_any_form(form: str) -> None:
-    pipe, arguments = with_pictures("StableDiffusionInpaintPipeline", "sd")
+    pipe, arguments = with_pictures("StableDiffusionInpaintPipeline")
     pixels = np.asarray(PICTURE, dtype=np.float32) / 255
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)
     given = {"list": [PICTURE], "array": pixels, "tensor": tensor, "batch of one": tensor[None]}
-    arguments |= {**MASKED, "image": given[form]}
+    arguments |= {"image": given[form]}
     images = make(pipe, range(3), batch_size=3, **arguments)
     for i, image in enumerate(images):
         assert apart(image, alone(pipe, 7 + i, **arguments)) <= 1
@@ -100,9 +128,8 @@ class Foreign(StableDiffusionInpaintPipeline):
 
 
 def test_pictures_of_an_unknown_pipeline_are_made_one_at_a_time() -> None:
-    base, arguments = with_pictures("StableDiffusionInpaintPipeline", "sd")
+    base, arguments = with_pictures("StableDiffusionInpaintPipeline")
     pipe = Foreign(**base.components, requires_safety_checker=False)
-    arguments |= MASKED
     batches = generate(pipe, PROMPT, range(3), seed=7, batch_size=3, arguments=arguments)
     for i, (made,) in enumerate(batches):
         assert apart(made.image, alone(base, 7 + i, **arguments)) <= 1
@@ -110,18 +137,36 @@ def test_pictures_of_an_unknown_pipeline_are_made_one_at_a_time() -> None:
 
 
 def test_cropped_inpainting_takes_no_list_and_is_made_one_at_a_time() -> None:
-    pipe, arguments = with_pictures("StableDiffusionInpaintPipeline", "sd")
-    arguments |= {**MASKED, "padding_mask_crop": 4}
+    pipe, arguments = with_pictures("StableDiffusionInpaintPipeline")
+    arguments |= {"padding_mask_crop": 4}
     images = make(pipe, range(2), batch_size=2, **arguments)
     for i, image in enumerate(images):
         assert apart(image, alone(pipe, 7 + i, **arguments)) <= 1
 
 
-def test_several_controlnets_have_a_picture_each() -> None:
-    base, arguments = with_pictures("StableDiffusionControlNetPipeline", "sd")
-    parts = {**base.components, "controlnet": [controlnet("sd"), controlnet("sd")]}
-    pipe = StableDiffusionControlNetPipeline(**parts, requires_safety_checker=False)
-    arguments |= {"image": [PICTURE, PICTURE.rotate(90)]}
+@pytest.mark.parametrize(
+    ("name", "kind", "given"),
+    [("StableDiffusionControlNetPipeline", "sd", "image"),
+     ("FluxControlNetPipeline", "flux", "control_image")],
+)  # fmt: skip
+def test_several_controlnets_have_a_picture_each(name: str, kind: str, given: str) -> None:
+    base, arguments = with_pictures(name)
+    nets = [controlnet(kind), controlnet(kind)]
+    pipe = type(base).from_pipe(base, controlnet=nets)
+    arguments |= {given: [PICTURE, PICTURE.rotate(90)], "controlnet_conditioning_scale": [1.0, 0.5]}
+    images = make(pipe, range(3), batch_size=3, **arguments)
+    for i, image in enumerate(images):
+        assert apart(image, alone(pipe, 7 + i, **arguments)) <= 1
+
+
+@pytest.mark.parametrize("form", ["list", "array", "tensor", "signed"])
+def test_a_control_picture_in_any_form_is_what_the_pipeline_makes_of_it(form: str) -> None:
+    """Of tensors these pipelines expect what others make of pictures first: from -1 to 1."""
+    pipe, arguments = with_pictures("FluxControlNetPipeline")
+    pixels = np.asarray(PICTURE, dtype=np.float32) / 255
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    given = {"list": [PICTURE], "array": pixels, "tensor": tensor, "signed": 2 * tensor - 1}
+    arguments |= {"control_image": given[form]}
     images = make(pipe, range(3), batch_size=3, **arguments)
     for i, image in enumerate(images):
         assert apart(image, alone(pipe, 7 + i, **arguments)) <= 1

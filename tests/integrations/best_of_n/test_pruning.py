@@ -35,13 +35,23 @@ CASES = [
     *((kind, FLOW) for kind in ("sd3", "flux", "flux2", "qwen", "z-image", "sana", "lumina2")),
     ("pixart", "DPMSolverMultistepScheduler"),
     ("lcm", "LCMScheduler"),
-    ("controlled", "DDIMScheduler"),
+    ("StableDiffusionControlNetPipeline", "DDIMScheduler"),
+    ("StableDiffusion3ControlNetPipeline", FLOW),
+    ("FluxControlNetPipeline", FLOW),
+    *(
+        pytest.param(f"{name}Pipeline", FLOW, marks=pytest.mark.slow)
+        for name in (
+            "QwenImageControlNet",
+            "SanaControlNet",
+            "ZImageControlNet",
+            "StableDiffusion3ControlNetInpainting",
+        )
+    ),
 ]
 
 
 def prepared(kind: str, scheduler: str) -> tuple[DiffusionPipeline, dict[str, object]]:
-    controlled = "StableDiffusionControlNetPipeline", "sd"
-    pipe, arguments = with_pictures(*controlled) if kind == "controlled" else build(kind)
+    pipe, arguments = with_pictures(kind) if kind.endswith("Pipeline") else build(kind)
     pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
     if scheduler == "DDIMScheduler":
         arguments["eta"] = 0.5  # with noise at every step

@@ -36,7 +36,6 @@ KINDS = {
     "PixArtSigmaPipeline": "pixart",
     "SanaPipeline": "sana",
 }
-OF_PICTURES = {"StableDiffusionXL": "sdxl", "StableDiffusion3": "sd3", "Flux": "flux"}
 
 
 @cache
@@ -46,8 +45,7 @@ def made(name: str) -> DiffusionPipeline:
         return pipeline(KINDS[name])
     if name == "PixArtAlphaPipeline":
         return PixArtAlphaPipeline(**pipeline("pixart").components)
-    kind = next((kind for start, kind in OF_PICTURES.items() if name.startswith(start)), "sd")
-    return with_pictures(name, kind)[0]
+    return with_pictures(name)[0]
 
 
 def passes(check: Callable[[], object]) -> bool:
@@ -106,9 +104,10 @@ def test_every_row_is_a_pipeline_of_diffusers() -> None:
     for name in FAMILIES:
         takes = inspect.signature(inspect.unwrap(getattr(diffusers, name).__call__)).parameters
         assert "prompt" in takes
-        assert FAMILIES[name].pictures or FAMILIES[name].guidance in takes
-        assert set(FAMILIES[name].arguments) <= set(takes)
-        assert not FAMILIES[name].packed or FAMILIES[name].pictures or FAMILIES[name].encode
+        family = FAMILIES[name]
+        assert family.pictures or family.guidance in takes
+        assert {*family.arguments, *family.pictures, *family.repeated} <= set(takes)
+        assert not family.packed or family.takes_pictures or family.encode
 
 
 @pytest.mark.parametrize(
