@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import typer
@@ -35,7 +35,12 @@ from .seeded import seeded_checkpoint
 from .serve import measure, serve_table
 from .train_run import WAYS, WORKERS, run_training, train_table
 
-MEASURED = {
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .flops import TowerFlops
+
+MEASURED: Mapping[str, Callable[[], TowerFlops]] = {
     "hps-v2.1": partial(tower_flops, VIT_H_14),
     "clip-vit-l-14": partial(tower_flops, VIT_L_14),
     "imagereward-v1": imagereward_flops,
