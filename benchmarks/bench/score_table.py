@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Final, final
 
@@ -69,7 +70,7 @@ class ScoreTable:
     scores: Array
     failures: tuple[Failure, ...]
 
-    @property
+    @cached_property
     def words(self) -> tuple[str, ...]:
         """What each prompt says; a list may have a prompt several times."""
         return tuple(one.prompt for one in self.prompts)

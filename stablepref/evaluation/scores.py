@@ -195,11 +195,15 @@ class FeatureMemory:
         """Remember an image's features, and forget the oldest that are not needed."""
         self._bytes += row.nbytes - (self._rows[key].nbytes if key in self._rows else 0)
         self._rows[key] = row
-        for old in list(self._rows):
+        forgotten = []
+        for old, features in self._rows.items():  # no further than to those that are forgotten
             if self._bytes <= self.room:
                 break
             if not self._waiting[old]:
-                self._bytes -= self._rows.pop(old).nbytes
+                self._bytes -= features.nbytes
+                forgotten.append(old)
+        for old in forgotten:
+            del self._rows[old]
 
     def wait(self, key: Key) -> None:
         """Keep these features, or those that will be put, until they are taken."""

@@ -4,9 +4,10 @@ import gc
 import io
 import threading
 import weakref
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,6 +224,28 @@ def test_the_oldest_features_go_first() -> None:
     assert [memory.holds(key) for key in "abc"] == [False, True, True]
     memory.put("b", feature(0))  # put anew, not twice
     assert memory.holds("c")
+
+
+def test_what_is_remembered_is_not_looked_through_at_every_image() -> None:
+    """It was: the time of a large evaluation grew with the square of its images."""
+    looked = 0
+
+    class Rows(OrderedDict[Any, torch.Tensor]):
+        def __iter__(self) -> Iterator[Any]:
+            nonlocal looked
+            for key in super().__iter__():
+                looked += 1
+                yield key
+
+        def items(self) -> Iterator[tuple[Any, torch.Tensor]]:  # type: ignore[override] # a view is not needed
+            return ((key, self[key]) for key in self)
+
+    memory = FeatureMemory(room=16 * 50)
+    memory._rows = Rows()
+    for key in range(100):
+        memory.put(key, feature(key))
+    assert [memory.holds(key) for key in (49, 50)] == [False, True]
+    assert looked <= 2 * 100
 
 
 def test_features_that_are_waited_for_stay() -> None:

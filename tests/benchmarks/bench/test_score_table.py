@@ -27,3 +27,10 @@ def test_a_notebook_shows_the_means() -> None:
 def test_a_model_without_scores_has_no_mean() -> None:
     html = made_table({"A": [[np.nan], [np.nan]], "B": [[1.0], [2.0]]})._repr_html_()
     assert "<td>A</td><td>-</td>" in unstyled(html)
+
+
+def test_what_prompts_say_is_collected_once_for_all_of_them() -> None:
+    """Asked for at each place, it took as many steps as there are pairs of prompts."""
+    table = made_table({"A": [[1.0], [2.0]]})
+    assert table.words is table.words
+    assert table.words == tuple(one.prompt for one in table.prompts)
