@@ -213,7 +213,7 @@ def optimize_noise(  # noqa: PLR0913 (each a setting of its own)
             best=rewards_of_all.argmax(dim=0).tolist(),
             seeds=seeds,
             arguments=arguments,
-            draws_first=family.picture_noise == "generators",
+            draws_first=family.draws_pictures_first,
         )
         shown: Any = pipe(**found.call)
     return replace(found, images=shown.images)
@@ -301,7 +301,7 @@ def _sample(
 ) -> Tensor:
     """Latents of pictures, or of packed ones the pictures, with gradients to the noise."""
     family = family_of(pipe)
-    first = family.picture_noise == "generators"
+    first = family.draws_pictures_first
     given = _noise(noise.to(denoiser_of(pipe).dtype), seeds, draws_first=first)
     kind = "pt" if family.packed else "latent"
     with torch.enable_grad():

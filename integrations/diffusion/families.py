@@ -85,6 +85,11 @@ class Family:
         return bool(self.pictures or self.repeated)
 
     @property
+    def draws_pictures_first(self) -> bool:
+        """Whether the call's generators draw the noise of a given picture before the latents."""
+        return self.picture_noise == "generators"
+
+    @property
     def step_tensors(self) -> list[str]:
         """What a callback has to ask for: the latents and the conditions."""
         return ["latents", *self.conditions]

@@ -14,6 +14,9 @@ from diffusers import (
 from diffusers.models.controlnets.controlnet_z_image import ZImageControlNetModel
 from torch import nn
 
+from helpers.tiny_pipelines import FLUX, SANA, SDXL_UNET
+from helpers.tiny_transformers import QWEN
+
 
 def controlnet(kind: str) -> nn.Module:
     """A ControlNet whose weights, which are zero before training, are not."""
@@ -46,15 +49,7 @@ def sd() -> ControlNetModel:
 
 def sdxl() -> ControlNetModel:
     """Stable Diffusion XL."""
-    return of_unet(
-        cross_attention_dim=64,
-        attention_head_dim=(2, 4),
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        transformer_layers_per_block=(1, 1),
-        projection_class_embeddings_input_dim=80,
-    )
+    return of_unet(**SDXL_UNET)
 
 
 def sd3(extra_channels: int = 0) -> SD3ControlNetModel:
@@ -76,47 +71,17 @@ def sd3(extra_channels: int = 0) -> SD3ControlNetModel:
 
 def flux() -> FluxControlNetModel:
     """Flux."""
-    return FluxControlNetModel(
-        patch_size=1,
-        in_channels=16,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=32,
-        pooled_projection_dim=32,
-        axes_dims_rope=[4, 4, 8],
-    )
+    return FluxControlNetModel(**FLUX)
 
 
 def qwen() -> QwenImageControlNetModel:
     """Qwen-Image."""
-    return QwenImageControlNetModel(
-        patch_size=2,
-        in_channels=16,
-        out_channels=4,
-        num_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=16,
-        axes_dims_rope=(8, 4, 4),
-    )
+    return QwenImageControlNetModel(**QWEN)
 
 
 def sana() -> SanaControlNetModel:
     """Sana."""
-    return SanaControlNetModel(
-        in_channels=4,
-        out_channels=4,
-        num_layers=1,
-        num_attention_heads=2,
-        attention_head_dim=4,
-        num_cross_attention_heads=2,
-        cross_attention_head_dim=4,
-        cross_attention_dim=8,
-        caption_channels=32,
-        sample_size=16,
-    )
+    return SanaControlNetModel(**SANA, num_layers=1)
 
 
 def z_image() -> ZImageControlNetModel:

@@ -47,6 +47,41 @@ from helpers.tiny_transformers import flux2_klein, lumina2, qwen_image, z_image
 WORDS = ["a", "red", "green", "blue", "circle", "square", "dog", "cat", "left", "of", "any"]
 
 
+# The sizes that a denoiser and the ControlNet of its kind share.
+SDXL_UNET: dict[str, Any] = {
+    "attention_head_dim": (2, 4),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "transformer_layers_per_block": (1, 1),
+    "projection_class_embeddings_input_dim": 80,
+    "cross_attention_dim": 64,
+}
+FLUX: dict[str, Any] = {
+    "patch_size": 1,
+    "in_channels": 16,
+    "num_layers": 1,
+    "num_single_layers": 1,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 32,
+    "pooled_projection_dim": 32,
+    "axes_dims_rope": (4, 4, 8),
+}
+SANA: dict[str, Any] = {
+    "patch_size": 1,
+    "in_channels": 4,
+    "out_channels": 4,
+    "num_attention_heads": 2,
+    "attention_head_dim": 4,
+    "num_cross_attention_heads": 2,
+    "cross_attention_head_dim": 4,
+    "cross_attention_dim": 8,
+    "caption_channels": 32,
+    "sample_size": 16,
+}
+
+
 def clip_tokenizer() -> CLIPTokenizer:
     """A real CLIPTokenizer whose tokens are single letters."""
     letters = [*"abcdefghijklmnopqrstuvwxyz"]
@@ -138,15 +173,7 @@ def sdxl() -> StableDiffusionXLPipeline:
         text_encoder_2=clip_text(projection=True),
         tokenizer=clip_tokenizer(),
         tokenizer_2=clip_tokenizer(),
-        unet=unet(
-            attention_head_dim=(2, 4),
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=8,
-            transformer_layers_per_block=(1, 1),
-            projection_class_embeddings_input_dim=80,
-            cross_attention_dim=64,
-        ),
+        unet=unet(**SDXL_UNET),
         scheduler=DDIMScheduler(beta_schedule="scaled_linear", steps_offset=1, clip_sample=False),
         add_watermarker=False,
     )
@@ -192,17 +219,7 @@ def flux() -> FluxPipeline:
         tokenizer=clip_tokenizer(),
         text_encoder_2=t5_text(),
         tokenizer_2=word_tokenizer(32),
-        transformer=FluxTransformer2DModel(
-            patch_size=1,
-            in_channels=16,
-            num_layers=1,
-            num_single_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=32,
-            pooled_projection_dim=32,
-            axes_dims_rope=(4, 4, 8),
-        ),
+        transformer=FluxTransformer2DModel(**FLUX),
     )
 
 
@@ -230,19 +247,7 @@ def pixart() -> PixArtSigmaPipeline:
 
 def sana_transformer(*, layers: int = 1) -> SanaTransformer2DModel:
     """Few blocks."""
-    return SanaTransformer2DModel(
-        patch_size=1,
-        in_channels=4,
-        out_channels=4,
-        num_layers=layers,
-        num_attention_heads=2,
-        attention_head_dim=4,
-        num_cross_attention_heads=2,
-        cross_attention_head_dim=4,
-        cross_attention_dim=8,
-        caption_channels=32,
-        sample_size=16,
-    )
+    return SanaTransformer2DModel(**SANA, num_layers=layers)
 
 
 def sana() -> SanaPipeline:

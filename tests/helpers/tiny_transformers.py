@@ -1,5 +1,7 @@
 """The pipelines of 2024 and later with random weights, each of the real architecture but tiny."""
 
+from typing import Any
+
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
@@ -31,6 +33,18 @@ from helpers.small_vae import vae
 
 WORDS = ["a", "red", "green", "blue", "circle", "square", "dog", "cat", "left", "of", "any"]
 CHAT = "{% for m in messages %}user {{ m.content }} {% endfor %}assistant"
+
+# The sizes that a denoiser and the ControlNet of its kind share.
+QWEN: dict[str, Any] = {
+    "patch_size": 2,
+    "in_channels": 16,
+    "out_channels": 4,
+    "num_layers": 1,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 16,
+    "axes_dims_rope": (8, 4, 4),
+}
 
 
 def chat_tokenizer() -> PreTrainedTokenizerFast:
@@ -95,16 +109,7 @@ def qwen_image() -> QwenImagePipeline:
             Qwen2_5_VLConfig(text_config=text, vision_config=seeing, vocab_size=32)
         ),
         tokenizer=chat_tokenizer(),
-        transformer=QwenImageTransformer2DModel(
-            patch_size=2,
-            in_channels=16,
-            out_channels=4,
-            num_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=16,
-            axes_dims_rope=(8, 4, 4),
-        ),
+        transformer=QwenImageTransformer2DModel(**QWEN),
     )
 
 

@@ -22,6 +22,7 @@ from stablepref.assets import PIPELINES
 from stablepref.data.groups import RankedGroup
 from stablepref.data.read import read_groups
 from stablepref.integrations.finetune.config import FinetuneConfig
+from stablepref.integrations.finetune.methods import METHODS
 from stablepref.output.tables import Table, print_table
 from stablepref.zoo import load
 
@@ -63,7 +64,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 }
 """What each method has besides `COMMON`; short trials on validation prompts led to them."""
 WITHOUT_GRADIENT = ("nft", "grpo", "ddpo")
-ON_GROUPS = ("dpo", "dpo-paper")
+ON_GROUPS = tuple(one for one in SETTINGS if METHODS[SETTINGS[one].get("method", one)].pairs)
 
 
 def config_of(method: str, pictures: int, every: int, changes: Mapping[str, Any]) -> FinetuneConfig:
