@@ -8,7 +8,6 @@ from typing import Annotated
 
 import torch
 import typer
-from diffusers import StableDiffusionPipeline
 
 from stablepref.assets import PIPELINES
 from stablepref.output.tables import Table, print_table
@@ -23,7 +22,7 @@ from ..world.commands import (
     write_json,
 )
 from ..world.prompts import CATEGORIES, PROMPTS_PER_CATEGORY, lab_prompts
-from .parts import GUIDANCE, STEPS
+from .parts import GUIDANCE, STEPS, open_pipeline
 from .sampling import Sample, draw_samples, sample_prompts
 
 
@@ -76,7 +75,7 @@ def main(
     """Print how many of a pipeline's pictures are fully correct, by category of the prompt."""
     if threads is not None:
         torch.set_num_threads(threads)
-    pipe = StableDiffusionPipeline.from_pretrained(folder).to(device)
+    pipe = open_pipeline(folder, device)
     samples = sample_prompts(
         pipe,
         lab_prompts(split, per_category=per_category),

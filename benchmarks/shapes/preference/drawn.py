@@ -31,6 +31,7 @@ from ..people.collect import asked, crowd, distinct_scenes
 from ..people.dataset import claim, is_complete
 from ..people.settings import HPDV2, Setting
 from ..people.utility import TERMS, true_utility
+from ..pipeline.parts import open_pipeline
 from ..world.commands import DeviceOption, PipelineOption, SplitOption, ThreadsOption
 from ..world.language import describe
 from ..world.scenes import Scene, Split
@@ -200,7 +201,7 @@ def main(
     """Draw groups with a pipeline and have them ranked: OUT/SPLIT.jsonl and pictures."""
     if threads is not None:
         torch.set_num_threads(threads)
-    pipe = StableDiffusionPipeline.from_pretrained(pipeline).to(device)
+    pipe = open_pipeline(pipeline, device)
     try:
         path = write_drawn(
             out,

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import torch
 import typer
-from diffusers import StableDiffusionPipeline
 
 from stablepref.assets import PIPELINES
 from stablepref.data.groups import RankedGroup
@@ -37,7 +36,7 @@ from stablepref.zoo import load
 
 from ..people.dataset import oracle_groups, write_dataset
 from ..people.settings import HPDV2, SETTINGS
-from ..pipeline.parts import GUIDANCE
+from ..pipeline.parts import GUIDANCE, open_pipeline
 from ..world.perturbations import PERTURBATIONS
 from .card import Judged, preference_card
 from .drawn import write_drawn
@@ -189,7 +188,7 @@ def _write_data(
     drawn, held_out = pipeline
     if not drawn:
         return (HPDV2.name,)
-    pipe = StableDiffusionPipeline.from_pretrained(PIPELINES["shapes"])
+    pipe = open_pipeline(PIPELINES["shapes"])
     wanted: dict[Split, int] = {"train": drawn, "validation": held_out, "test": held_out}
     for split, number in wanted.items():
         write_drawn(data / DRAWN, pipe, number, split=split, guidance=GUIDANCE)

@@ -15,7 +15,6 @@ from typing import Annotated
 
 import torch
 import typer
-from diffusers import StableDiffusionPipeline
 
 from stablepref.assets import PIPELINES
 from stablepref.integrations.ensemble import Ensemble, reference_statistics
@@ -24,7 +23,7 @@ from stablepref.output.tables import Table, print_table
 from stablepref.scorer import Scorer
 from stablepref.zoo import load
 
-from ..pipeline.parts import GUIDANCE
+from ..pipeline.parts import GUIDANCE, open_pipeline
 from ..pipeline.sampling import Sample, sample_prompts
 from ..world.commands import DeviceOption, PipelineOption, SplitOption, ThreadsOption, write_json
 from ..world.prompts import lab_prompts
@@ -160,7 +159,7 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     reference: list[Sample] = []
     if others:
         reference = sample_prompts(
-            StableDiffusionPipeline.from_pretrained(pipeline).to(device),
+            open_pipeline(pipeline, device),
             lab_prompts("train", per_category=REFERENCE_PROMPTS),
             pictures=REFERENCE_PICTURES,
             steps=sampling_steps,

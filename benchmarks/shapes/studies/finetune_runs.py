@@ -23,6 +23,7 @@ from stablepref.scorer import Scorer
 from stablepref.training.pairs import fingerprint
 from stablepref.weights.fingerprint import weights_digest
 
+from ..pipeline.parts import open_pipeline
 from ..pipeline.sampling import draw_samples, sample_prompts
 from ..world.prompts import LabPrompt
 
@@ -118,7 +119,7 @@ def study_rows(
     jobs += [{"arm": a.name, "seed": s, "step": e} for a in arms for s in seeds for e in a.ends()]
     out.mkdir(parents=True, exist_ok=True)
     file = PartialFile(out / ROWS_FILE)
-    pipe = StableDiffusionPipeline.from_pretrained(pipeline).to(device)
+    pipe = open_pipeline(pipeline, device)
     identity = _identity(pipe, arms, train_prompts, held_out)
     with sole_writer(out, folder=True):
         rows = list(file.resume(identity, iter(jobs)))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from diffusers import StableDiffusionPipeline
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -21,7 +20,7 @@ from stablepref.output.figures import literal, save_figure
 from stablepref.output.tables import Table, print_table
 from stablepref.zoo import load
 
-from ..pipeline.parts import GUIDANCE, STEPS
+from ..pipeline.parts import GUIDANCE, STEPS, open_pipeline
 from ..world.accuracy import Accuracy, with_interval
 from ..world.commands import DeviceOption, PipelineOption, SplitOption, write_json
 from ..world.prompts import PROMPTS_PER_CATEGORY, lab_prompts
@@ -157,7 +156,7 @@ def main(
     settings = settings_of(scale or SCALES, views)
     prompts = lab_prompts(split, per_category=per_category)
     rows = guided_rows(
-        StableDiffusionPipeline.from_pretrained(pipeline).to(device),
+        open_pipeline(pipeline, device),
         load(scorer, device=device),
         prompts,
         settings,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
 from matplotlib.figure import Figure
 
 from stablepref.integrations.diffusion.described import pipeline_digests
@@ -16,7 +15,7 @@ from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile
 from stablepref.training.log import METRICS_FILE
 
-from ..pipeline.parts import GUIDANCE
+from ..pipeline.parts import GUIDANCE, open_pipeline
 from ..pipeline.sampling import sample_prompts
 from ..world.accuracy import Accuracy, with_interval
 from ..world.prompts import LabPrompt
@@ -108,7 +107,7 @@ def _tested(
     device: str,
 ) -> list[list[float]]:
     """For each job 1 or 0 for each test prompt."""
-    pipe = StableDiffusionPipeline.from_pretrained(pipeline).to(device)
+    pipe = open_pipeline(pipeline, device)
     named = {arm.name: arm for arm in arms}
     file = PartialFile(out / TEST_FILE)
     identity = {

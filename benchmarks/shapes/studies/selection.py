@@ -13,7 +13,6 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from diffusers import StableDiffusionPipeline
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
@@ -23,7 +22,7 @@ from stablepref.output.figures import literal, save_figure
 from stablepref.output.tables import Table, print_table
 from stablepref.zoo import load
 
-from ..pipeline.parts import GUIDANCE, STEPS
+from ..pipeline.parts import GUIDANCE, STEPS, open_pipeline
 from ..world.accuracy import Accuracy
 from ..world.commands import DeviceOption, PipelineOption, SplitOption, ThreadsOption, write_json
 from ..world.prompts import lab_prompts
@@ -148,7 +147,7 @@ def main(
         raise typer.BadParameter(f"the name {RANDOM!r} is taken", param_hint="--scorer")
     rows = list(
         candidate_rows(
-            StableDiffusionPipeline.from_pretrained(pipeline).to(device),
+            open_pipeline(pipeline, device),
             {name: load(model, device=device) for name, model in named.items()},
             lab_prompts(split, per_category=per_category),
             out,

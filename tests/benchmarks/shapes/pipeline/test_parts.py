@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from helpers.tiny_lab_pipeline import TINY
 
+from stablepref.assets import PIPELINES
 from stablepref.benchmarks.shapes.pipeline.autoencoder import standardise_latents, to_input
 from stablepref.benchmarks.shapes.pipeline.parts import (
     Sizes,
@@ -12,7 +14,9 @@ from stablepref.benchmarks.shapes.pipeline.parts import (
     build_denoiser,
     build_scheduler,
     build_text_encoder,
+    open_pipeline,
 )
+from stablepref.integrations.diffusion.described import pipeline_digests
 
 
 def test_the_bundled_sizes_fit_twelve_megabytes() -> None:
@@ -66,3 +70,18 @@ def test_pictures_become_input_in_their_range() -> None:
     assert values.shape == (2, 3, 64, 64)
     assert values[0].unique().tolist() == [-1.0]
     assert values[1].unique().tolist() == [1.0]
+
+
+def test_opening_changes_the_layout_alone() -> None:
+    plain = StableDiffusionPipeline.from_pretrained(PIPELINES["shapes"])
+    opened = open_pipeline(PIPELINES["shapes"])
+    assert opened.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert pipeline_digests(opened) == pipeline_digests(plain)
+    images = []
+    for pipe in (plain, opened):
+        pipe.set_progress_bar_config(disable=True)
+        noise = torch.Generator().manual_seed(0)
+        images.append(
+            pipe("two green stars", num_inference_steps=3, generator=noise, output_type="pt").images
+        )
+    torch.testing.assert_close(images[1], images[0], rtol=0, atol=1 / 255)
