@@ -7,13 +7,14 @@ numbers as it has images. Higher scores are better, lower ranks are better. Resu
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from stablepref.evaluation.means import Array, GroupMean
+from stablepref.evaluation.means import Array, GroupMean, Places
 
 TieRule = Literal["half", "hpsv2", "imagereward", "pickscore"]
 TIE_RULES: tuple[TieRule, ...] = get_args(TieRule)
@@ -157,9 +158,20 @@ def untied_margins(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike]) -> A
     margins = []
     for group_scores, group_ranks in _checked(scores, ranks):
         truth = -pair_signs(group_ranks)
-        i, j = np.triu_indices(len(group_scores), k=1)
+        i, j = pair_places(len(group_scores))
         margins.append((truth * (group_scores[i] - group_scores[j]))[truth != 0])
     return np.concatenate(margins) if margins else np.empty(0)
+
+
+@lru_cache(maxsize=32)
+def pair_places(images: int) -> tuple[Places, Places]:
+    """The places i and j of every pair i < j of a group, in the order of `pair_signs`.
+
+    Most groups of a data set are of a few sizes: the places of each are made once, read-only.
+    """
+    i, j = np.triu_indices(images, k=1)
+    i.flags.writeable = j.flags.writeable = False
+    return i, j
 
 
 def pair_signs(values: ArrayLike, tie_margin: float = 0.0) -> Signs:
@@ -173,7 +185,7 @@ def pair_signs(values: ArrayLike, tie_margin: float = 0.0) -> Signs:
         Signs of shape ``(..., images * (images - 1) / 2)``, pairs (0, 1), (0, 2), ..., (1, 2), ...
     """
     values = np.asarray(values, dtype=np.float64)
-    i, j = np.triu_indices(values.shape[-1], k=1)
+    i, j = pair_places(values.shape[-1])
     difference = values[..., i] - values[..., j]
     signs = np.where(np.abs(difference) <= tie_margin, 0, np.sign(difference))
     return signs.astype(np.int8)

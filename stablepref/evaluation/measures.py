@@ -14,6 +14,7 @@ from stablepref.augment.views import mentions_side
 from stablepref.evaluation.agreement import (
     flip_share,
     kendall_tau,
+    pair_places,
     pair_signs,
     pairwise_accuracy,
     spearman,
@@ -205,7 +206,7 @@ class Measures:
         for group in self.groups:
             if self.preference_scale is None or not group.annotations:
                 continue
-            i, j = np.triu_indices(len(group.images), k=1)
+            i, j = pair_places(len(group.images))
             margins = group.scores[0][i] - group.scores[0][j]
             preferred = (1 - pair_signs(group.annotations)) / 2  # (annotators, pairs)
             chances.append(np.tile(_sigmoid(self.preference_scale * margins), len(preferred)))
