@@ -77,7 +77,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def drawing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(preference.StableDiffusionPipeline, "from_pretrained", lambda _: Drawer())
+    patch.setattr(preference, "open_pipeline", lambda _: Drawer())
     patch.setattr(drawn, "pipeline_digests", lambda _: {"drawer": "1"})
 
 
