@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 from rich.table import Table
 
-from stablepref.evaluation.agreement import pair_signs, tau_b
+from stablepref.evaluation.agreement import pair_places, pair_signs, tau_b
 
 from ..shapes.world.drawing import render
 from ..shapes.world.errors import error_kinds, single_error
@@ -161,7 +161,7 @@ def _scores(
 
 def _margins(scores: Scores) -> Scores:
     """Differences of every pair of images under each prompt, in the order of `pair_signs`."""
-    first, second = np.triu_indices(len(scores), k=1)
+    first, second = pair_places(len(scores))
     return (scores[first] - scores[second]).T.ravel()
 
 

@@ -164,12 +164,12 @@ def untied_margins(scores: Sequence[ArrayLike], ranks: Sequence[ArrayLike]) -> A
 
 
 @lru_cache(maxsize=32)
-def pair_places(images: int) -> tuple[Places, Places]:
-    """The places i and j of every pair i < j of a group, in the order of `pair_signs`.
+def pair_places(count: int) -> tuple[Places, Places]:
+    """The places i and j of every pair i < j of so many, in the order of `pair_signs`.
 
     Most groups of a data set are of a few sizes: the places of each are made once, read-only.
     """
-    i, j = np.triu_indices(images, k=1)
+    i, j = np.triu_indices(count, k=1)
     i.flags.writeable = j.flags.writeable = False
     return i, j
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stablepref.evaluation.agreement import Signs, pair_signs
+from stablepref.evaluation.agreement import Signs, pair_places, pair_signs
 from stablepref.evaluation.means import Array, GroupMean
 
 Ties = Literal["half", "skip"]
@@ -54,7 +54,7 @@ def single_vs_single(annotations: Sequence[ArrayLike], ties: Ties = "half") -> G
         signs = pair_signs(ranks).astype(np.float64)
         # (annotators, annotators): agreements less disagreements, and pairs that neither ties.
         balance, decided = signs @ signs.T, np.abs(signs) @ np.abs(signs).T
-        couples = np.triu_indices(len(signs), k=1)
+        couples = pair_places(len(signs))
         agreed, counted = (decided + balance) / 2, decided
         if ties == "half":
             counted = np.full_like(decided, signs.shape[1])
