@@ -272,13 +272,18 @@ def _first_noise(pipe: Any, seeds: list[int], arguments: Mapping[str, Any]) -> T
 def _of_one(pipe: Pipeline, arguments: Mapping[str, Any], count: int) -> dict[str, Any]:
     """Arguments of a call for one of the pictures."""
     family = family_of(pipe)
-    ones = ("negative_prompt", "prompt_", *family.pictures, *family.repeated)
-    return {
-        name: value[0]
-        if isinstance(value, list) and len(value) == count and name.startswith(ones)
-        else value
-        for name, value in arguments.items()
-    }
+    given = (*family.pictures, *family.repeated)
+    several = hasattr(pipe.components.get("controlnet"), "nets")
+
+    def first(name: str, value: Any) -> Any:  # noqa: ANN401 (of any kind)
+        if not isinstance(value, list):
+            return value
+        if several and name in given:  # a picture for each ControlNet, or of each a list
+            return [one[0] if isinstance(one, list) and len(one) == count else one for one in value]
+        of_each = len(value) == count and name.startswith(("negative_prompt", "prompt_", *given))
+        return value[0] if of_each else value
+
+    return {name: first(name, value) for name, value in arguments.items()}
 
 
 def _noise(latents: Tensor, seeds: list[int], *, draws_first: bool) -> dict[str, object]:

@@ -20,6 +20,7 @@ from diffusers import (
 from helpers.brightness import Brightness
 from helpers.pictured import PICTURE, with_pictures
 from helpers.tiny import tiny_clip
+from helpers.tiny_controlnets import controlnet
 from helpers.tiny_pipelines import build, often_or_slow
 from PIL import Image
 from scipy.stats import chi
@@ -325,6 +326,24 @@ def test_each_picture_may_have_a_condition_of_its_own() -> None:
     for place, picture in enumerate(pictures):
         call = {**arguments, "image": picture}
         one = optimize_noise(pipe, "a cat", Brightness(), iterations=2, seed=place, **call)
+        torch.testing.assert_close(both.rewards[:, place], one.rewards[:, 0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("of_each", [False, True])
+def test_several_controlnets_have_a_picture_each_for_as_many_prompts(of_each: bool) -> None:
+    """A list as long as the prompts is a picture for each ControlNet, not for each prompt."""
+    base, arguments = prepared(CONTROLLED)
+    pipe = type(base).from_pipe(base, controlnet=[controlnet("sd"), controlnet("sd")])
+    pictures = [PICTURE, PICTURE.rotate(90)]
+    others = [[picture, picture.rotate(180)] for picture in pictures]
+    call = {**arguments, "image": others if of_each else pictures}
+    call |= {"controlnet_conditioning_scale": [1.0, 0.5]}
+    both = optimize_noise(pipe, ["a cat"] * 2, Brightness(), iterations=2, **call)
+    for place in range(2):
+        own = [one[place] for one in others] if of_each else pictures
+        one = optimize_noise(
+            pipe, "a cat", Brightness(), iterations=2, seed=place, **{**call, "image": own}
+        )
         torch.testing.assert_close(both.rewards[:, place], one.rewards[:, 0], rtol=0, atol=1e-5)
 
 
