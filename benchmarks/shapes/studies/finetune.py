@@ -27,7 +27,7 @@ from ..pipeline.parts import GUIDANCE, open_pipeline
 from ..pipeline.sampling import Sample, sample_prompts
 from ..world.commands import DeviceOption, PipelineOption, SplitOption, ThreadsOption, write_json
 from ..world.prompts import lab_prompts
-from .finetune_runs import Arm, HeldOut, study_rows
+from .finetune_runs import Arm, HeldOut, signs_of, study_rows
 from .finetune_summary import Summary, draw_finetune_study, summarise
 
 SEEDS = (0, 1, 2)
@@ -124,6 +124,9 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     learning_rate: Annotated[
         float, typer.Option(help="learning rate, the same in all steps")
     ] = 1e-3,
+    rank: Annotated[
+        int, typer.Option(min=0, help="rank of the LoRA matrices; 0 trains all weights")
+    ] = FinetuneConfig.rank,
     views: Annotated[int, typer.Option(min=1, help="weak views of the robust reward")] = VIEWS,
     sample_every: Annotated[int, typer.Option(min=1, help="steps between measurements")] = 20,
     sampling_steps: Annotated[int, typer.Option(min=1, help="denoising steps")] = SAMPLING_STEPS,
@@ -147,13 +150,14 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         steps=steps,
         batch_size=batch_size,
         last_steps=last_steps,
+        rank=rank,
         learning_rate=learning_rate,
         sampling_steps=sampling_steps,
         gradient_checkpointing=False,  # the laboratory's denoiser is small
         guidance=guidance,
         sample_every=sample_every,
-        samples=4,  # to look at: what counts is measured on held-out prompts
-        pictures_per_sample=1,
+        samples=16,  # to look at, and for signs: what counts is measured on held-out prompts
+        pictures_per_sample=2,
     )
     scorer, *others = (load(m, device=device, dtype="float32") for m in (model, *(other or ())))
     reference: list[Sample] = []
@@ -183,6 +187,7 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         device=device,
     )
     summaries = summarise(rows)
+    signs = signs_of(out, rows)
     report = {
         "split": split,
         "model": model,
@@ -192,10 +197,13 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         "config": asdict(config),
         "base": {name: rows[0][name] for name in ("reward", "robust", "correct")},
         "arms": [asdict(one) for one in summaries],
+        "signs": signs,
     }
     write_json(out / STUDY_FILE, report)
     draw_finetune_study(out / PLOT_FILE, rows)
     print_table(summary_table(summaries))
+    for name, found in signs.items():
+        typer.echo(f"{name}: {'; '.join(found) or 'no sign of reward hacking'}")
     if not others:
         typer.echo("no ensemble: it needs further scorers, given with --other")
     if not all(one.correct_at_equal_gain for one in summaries):

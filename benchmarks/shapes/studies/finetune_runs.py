@@ -1,5 +1,6 @@
 """Fine-tunings of the laboratory's pipeline, measured on held-out prompts at intervals."""
 
+import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from stablepref.integrations.diffusion.denoiser import denoiser_of
 from stablepref.integrations.diffusion.described import pipeline_digests
 from stablepref.integrations.diffusion.pipelines import unwrapped
 from stablepref.integrations.finetune.config import FinetuneConfig
-from stablepref.integrations.finetune.loop import DENOISER, DENOISERS, LORA, LORAS
+from stablepref.integrations.finetune.loop import DENOISER, DENOISERS, LORA, LORAS, REPORT_FILE
 from stablepref.integrations.finetune.run import finetune
 from stablepref.integrations.reward import DifferentiableReward
 from stablepref.output.locks import sole_writer
@@ -159,6 +160,20 @@ def by_training(
     for row in others:
         runs.setdefault((row["arm"], row["seed"]), []).append(row)
     return base, runs
+
+
+def signs_of(out: Path, rows: Sequence[Row]) -> dict[str, list[str]]:
+    """What each training's monitor took for reward hacking at its end, by the name of its folder.
+
+    Args:
+        out: the study's folder.
+        rows: as `study_rows` gives them.
+    """
+    folders = dict.fromkeys(folder_of(out, row) for row in rows if row["arm"] != BASE)
+    return {
+        folder.name: json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))["signs"]
+        for folder in folders
+    }
 
 
 def _train(
