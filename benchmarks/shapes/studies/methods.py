@@ -32,9 +32,11 @@ from ..pipeline.parts import GUIDANCE
 from ..world.commands import DeviceOption, PipelineOption, ThreadsOption, write_json
 from ..world.prompts import lab_prompts
 from .finetune_runs import Arm, HeldOut, study_rows
+from .methods_choice import Choice, choices
 from .methods_summary import Outcome, draw_methods, outcomes
 
 STUDY_FILE, PLOT_FILE = "study.json", "study.png"
+VALIDATION_STEPS = 10
 JUDGE = "shapes-clip"
 """Scores all pictures, whatever the reward is."""
 
@@ -110,8 +112,8 @@ def changes_of(given: Sequence[str]) -> dict[str, dict[str, Any]]:
     return changes
 
 
-def table_of(found: Sequence[Outcome], base: Outcome) -> Table:
-    """One row for each training, and one for the pipeline before any."""
+def table_of(found: Sequence[Outcome], base: Outcome, chosen: Sequence[Choice] = ()) -> Table:
+    """One row for each training, one for the pipeline before any, and those of choosing."""
     return Table(
         columns=("method", "seed", "pictures", "minutes", "validation", "test", "difference"),
         rows=[
@@ -125,6 +127,19 @@ def table_of(found: Sequence[Outcome], base: Outcome) -> Table:
                 f"{one.gain.value:+.1%} ({one.gain.low:+.1%} to {one.gain.high:+.1%})",
             )
             for one in (base, *found)
+        ]
+        + [
+            (
+                f"best of {one.n}",
+                "",
+                f"{one.pictures:,}",
+                f"{one.seconds / 60:.0f}",
+                f"{one.correct.value:.1%} ({one.correct.low:.1%} to {one.correct.high:.1%})",
+                "",
+                "",
+            )
+            for one in chosen
+            if one.n > 1
         ],
         title="fully correct by the oracle; the step that is best on validation prompts",
     )
@@ -162,6 +177,9 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     per_category: Annotated[
         int, typer.Option(min=1, help="validation prompts of each category")
     ] = 10,
+    choose: Annotated[
+        bool, typer.Option(help="also choose the best of as many pictures of validation prompts")
+    ] = True,
     guidance: Annotated[
         float, typer.Option(min=0, help="guidance of validation and test pictures; 1 for none")
     ] = GUIDANCE,
@@ -185,14 +203,29 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         for name, config in configs.items()
     ]
     seeds = tuple(seed or (0,))
+    validation = lab_prompts("validation", per_category=per_category)
     rows = study_rows(
         pipeline,
         arms,
         out,
         train_prompts=[p.prompt for p in lab_prompts("train", per_category=train_per_category)],
-        held_out=HeldOut(lab_prompts("validation", per_category=per_category), judge, 10, guidance),
+        held_out=HeldOut(validation, judge, VALIDATION_STEPS, guidance),
         seeds=seeds,
         device=device,
+    )
+    chosen = (
+        choices(
+            pipeline,
+            scorer,
+            out,
+            validation,
+            pictures=pictures,
+            steps=VALIDATION_STEPS,
+            guidance=guidance,
+            device=device,
+        )
+        if choose
+        else []
     )
     base, *found = outcomes(
         pipeline,
@@ -212,10 +245,11 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
             "guidance": guidance,
             "base": asdict(base),
             "trainings": [asdict(one) for one in found],
+            "choices": [asdict(one) for one in chosen],
         },
     )
-    draw_methods(out / PLOT_FILE, rows, arms, out)
-    print_table(table_of(found, base))
+    draw_methods(out / PLOT_FILE, rows, arms, out, chosen)
+    print_table(table_of(found, base, chosen))
 
 
 def _groups(data: Path | None, methods: Sequence[str]) -> list[RankedGroup]:

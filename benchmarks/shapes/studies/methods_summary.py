@@ -20,6 +20,7 @@ from ..pipeline.sampling import sample_prompts
 from ..world.accuracy import Accuracy, with_interval
 from ..world.prompts import LabPrompt
 from .finetune_runs import BASE, Arm, by_training, folder_of, trained
+from .methods_choice import Choice
 
 TEST_FILE = "test.jsonl"
 
@@ -142,14 +143,21 @@ def spent(arm: Arm | None, folder: Path, step: int) -> tuple[int, float]:
     return step * size, sum(size / speed for speed in speeds)
 
 
-def draw_methods(path: Path, rows: Sequence[Row], arms: Sequence[Arm], out: Path) -> None:
-    """Write the figure: correctness over pictures, and over seconds.
+def draw_methods(
+    path: Path,
+    rows: Sequence[Row],
+    arms: Sequence[Arm],
+    out: Path,
+    chosen: Sequence[Choice] = (),
+) -> None:
+    """Write the figure: correctness over pictures, and over minutes.
 
     Args:
         path: PNG file to write.
         rows: as `study_rows` gives them.
         arms: what was trained.
         out: the study's folder.
+        chosen: best of n, in order of n.
     """
     base, runs = by_training(rows)
     named = {arm.name: arm for arm in arms}
@@ -168,6 +176,11 @@ def draw_methods(path: Path, rows: Sequence[Row], arms: Sequence[Arm], out: Path
         percent = [100 * row["correct"] for row in (base, *run)]
         left.plot(pictures, percent, label=label, **style)
         right.plot([one / 60 for one in seconds], percent, **style)
+    if chosen:
+        style = {"color": "black", "marker": "x", "linewidth": 1, "linestyle": "--"}
+        percent = [100 * one.correct.value for one in chosen]
+        left.plot([one.pictures for one in chosen], percent, label="best of n", **style)
+        right.plot([one.seconds / 60 for one in chosen], percent, **style)
     for axes in (left, right):
         axes.axhline(100 * base["correct"], color="grey", linewidth=0.8, linestyle=":")
     left.set_ylabel("fully correct, validation prompts, %")

@@ -5,20 +5,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
 from helpers.tiny_lab_pipeline import tiny_pipeline
 from helpers.typed import refused
 from PIL import Image
 
+from stablepref.benchmarks.shapes.oracle.grading import Grade
 from stablepref.benchmarks.shapes.pipeline.parts import save_pipeline
-from stablepref.benchmarks.shapes.pipeline.sampling import sample_prompts
-from stablepref.benchmarks.shapes.studies import methods, methods_summary
+from stablepref.benchmarks.shapes.pipeline.sampling import Sample, sample_prompts
+from stablepref.benchmarks.shapes.studies import methods, methods_choice, methods_summary
 from stablepref.benchmarks.shapes.studies.methods import changes_of, config_of, main
+from stablepref.benchmarks.shapes.studies.methods_choice import choices
 from stablepref.benchmarks.shapes.studies.methods_summary import outcomes, spent
 from stablepref.benchmarks.shapes.world.prompts import lab_prompts
 from stablepref.data.groups import RankedGroup
 from stablepref.data.write import write_jsonl
+from stablepref.models.function import FunctionScorer
 
 SMALL = [
     f"{method}.{field}={value}"
@@ -47,6 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(methods, "lab_prompts", few)
         patch.setattr(methods, "JUDGE", str(model))
+        patch.setattr(methods, "VALIDATION_STEPS", 2)
         patch.setattr(
             methods_summary,
             "sample_prompts",
@@ -65,6 +70,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
                 change=SMALL,
                 train_per_category=1,
                 per_category=1,
+                choose=True,
                 guidance=1.5,
                 device="cpu",
                 threads=None,
@@ -99,9 +105,55 @@ def test_each_method_draws_as_many_pictures(whole: Path) -> None:
         json.loads((whole / name).read_text().splitlines()[0])["settings"]
         for name in ("rows.jsonl", "test.jsonl")
     ]
-    assert (settings[0]["drawn"], settings[1]["guidance"]) == ([10, 1.5, 1], 1.5)
+    assert (settings[0]["drawn"], settings[1]["guidance"]) == ([2, 1.5, 1], 1.5)
     with Image.open(whole / "study.png") as figure:
         assert figure.width > 2 * figure.height
+
+
+def test_choosing_among_as_many_pictures(whole: Path) -> None:
+    """Of two prompts and four pictures two of each: the mean of one, and the one of more reward."""
+    one, two = json.loads((whole / "study.json").read_text())["choices"]
+    rows = [json.loads(line) for line in (whole / "choice.jsonl").read_text().splitlines()[1:]]
+    assert [(one["n"], one["pictures"]), (two["n"], two["pictures"])] == [(1, 2), (2, 4)]
+    assert [len(row["scores"]) for row in rows] == [2, 2]
+    assert len({score for row in rows for score in row["scores"]}) == 4, "each has other noise"
+    means = [sum(row["corrects"]) / 2 for row in rows]
+    best = [row["corrects"][row["scores"].index(max(row["scores"]))] for row in rows]
+    assert one["correct"]["value"] == pytest.approx(sum(means) / 2)
+    assert two["correct"]["value"] == pytest.approx(sum(best) / 2)
+    assert two["seconds"] == pytest.approx(sum(row["seconds"] for row in rows))
+    assert one["seconds"] == pytest.approx(two["seconds"] / 2)
+
+
+def test_the_curve_of_choosing_is_of_its_own_numbers(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reward finds the right picture of four, which is the last one of each prompt."""
+    save_pipeline(tiny_pipeline(), tmp_path / "pipeline")
+    grade = {"count": True, "colour": True, "shape": True}
+    monkeypatch.setattr(
+        methods_choice,
+        "sample_prompts",
+        lambda pipe, prompts, *, pictures, seed, **rest: [
+            Sample(
+                prompts[0],
+                np.full((64, 64, 3), 60 * number, dtype=np.uint8),
+                Grade(**{**grade, "count": number == pictures - 1}),
+            )
+            for number in range(pictures)
+        ],
+    )
+    light = FunctionScorer(
+        lambda images, prompts: [float(np.asarray(image).mean()) for image in images],
+        name="light",
+        unit="grey",
+    )
+    found = choices(
+        tmp_path / "pipeline", light, tmp_path, lab_prompts("test", per_category=1)[:3],
+        pictures=14, steps=2, guidance=1.0,
+    )  # fmt: skip
+    assert [(one.n, one.pictures) for one in found] == [(1, 3), (2, 6), (4, 12)]
+    assert [one.correct.value for one in found] == pytest.approx([1 / 4, 1 / 2, 1])
 
 
 def test_time_and_pictures_are_read_from_the_metrics(whole: Path) -> None:
