@@ -127,6 +127,9 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     rank: Annotated[
         int, typer.Option(min=0, help="rank of the LoRA matrices; 0 trains all weights")
     ] = FinetuneConfig.rank,
+    ema: Annotated[
+        float, typer.Option(min=0, max=1, help="decay of the average of the weights; 0 for none")
+    ] = 0.0,
     views: Annotated[int, typer.Option(min=1, help="weak views of the robust reward")] = VIEWS,
     sample_every: Annotated[int, typer.Option(min=1, help="steps between measurements")] = 20,
     sampling_steps: Annotated[int, typer.Option(min=1, help="denoising steps")] = SAMPLING_STEPS,
@@ -152,6 +155,7 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         last_steps=last_steps,
         rank=rank,
         learning_rate=learning_rate,
+        ema=ema,
         sampling_steps=sampling_steps,
         gradient_checkpointing=False,  # the laboratory's denoiser is small
         guidance=guidance,

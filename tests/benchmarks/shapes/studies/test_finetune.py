@@ -196,7 +196,7 @@ def test_the_command_writes_table_numbers_and_figure(
         "pipeline": pipeline, "model": str(model), "other": [str(model)], "seed": [0], "steps": 1,
         "batch_size": 2, "sample_every": 1, "sampling_steps": 2, "guidance": 1.0, "views": 1,
         "split": "test", "train_per_category": 1, "per_category": 1, "learning_rate": 0.1,
-        "last_steps": 1, "pictures": 1, "device": "cpu", "threads": None, "rank": 0,
+        "last_steps": 1, "pictures": 1, "device": "cpu", "threads": None, "rank": 0, "ema": 0.5,
     }  # fmt: skip
     main(out=tmp_path, method="draft", **options)
     shown = capsys.readouterr().out
@@ -204,7 +204,7 @@ def test_the_command_writes_table_numbers_and_figure(
     report = json.loads((tmp_path / "study.json").read_text())
     assert [arm["arm"] for arm in report["arms"]] == ["plain", "robust", "ensemble"]
     assert report["config"]["sampling_steps"] == 2
-    assert report["config"]["rank"] == 0
+    assert (report["config"]["rank"], report["config"]["ema"]) == (0, 0.5)
     assert list(report["signs"]) == ["plain-0", "robust-0", "ensemble-0"]
     for name, signs in report["signs"].items():
         assert json.loads((tmp_path / name / "finetune.json").read_text())["signs"] == signs
