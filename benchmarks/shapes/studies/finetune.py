@@ -128,7 +128,7 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         int, typer.Option(min=0, help="rank of the LoRA matrices; 0 trains all weights")
     ] = FinetuneConfig.rank,
     ema: Annotated[
-        float, typer.Option(min=0, max=1, help="decay of the average of the weights; 0 for none")
+        float, typer.Option(help="decay of the average of the weights; 0 for none")
     ] = 0.0,
     views: Annotated[int, typer.Option(min=1, help="weak views of the robust reward")] = VIEWS,
     sample_every: Annotated[int, typer.Option(min=1, help="steps between measurements")] = 20,
@@ -148,21 +148,24 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     """Fine-tune with three rewards, and let the oracle judge held-out prompts."""
     if threads is not None:
         torch.set_num_threads(threads)
-    config = FinetuneConfig(
-        method=method,
-        steps=steps,
-        batch_size=batch_size,
-        last_steps=last_steps,
-        rank=rank,
-        learning_rate=learning_rate,
-        ema=ema,
-        sampling_steps=sampling_steps,
-        gradient_checkpointing=False,  # the laboratory's denoiser is small
-        guidance=guidance,
-        sample_every=sample_every,
-        samples=16,  # to look at, and for signs: what counts is measured on held-out prompts
-        pictures_per_sample=2,
-    )
+    try:
+        config = FinetuneConfig(
+            method=method,
+            steps=steps,
+            batch_size=batch_size,
+            last_steps=last_steps,
+            rank=rank,
+            learning_rate=learning_rate,
+            ema=ema,
+            sampling_steps=sampling_steps,
+            gradient_checkpointing=False,  # the laboratory's denoiser is small
+            guidance=guidance,
+            sample_every=sample_every,
+            samples=16,  # to look at, and for signs: what counts is measured on held-out prompts
+            pictures_per_sample=2,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     scorer, *others = (load(m, device=device, dtype="float32") for m in (model, *(other or ())))
     reference: list[Sample] = []
     if others:

@@ -211,5 +211,12 @@ def test_the_command_writes_table_numbers_and_figure(
         assert f"{name}: {'; '.join(signs) or 'no sign of reward hacking'}" in shown
     with Image.open(tmp_path / "study.png") as figure:
         assert figure.width > 2 * figure.height
-    told = refused(main, "--out", tmp_path, "--method", "ppo")
+
+
+def test_settings_are_checked_before_anything_is_drawn(tmp_path: Path) -> None:
+    for option, value in (("--ema", "1"), ("--last-steps", "20"), ("--learning-rate", "-1")):
+        field = option.removeprefix("--").replace("-", "_")
+        assert f"{field} is {value}" in refused(main, "--out", tmp_path / "out", option, value)
+    told = refused(main, "--out", tmp_path / "out", "--method", "ppo")
     assert "'ppo' is not one of 'draft', 'refl', 'ddpo'" in told
+    assert not (tmp_path / "out").exists()
