@@ -11,7 +11,7 @@ from stablepref.runtime.fields import NOT_NEGATIVE, POSITIVE
 
 Spread = Literal["batch", "prompt"]
 Combine = Literal["rewards", "advantages"]
-OldPolicy = Literal["copy", "rising", "late"]
+OldPolicy = Literal["copy", "rising", "late", "steady"]
 Noise = Literal["sde", "cps"]
 PairWeights = Literal["equal", "order", "margin", "paper"]
 Pairing = Literal["all", "extremes"]
@@ -90,7 +90,8 @@ class NftSettings:
     nft_old: Annotated[
         OldPolicy,
         "nft: how the policy that draws follows: a copy after each step, rising inertia of 0.001 "
-        "a step up to 0.5, or late inertia of 0.0075 a step after step 75, up to 0.999",
+        "a step up to 0.5, late inertia of 0.0075 a step after step 75, up to 0.999, or steady "
+        "inertia of 0.9",
     ] = "rising"
     nft_kl: Annotated[
         float, "nft: weight of the squared distance to the first policy (its code's)", NOT_NEGATIVE

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _LEAST_ERROR: Final = 1e-5  # its code's floor of the mean absolute error
 _RISE, _MOST_INERTIA = 0.001, 0.5  # its decay_type 1
 _LATE, _LATE_RISE, _MOST_LATE_INERTIA = 75, 0.0075, 0.999  # its decay_type 2
+_STEADY_INERTIA = 0.9  # our own: for steps of few pictures
 
 
 def nft_step(run: FinetuneRun, step: int) -> dict[str, float]:
@@ -93,12 +94,15 @@ def inertia(step: int, kind: OldPolicy) -> float:
     Args:
         step: Steps done, from 1.
         kind: The schedule, of DiffusionNFT's code: "copy" 0 (type 0), "rising" 0.001 a step up to
-            0.5 (type 1), "late" 0 until step 75, then 0.0075 a step up to 0.999 (type 2).
+            0.5 (type 1), "late" 0 until step 75, then 0.0075 a step up to 0.999 (type 2); and
+            "steady" 0.9, for steps of few pictures, whose noise it averages from the first on.
     """
     if kind == "copy":
         return 0.0
     if kind == "rising":
         return min(_RISE * step, _MOST_INERTIA)
+    if kind == "steady":
+        return _STEADY_INERTIA
     return min(_LATE_RISE * max(0, step - _LATE), _MOST_LATE_INERTIA)
 
 

@@ -61,6 +61,7 @@ def test_schedules_of_the_old_policy() -> None:
     assert [inertia(s, "late") for s in (1, 75, 76, 175, 900)] == pytest.approx(
         [0, 0, 0.0075, 0.75, 0.999]
     )
+    assert [inertia(step, "steady") for step in (1, 1000)] == [0.9, 0.9]
 
 
 def apart(run: FinetuneRun) -> FinetuneRun:
