@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Final, Literal, final
 
@@ -20,6 +21,7 @@ from .method_settings import (
 
 Method = Literal["draft", "refl", "ddpo", "nft", "grpo", "dpo"]
 Tracker = Literal["tensorboard", "wandb"]
+LRScheduler = Literal["constant", "linear", "cosine"]
 
 FREE: Final = frozenset(
     (
@@ -72,9 +74,12 @@ class _RunSettings:
         int | None, "LoRA's alpha: the matrices' product counts alpha / rank times; rank if none",
         POSITIVE,
     ] = None  # fmt: skip
-    learning_rate: Annotated[
-        float, "AdamW's, constant after the warm-up (ddpo-pytorch's)", POSITIVE
-    ] = 3e-4
+    learning_rate: Annotated[float, "AdamW's, after the warm-up (ddpo-pytorch's)", POSITIVE] = 3e-4
+    lr_scheduler: Annotated[
+        LRScheduler,
+        "how the learning rate goes on after the warm-up: constant, or down to 0 over all steps, "
+        "in a line or a cosine (the names are diffusers')",
+    ] = "constant"
     warmup_steps: Annotated[int, "steps over which the learning rate first rises", NOT_NEGATIVE] = 0
     weight_decay: Annotated[float, "AdamW's (ddpo-pytorch's)", NOT_NEGATIVE] = 1e-4
     max_grad_norm: Annotated[float, "clip the gradient's norm (ddpo-pytorch's)", POSITIVE] = 1.0
@@ -144,8 +149,8 @@ class FinetuneConfig(
 
     Each field's annotation says what it means; those of one method stand in
     `method_settings`. A training that is run again may change those of `FREE`; more `steps` make
-    it longer. Defaults are this package's choice; where a paper or its code gives a value that is
-    kept, the annotation names it.
+    it longer, unless the learning rate falls over them. Defaults are this package's choice; where
+    a paper or its code gives a value that is kept, the annotation names it.
 
     Raises:
         ValueError: A value is of a wrong type or out of range, or two do not go together.
@@ -200,6 +205,21 @@ class FinetuneConfig(
         """No autocast: the pipeline computes in its own number type, the LoRA in float32."""
         return "no"
 
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        if self.lr_scheduler == "linear":
+            return self.learning_rate * (1 - done)
+        if self.lr_scheduler == "cosine":
+            return self.learning_rate * (1 + math.cos(math.pi * done)) / 2
+        return self.learning_rate
+
     def exact_values(self) -> dict[str, Any]:
-        """The fields that the weights after a step depend on."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in FREE}
+        """The fields that the weights after a step depend on.
+
+        The number of steps is one of them where the learning rate falls over all of them.
+        """
+        free = FREE | {"lr_scheduler"} if self.lr_scheduler == "constant" else FREE - {"steps"}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in free}

@@ -147,7 +147,7 @@ def _loop(
     one_step = METHODS[config.method].step
     for step in range(start, config.steps):
         since = time.monotonic()
-        rate = config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
+        rate = config.learning_rate_at(step)
         for group in run.optimizer.param_groups:
             group["lr"] = rate
         metrics = one_step(run, step) | {"learning_rate": rate}

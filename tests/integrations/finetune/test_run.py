@@ -195,6 +195,21 @@ def test_the_same_call_again_finishes_at_once_and_more_steps_go_on(
     assert np.array_equal(samples(more), samples(whole))
 
 
+def test_a_falling_learning_rate_resumes_and_is_not_made_longer(tmp_path: Path) -> None:
+    falling: dict[str, Any] = {"learning_rate": 0.3, "lr_scheduler": "linear", "sample_every": 4}
+    whole = pipeline()
+    config = quick(steps=4, **falling)
+    finetune(whole, PROMPTS, bright(whole), config, out=tmp_path / "whole", progress=False)
+    rates = [row["learning_rate"] for row in rows(tmp_path / "whole") if "loss" in row]
+    assert rates == pytest.approx([0.3, 0.225, 0.15, 0.075])
+    longer = pipeline()
+    with pytest.raises(ValueError, match="steps was 4, is 5"):
+        finetune(
+            longer, PROMPTS, bright(longer), quick(steps=5, **falling), out=tmp_path / "whole",
+            progress=False,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", ["sd3", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_other_pipelines_and_an_ensemble(kind: str, tmp_path: Path) -> None:
     pipe = pipeline(kind)
