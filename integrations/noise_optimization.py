@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
+import numpy as np
 import torch
 
 from stablepref.output.progress import progress_bar
@@ -276,14 +277,24 @@ def _of_one(pipe: Pipeline, arguments: Mapping[str, Any], count: int) -> dict[st
     several = hasattr(pipe.components.get("controlnet"), "nets")
 
     def first(name: str, value: Any) -> Any:  # noqa: ANN401 (of any kind)
-        if not isinstance(value, list):
-            return value
-        if several and name in given:  # a picture for each ControlNet, or of each a list
-            return [one[0] if isinstance(one, list) and len(one) == count else one for one in value]
-        of_each = len(value) == count and name.startswith(("negative_prompt", "prompt_", *given))
-        return value[0] if of_each else value
+        if several and name in given and isinstance(value, list):
+            # A picture for each ControlNet. Those of several prompts stand in lists of the nets'
+            # of each prompt where the pipeline repeats nothing, else in lists of the prompts' of
+            # each net.
+            by_prompt = name in family.pictures and all(isinstance(one, list) for one in value)
+            return _first(value, count) if by_prompt else [_first(one, count) for one in value]
+        of_each = name.startswith(("negative_prompt", "prompt_", *given))
+        return _first(value, count) if of_each else value
 
     return {name: first(name, value) for name, value in arguments.items()}
+
+
+def _first(value: Any, count: int) -> Any:  # noqa: ANN401 (of any kind)
+    """Of a list or a stack of pictures, one for each of `count`, the first; else all."""
+    if isinstance(value, list) and len(value) == count:
+        return value[0]
+    stack = isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 4
+    return value[:1] if stack and len(value) == count else value
 
 
 def _noise(latents: Tensor, seeds: list[int], *, draws_first: bool) -> dict[str, object]:

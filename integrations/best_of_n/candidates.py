@@ -304,7 +304,8 @@ def _shared_pictures(pipe: Pipeline, arguments: Mapping[str, object]) -> dict[st
     found = {}
     for name in family.pictures if family is not None else ():
         given = arguments.get(name)
-        if isinstance(given, list) and len(given) == 1 and "controlnet" not in pipe.components:
+        of_nets = family is not None and family.from_noise and "controlnet" in pipe.components
+        if isinstance(given, list) and len(given) == 1 and not of_nets:
             (given,) = given  # several ControlNets take a list, a picture for each
         stack = isinstance(given, Tensor | np.ndarray) and given.ndim == 4 and len(given) > 1
         if given is not None and not isinstance(given, list) and not stack:

@@ -318,33 +318,88 @@ def test_the_scheduler_by_its_name() -> None:
     assert found.rewards[1] > found.rewards[0]
 
 
-def test_each_picture_may_have_a_condition_of_its_own() -> None:
+STRONG = 100.0
+"""A ControlNet of random weights hardly changes a picture otherwise."""
+
+
+SAME = 5e-4
+
+
+class Ramp(Brightness):
+    """What is light on the left counts for a picture, and on the right against it."""
+
+    def encode_inputs(self, inputs: Tensor) -> Tensor:
+        ramp = torch.linspace(1, -1, inputs.shape[-1])
+        return (inputs * ramp * ramp[:, None].exp()).mean(dim=(2, 3))
+
+
+def assert_same(one: Tensor, other: Tensor) -> None:
+    """As far as batches of other sizes round alike."""
+    torch.testing.assert_close(one, other, rtol=0, atol=SAME)
+
+
+@pytest.mark.parametrize("form", ["list", "tensor", "array"])
+def test_each_picture_may_have_a_condition_of_its_own(form: str) -> None:
     pipe, arguments = prepared(CONTROLLED)
     pictures = [PICTURE, PICTURE.rotate(90)]
-    call = {**arguments, "image": pictures}
-    both = optimize_noise(pipe, ["a cat"] * 2, Brightness(), iterations=2, **call)
+    stack = np.stack([np.asarray(one, dtype=np.float32) / 255 for one in pictures])
+    given = {
+        "list": pictures,
+        "array": stack,
+        "tensor": torch.from_numpy(stack).permute(0, 3, 1, 2),
+    }
+    call = {**arguments, "controlnet_conditioning_scale": STRONG}
+    both = optimize_noise(
+        pipe, ["a cat"] * 2, Ramp(1e3), iterations=2, **{**call, "image": given[form]}
+    )
     for place, picture in enumerate(pictures):
-        call = {**arguments, "image": picture}
-        one = optimize_noise(pipe, "a cat", Brightness(), iterations=2, seed=place, **call)
-        torch.testing.assert_close(both.rewards[:, place], one.rewards[:, 0], rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("of_each", [False, True])
-def test_several_controlnets_have_a_picture_each_for_as_many_prompts(of_each: bool) -> None:
-    """A list as long as the prompts is a picture for each ControlNet, not for each prompt."""
-    base, arguments = prepared(CONTROLLED)
-    pipe = type(base).from_pipe(base, controlnet=[controlnet("sd"), controlnet("sd")])
-    pictures = [PICTURE, PICTURE.rotate(90)]
-    others = [[picture, picture.rotate(180)] for picture in pictures]
-    call = {**arguments, "image": others if of_each else pictures}
-    call |= {"controlnet_conditioning_scale": [1.0, 0.5]}
-    both = optimize_noise(pipe, ["a cat"] * 2, Brightness(), iterations=2, **call)
-    for place in range(2):
-        own = [one[place] for one in others] if of_each else pictures
-        one = optimize_noise(
-            pipe, "a cat", Brightness(), iterations=2, seed=place, **{**call, "image": own}
+        own, other = (
+            optimize_noise(
+                pipe, "a cat", Ramp(1e3), iterations=2, seed=place, **{**call, "image": one}
+            )
+            for one in (picture, picture.rotate(180))
         )
-        torch.testing.assert_close(both.rewards[:, place], one.rewards[:, 0], rtol=0, atol=1e-5)
+        assert_same(both.rewards[:, place], own.rewards[:, 0])
+        assert (other.rewards - own.rewards).abs().max() > 5 * SAME, "it sees the picture"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "given", "by_net"),
+    [
+        (CONTROLLED, "sd", "image", False),
+        ("FluxControlNetPipeline", "flux", "control_image", True),
+    ],
+)
+@pytest.mark.parametrize("prompts", [2, 3])
+def test_several_controlnets_have_a_picture_each(
+    name: str, kind: str, given: str, by_net: bool, prompts: int
+) -> None:
+    """A list as long as the prompts is of the ControlNets; of each prompt there are lists in it.
+
+    Stable Diffusion's has the ControlNets' pictures of each prompt, and FLUX's the prompts' of each
+    ControlNet.
+    """
+    base, arguments = prepared(name)
+    pipe = type(base).from_pipe(base, controlnet=[controlnet(kind), controlnet(kind)])
+    pictures = [PICTURE, PICTURE.rotate(90)]
+    turned = [[one.rotate(180 * place) for one in pictures] for place in range(prompts)]
+    call = {**arguments, "controlnet_conditioning_scale": [STRONG, STRONG / 2]}
+    nested = [list(of_net) for of_net in zip(*turned, strict=True)] if by_net else turned
+    for value, of_each in ((pictures, [pictures] * prompts), (nested, turned)):
+        together = optimize_noise(
+            pipe, ["a cat"] * prompts, Ramp(1e3), iterations=1, **{**call, given: value}
+        )
+        for place, own in enumerate(of_each):
+            alone = optimize_noise(
+                pipe, "a cat", Ramp(1e3), iterations=1, seed=place, **{**call, given: own}
+            )
+            assert_same(together.rewards[:, place], alone.rewards[:, 0])
+            swapped = optimize_noise(
+                pipe, "a cat", Ramp(1e3), iterations=1, seed=place, **{**call, given: own[::-1]}
+            )
+            assert (swapped.rewards - alone.rewards).abs().max() > 5 * SAME, (
+                "it sees which is whose"
+            )
 
 
 def test_sampling_without_gradient_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,8 @@
 
 Run `python -m stablepref.benchmarks.shapes.pipeline.places`. Needs the extra `diffusers`.
 
-A linear probe reads the order of two objects from the states that the denoiser sees: what no
-linear map finds there, no denoiser can be rewarded for heeding at once.
+A linear probe reads the order of two objects from the states that the denoiser sees: what it does
+not find is at least not plainly there.
 """
 
 import random

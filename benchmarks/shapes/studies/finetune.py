@@ -19,6 +19,7 @@ import typer
 from stablepref.assets import PIPELINES
 from stablepref.integrations.ensemble import Ensemble, reference_statistics
 from stablepref.integrations.finetune.config import FinetuneConfig, Method
+from stablepref.integrations.finetune.methods import METHODS
 from stablepref.output.tables import Table, print_table
 from stablepref.scorer import Scorer
 from stablepref.zoo import load
@@ -31,6 +32,7 @@ from .finetune_runs import Arm, HeldOut, signs_of, study_rows
 from .finetune_summary import Summary, draw_finetune_study, summarise
 
 SEEDS = (0, 1, 2)
+ON_GROUPS = "stablepref.benchmarks.shapes.studies.methods"
 VIEWS = 4
 SAMPLING_STEPS = 10
 """Of each picture, fewer than the pipeline's own, for time."""
@@ -112,7 +114,7 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         list[str] | None, typer.Option(help="further scorer for the ensemble; may be repeated")
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(help="seed of a training; may be repeated")
+        list[int] | None, typer.Option(min=0, help="seed of a training; may be repeated")
     ] = None,
     method: Annotated[Method, typer.Option(help="how the trainings follow the reward")] = "draft",
     steps: Annotated[int, typer.Option(min=1, help="steps of each training")] = 60,
@@ -128,8 +130,9 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         int, typer.Option(min=0, help="rank of the LoRA matrices; 0 trains all weights")
     ] = FinetuneConfig.rank,
     ema: Annotated[
-        float, typer.Option(help="decay of the average of the weights; 0 for none")
-    ] = 0.0,
+        float | None,
+        typer.Option(help="decay of averaged weights, 0 for none; if left out the method's"),
+    ] = None,
     views: Annotated[int, typer.Option(min=1, help="weak views of the robust reward")] = VIEWS,
     sample_every: Annotated[int, typer.Option(min=1, help="steps between measurements")] = 20,
     sampling_steps: Annotated[int, typer.Option(min=1, help="denoising steps")] = SAMPLING_STEPS,
@@ -148,6 +151,10 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     """Fine-tune with three rewards, and let the oracle judge held-out prompts."""
     if threads is not None:
         torch.set_num_threads(threads)
+    if METHODS[method].pairs:
+        raise typer.BadParameter(
+            f"{method} trains on ranked groups, for which there is {ON_GROUPS}"
+        )
     try:
         config = FinetuneConfig(
             method=method,
@@ -177,7 +184,7 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
             guidance=guidance,
         )
     arms = arms_of(scorer, others, reference, config, views=views)
-    seeds = tuple(seed or SEEDS)
+    seeds = tuple(dict.fromkeys(seed or SEEDS))
     rows = study_rows(
         pipeline,
         arms,

@@ -15,7 +15,7 @@ from stablepref.integrations.diffusion.denoiser import denoiser_of
 from stablepref.integrations.diffusion.described import pipeline_digests
 from stablepref.integrations.diffusion.pipelines import unwrapped
 from stablepref.integrations.finetune.config import FinetuneConfig
-from stablepref.integrations.finetune.loop import DENOISER, DENOISERS, LORA, LORAS, REPORT_FILE
+from stablepref.integrations.finetune.loop import DENOISERS, LORAS, REPORT_FILE
 from stablepref.integrations.finetune.run import finetune
 from stablepref.integrations.reward import DifferentiableReward
 from stablepref.output.locks import sole_writer
@@ -185,8 +185,9 @@ def _train(
     quiet: bool,
 ) -> None:
     """Do what is missing of a training; afterwards the pipeline is as before."""
-    if (folder / (LORA if arm.config.rank else DENOISER)).exists():
+    if (folder / REPORT_FILE).exists():  # it is written last
         return
+    apart = max(1, len(prompts) // arm.config.samples)
     with put_back(pipe, arm.config):
         finetune(
             pipe,
@@ -194,6 +195,8 @@ def _train(
             DifferentiableReward(arm.scorer, vae=pipe.vae, views=arm.views),
             replace(arm.config, seed=seed),
             out=folder,
+            # Prompts may come category by category: some of all.
+            sample_prompts=None if arm.groups else prompts[::apart],
             groups=arm.groups or None,
             progress=False if quiet else None,
         )

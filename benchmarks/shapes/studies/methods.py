@@ -65,6 +65,13 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "dpo-paper": {**DPO, "dpo_weights": "paper"},
 }
 """What each method has besides `COMMON`; short trials on validation prompts led to them."""
+FIXED: Mapping[str, str] = {
+    "method": "--method",
+    "steps": "--pictures",
+    "sample_every": "--every",
+    "seed": "--seed",
+}
+"""Fields that other options decide."""
 WITHOUT_GRADIENT = ("nft", "grpo", "ddpo")
 ON_GROUPS = tuple(one for one in SETTINGS if METHODS[SETTINGS[one].get("method", one)].pairs)
 
@@ -84,6 +91,9 @@ def config_of(method: str, pictures: int, every: int, changes: Mapping[str, Any]
     if method not in SETTINGS:
         raise ValueError(f"there is no method {method!r} here; expected {', '.join(SETTINGS)}")
     values = {"method": method, **COMMON, **SETTINGS[method], **changes}
+    if fixed := changes.keys() & FIXED.keys():
+        name = min(fixed)
+        raise ValueError(f"{name} follows from {FIXED[name]}; it cannot be set")
     if unknown := values.keys() - FinetuneConfig.__dataclass_fields__.keys():
         raise ValueError(f"unknown {', '.join(sorted(unknown))}; see FinetuneConfig")
     config = FinetuneConfig(**values)
@@ -161,7 +171,8 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         Path | None, typer.Option(exists=True, help="ranked groups to train on, for dpo")
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(help="seed of a training; may be repeated; if left out 0")
+        list[int] | None,
+        typer.Option(min=0, help="seed of a training; may be repeated; if left out 0"),
     ] = None,
     pictures: Annotated[
         int, typer.Option(min=1, help="pictures that a training draws; of dpo pairs that it takes")
@@ -192,17 +203,25 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     methods = list(dict.fromkeys(method or WITHOUT_GRADIENT))
     try:
         changes = changes_of(change or ())
+        if unused := changes.keys() - set(methods):
+            raise ValueError(f"--set is of {', '.join(sorted(unused))}, which no --method names")
         configs = {one: config_of(one, pictures, every, changes.get(one, {})) for one in methods}
         groups = _groups(data, methods)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     scorer = oracle_reward() if reward == ORACLE else load(reward, device=device, dtype="float32")
+    backwards = [one for one, config in configs.items() if METHODS[config.method].gradient]
+    if backwards and scorer.joint:
+        raise typer.BadParameter(
+            f"{backwards[0]} needs a reward with a gradient, which {reward!r} has not; give a "
+            'model such as "shapes" with --reward'
+        )
     judge = load(JUDGE, device=device, dtype="float32")
     arms = [
         Arm(name, scorer, 0, config, groups if name in ON_GROUPS else ())
         for name, config in configs.items()
     ]
-    seeds = tuple(seed or (0,))
+    seeds = tuple(dict.fromkeys(seed or (0,)))
     validation = lab_prompts("validation", per_category=per_category)
     rows = study_rows(
         pipeline,

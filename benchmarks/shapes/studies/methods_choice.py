@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from stablepref.integrations.diffusion.described import pipeline_digests
+from stablepref.integrations.diffusion.pipelines import modules_of
 from stablepref.output.locks import sole_writer
 from stablepref.output.partial import PartialFile
+from stablepref.output.progress import progress_bar
+from stablepref.runtime.threads import threads_for
 from stablepref.scorer import Scorer
 from stablepref.weights.fingerprint import weights_digest
 
@@ -84,7 +87,12 @@ def choices(
     file = PartialFile(out / CHOICE_FILE)
     with sole_writer(out, folder=True):
         rows = list(file.resume(identity, iter(jobs)))
-        with file.writing() as write:
+        with (
+            file.writing() as write,
+            progress_bar("choosing", total=len(jobs), show=False if quiet else None) as advance,
+            threads_for(*modules_of(pipe), scorer),  # as in a training
+        ):
+            advance(len(rows))
             for job in jobs[len(rows) :]:
                 place, since = job["prompt"], time.monotonic()
                 samples = sample_prompts(
@@ -100,7 +108,7 @@ def choices(
                     [one.picture for one in samples],
                     [one.prompt.prompt for one in samples],
                     on_error="raise",
-                    progress=False if quiet else None,
+                    progress=False,
                 )
                 row = {
                     **job,
@@ -110,6 +118,7 @@ def choices(
                 }
                 write(row)
                 rows.append(row)
+                advance(1)
     sizes = [*(2**power for power in range(each.bit_length()) if 2**power < each), each]
     curve = best_curve(
         np.array([row["scores"] for row in rows]),

@@ -106,6 +106,19 @@ def test_noise_of_a_picture_that_pipelines_do_not_seed_is_that_of_the_candidates
     assert apart(alone(pipe, 8, **arguments), images[1]) <= 1
 
 
+@pytest.mark.parametrize(
+    "name", ["StableDiffusionControlNetInpaintPipeline", "FluxControlNetImg2ImgPipeline"]
+)
+def test_a_list_of_one_picture_to_begin_with_is_that_picture(name: str) -> None:
+    """Beside a ControlNet, whose own picture is another argument."""
+    pipe, arguments = with_pictures(name)
+    plain = make(pipe, range(3), batch_size=3, **arguments)
+    arguments |= {"image": [arguments["image"]]}
+    for size in (1, 3):
+        listed = make(pipe, range(3), batch_size=size, **arguments)
+        assert all(apart(one, image) <= 1 for one, image in zip(listed, plain, strict=True))
+
+
 @pytest.mark.parametrize("form", ["list", "array", "tensor", "batch of one"])
 def test_a_picture_in_any_form(form: str) -> None:
     pipe, arguments = with_pictures("StableDiffusionInpaintPipeline")

@@ -217,6 +217,10 @@ def test_settings_are_checked_before_anything_is_drawn(tmp_path: Path) -> None:
     for option, value in (("--ema", "1"), ("--last-steps", "20"), ("--learning-rate", "-1")):
         field = option.removeprefix("--").replace("-", "_")
         assert f"{field} is {value}" in refused(main, "--out", tmp_path / "out", option, value)
+    assert "dpo trains on ranked" in refused(main, "--out", tmp_path / "out", "--method", "dpo")
+    assert "should be greater than or equal to 0" in refused(
+        main, "--out", tmp_path / "out", "--seed", "-1"
+    )
     told = refused(main, "--out", tmp_path / "out", "--method", "ppo")
     assert "'ppo' is not one of 'draft', 'refl', 'ddpo'" in told
     assert not (tmp_path / "out").exists()

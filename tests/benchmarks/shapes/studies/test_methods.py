@@ -17,12 +17,13 @@ from stablepref.benchmarks.shapes.pipeline.parts import save_pipeline
 from stablepref.benchmarks.shapes.pipeline.sampling import Sample, sample_prompts
 from stablepref.benchmarks.shapes.studies import methods, methods_choice, methods_summary
 from stablepref.benchmarks.shapes.studies.methods import changes_of, config_of, main
-from stablepref.benchmarks.shapes.studies.methods_choice import choices
+from stablepref.benchmarks.shapes.studies.methods_choice import Choice, choices
 from stablepref.benchmarks.shapes.studies.methods_summary import outcomes, spent
-from stablepref.benchmarks.shapes.world.prompts import lab_prompts
+from stablepref.benchmarks.shapes.world.prompts import LabPrompt, lab_prompts
 from stablepref.data.groups import RankedGroup
 from stablepref.data.write import write_jsonl
 from stablepref.models.function import FunctionScorer
+from stablepref.output.partial import ResumeError
 
 SMALL = [
     f"{method}.{field}={value}"
@@ -128,32 +129,45 @@ def test_choosing_among_as_many_pictures(whole: Path) -> None:
 def test_the_curve_of_choosing_is_of_its_own_numbers(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reward finds the right picture of four, which is the last one of each prompt."""
+    """The reward finds the right picture of five, which is the last one of each prompt."""
     save_pipeline(tiny_pipeline(), tmp_path / "pipeline")
-    grade = {"count": True, "colour": True, "shape": True}
-    monkeypatch.setattr(
-        methods_choice,
-        "sample_prompts",
-        lambda pipe, prompts, *, pictures, seed, **rest: [
+    asked: list[dict[str, object]] = []
+
+    def drawn(pipe: object, prompts: list[LabPrompt], **given: object) -> list[Sample]:
+        asked.append({"prompt": prompts[0].prompt, **given})
+        return [
             Sample(
                 prompts[0],
-                np.full((64, 64, 3), 60 * number, dtype=np.uint8),
-                Grade(**{**grade, "count": number == pictures - 1}),
+                np.full((64, 64, 3), 50 * number, dtype=np.uint8),
+                Grade(count=number == 4, colour=True, shape=True),
             )
-            for number in range(pictures)
-        ],
-    )
+            for number in range(5)
+        ]
+
+    monkeypatch.setattr(methods_choice, "sample_prompts", drawn)
     light = FunctionScorer(
         lambda images, prompts: [float(np.asarray(image).mean()) for image in images],
         name="light",
         unit="grey",
     )
-    found = choices(
-        tmp_path / "pipeline", light, tmp_path, lab_prompts("test", per_category=1)[:3],
-        pictures=14, steps=2, guidance=1.0,
-    )  # fmt: skip
-    assert [(one.n, one.pictures) for one in found] == [(1, 3), (2, 6), (4, 12)]
-    assert [one.correct.value for one in found] == pytest.approx([1 / 4, 1 / 2, 1])
+    prompts = lab_prompts("test", per_category=1)[:3]
+
+    def chosen(guidance: float) -> list[Choice]:
+        return choices(
+            tmp_path / "pipeline", light, tmp_path, prompts, pictures=17, steps=2, guidance=guidance
+        )
+
+    found = chosen(1.5)
+    assert [(one.n, one.pictures) for one in found] == [(1, 3), (2, 6), (4, 12), (5, 15)]
+    assert [one.correct.value for one in found] == pytest.approx([1 / 5, 2 / 5, 4 / 5, 1])
+    each = {"pictures": 5, "steps": 2, "guidance": 1.5, "quiet": True}
+    assert asked == [
+        {"prompt": one.prompt, "seed": place, **each} for place, one in enumerate(prompts)
+    ]
+    assert chosen(1.5) == found
+    assert len(asked) == 3, "nothing is drawn again"
+    with pytest.raises(ResumeError):
+        chosen(2.0)
 
 
 def test_time_and_pictures_are_read_from_the_metrics(whole: Path) -> None:
@@ -206,9 +220,13 @@ def test_settings_are_checked_before_anything_is_drawn(tmp_path: Path) -> None:
         ("ppo.learning_rate=1", "a method of nft, grpo, ddpo, draft, dpo"),
         ("nft.rate=1", "unknown rate"),
         ("nft.learning_rate=-1", "learning_rate is -1"),
+        ("nft.steps=5", "steps follows from --pictures"),
+        ("draft.learning_rate=1e-3", "--set is of draft, which no --method names"),
     ):
         assert told in refused(main, "--out", tmp_path / "out", "--set", change)
     for options, told in (
+        (("--method", "nft", "--method", "draft"), "draft needs a reward with a gradient"),
+        (("--seed", "0", "--seed", "-1"), "should be greater than or equal to 0"),
         (("--method", "dpo"), "dpo trains on ranked groups; give --data"),
         (("--data", __file__), "--data is for the methods dpo and dpo-paper"),
         (("--method", "dpo", "--data", __file__), "test_methods.py"),
