@@ -20,7 +20,6 @@ from stablepref.training.freezing import summary
 from stablepref.training.guards import LeftOut, Watch
 from stablepref.training.loader import ShareReader
 from stablepref.training.log import Speed, batch_metrics, train_log
-from stablepref.training.optimizer import learning_rate_at
 from stablepref.training.pairs import PairBatches
 from stablepref.training.resume import (
     CHECKPOINTS,
@@ -31,6 +30,7 @@ from stablepref.training.resume import (
     save_checkpoint,
 )
 from stablepref.training.saving import save_trained
+from stablepref.training.schedule import learning_rate_at
 from stablepref.training.step import ViewScores, backward, objectives_of
 from stablepref.training.validation import validation_accuracy, validation_groups
 

@@ -22,8 +22,8 @@ from stablepref.output.locks import InUseError, sole_writer
 from stablepref.trainer import train
 from stablepref.training.guards import PATIENCE, LeftOut, Watch
 from stablepref.training.loader import Share
-from stablepref.training.optimizer import learning_rate_at
 from stablepref.training.pairs import PairBatches
+from stablepref.training.schedule import learning_rate_at
 from stablepref.training.step import backward
 from stablepref.weights.folder import save_folder
 

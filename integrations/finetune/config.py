@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Final, Literal, final
 
 from pydantic import Field
 
 from stablepref.runtime.fields import NOT_NEGATIVE, POSITIVE, check_fields
+from stablepref.training.schedule import LRScheduler, learning_rate_at
 
 from .method_settings import (
     AdvantageSettings,
@@ -21,7 +21,6 @@ from .method_settings import (
 
 Method = Literal["draft", "refl", "ddpo", "nft", "grpo", "dpo"]
 Tracker = Literal["tensorboard", "wandb"]
-LRScheduler = Literal["constant", "linear", "cosine"]
 
 FREE: Final = frozenset(
     (
@@ -207,14 +206,13 @@ class FinetuneConfig(
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
-        if step < self.warmup_steps:
-            return self.learning_rate * (step + 1) / self.warmup_steps
-        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        if self.lr_scheduler == "linear":
-            return self.learning_rate * (1 - done)
-        if self.lr_scheduler == "cosine":
-            return self.learning_rate * (1 + math.cos(math.pi * done)) / 2
-        return self.learning_rate
+        return learning_rate_at(
+            step,
+            peak=self.learning_rate,
+            steps=self.steps,
+            warmup_steps=self.warmup_steps,
+            scheduler=self.lr_scheduler,
+        )
 
     def exact_values(self) -> dict[str, Any]:
         """The fields that the weights after a step depend on.

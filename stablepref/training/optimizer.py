@@ -1,4 +1,4 @@
-"""AdamW, its learning rate at every step, and the logit scale that a training begins with."""
+"""AdamW, and the logit scale that a training begins with."""
 
 from __future__ import annotations
 
@@ -11,18 +11,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from stablepref.scorer import Scorer
-
-
-def learning_rate_at(step: int, *, peak: float, steps: int, warmup_steps: int) -> float:
-    """The rate of a step, from 0: a linear rise, then a cosine to zero after the last step.
-
-    It counts optimiser steps of the whole run, both steps of the paper together, whatever the
-    number of processes.
-    """
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(1, steps - warmup_steps)
-    return peak * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def build_optimizer(

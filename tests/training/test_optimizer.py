@@ -6,7 +6,8 @@ import pytest
 import torch
 from helpers.tiny import tiny_clip
 
-from stablepref.training.optimizer import build_optimizer, learning_rate_at
+from stablepref.training.optimizer import build_optimizer
+from stablepref.training.schedule import learning_rate_at
 
 
 def rate(step: int, *, warmup: int = 4) -> float:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from stablepref.training.log import batch_metrics
-from stablepref.training.optimizer import learning_rate_at
 from stablepref.training.pairs import PairBatches
 from stablepref.training.resume import model_to_train, optimizer_of
+from stablepref.training.schedule import learning_rate_at
 from stablepref.training.step import StepResult, loss_and_gradient, objectives_of
 
 from .features import Cached, pool_choice

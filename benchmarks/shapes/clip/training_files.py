@@ -9,7 +9,7 @@ import torch
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from stablepref.output.durable import replacing
-from stablepref.training.optimizer import learning_rate_at
+from stablepref.training.schedule import learning_rate_at
 
 METRICS_NAME = "metrics.jsonl"
 
