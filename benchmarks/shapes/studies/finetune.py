@@ -32,7 +32,6 @@ from .finetune_runs import Arm, HeldOut, signs_of, study_rows
 from .finetune_summary import Summary, draw_finetune_study, summarise
 
 SEEDS = (0, 1, 2)
-ON_GROUPS = "stablepref.benchmarks.shapes.studies.methods"
 VIEWS = 4
 SAMPLING_STEPS = 10
 """Of each picture, fewer than the pipeline's own, for time."""
@@ -153,7 +152,7 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         torch.set_num_threads(threads)
     if METHODS[method].pairs:
         raise typer.BadParameter(
-            f"{method} trains on ranked groups, for which there is {ON_GROUPS}"
+            f"{method} trains on ranked groups; shapes.studies.methods does that"
         )
     try:
         config = FinetuneConfig(

@@ -18,8 +18,6 @@ from stablepref.integrations.finetune.config import FinetuneConfig
 from stablepref.integrations.finetune.loop import DENOISERS, LORAS, REPORT_FILE
 from stablepref.integrations.finetune.run import finetune
 from stablepref.integrations.reward import DifferentiableReward
-from stablepref.output.locks import sole_writer
-from stablepref.output.partial import PartialFile
 from stablepref.scorer import Scorer
 from stablepref.training.pairs import fingerprint
 from stablepref.weights.fingerprint import weights_digest
@@ -27,6 +25,7 @@ from stablepref.weights.fingerprint import weights_digest
 from ..pipeline.parts import open_pipeline
 from ..pipeline.sampling import draw_samples, sample_prompts
 from ..world.prompts import LabPrompt
+from .resumed import Row, resumed_rows
 
 BASE = "base"
 """The arm of the pipeline before any training."""
@@ -34,8 +33,6 @@ JUDGING_VIEWS = 8
 """Weak views that pictures are judged by."""
 ROWS_FILE = "rows.jsonl"
 _SHOWN = 60  # pictures of a sheet
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -119,26 +116,21 @@ def study_rows(
     jobs: list[Row] = [{"arm": BASE, "seed": 0, "step": 0}]
     jobs += [{"arm": a.name, "seed": s, "step": e} for a in arms for s in seeds for e in a.ends()]
     out.mkdir(parents=True, exist_ok=True)
-    file = PartialFile(out / ROWS_FILE)
     pipe = open_pipeline(pipeline, device)
+    named = {arm.name: arm for arm in arms}
+
+    def made(job: Row) -> Row:
+        arm, folder = named.get(job["arm"]), folder_of(out, job)
+        last = arm is None or job["step"] == arm.config.steps
+        sheet = folder.with_name(f"{folder.name}.png") if last else None
+        if arm is None:
+            return _measured(pipe, held_out, sheet, quiet)
+        _train(pipe, arm, job["seed"], train_prompts, folder, quiet)
+        with trained(pipe, folder, job["step"], arm.config):
+            return _measured(pipe, held_out, sheet, quiet)
+
     identity = _identity(pipe, arms, train_prompts, held_out)
-    with sole_writer(out, folder=True):
-        rows = list(file.resume(identity, iter(jobs)))
-        named = {arm.name: arm for arm in arms}
-        with file.writing() as write:
-            for job in jobs[len(rows) :]:
-                arm, folder = named.get(job["arm"]), folder_of(out, job)
-                last = arm is None or job["step"] == arm.config.steps
-                sheet = folder.with_name(f"{folder.name}.png") if last else None
-                if arm is None:
-                    row = {**job, **_measured(pipe, held_out, sheet, quiet)}
-                else:
-                    _train(pipe, arm, job["seed"], train_prompts, folder, quiet)
-                    with trained(pipe, folder, job["step"], arm.config):
-                        row = {**job, **_measured(pipe, held_out, sheet, quiet)}
-                write(row)
-                rows.append(row)
-        return rows
+    return resumed_rows(out / ROWS_FILE, identity, jobs, made)
 
 
 def folder_of(out: Path, row: Mapping[str, Any]) -> Path:

@@ -9,8 +9,6 @@ import numpy as np
 
 from stablepref.integrations.diffusion.described import pipeline_digests
 from stablepref.integrations.diffusion.pipelines import modules_of
-from stablepref.output.locks import sole_writer
-from stablepref.output.partial import PartialFile
 from stablepref.output.progress import progress_bar
 from stablepref.runtime.threads import threads_for
 from stablepref.scorer import Scorer
@@ -20,6 +18,7 @@ from ..pipeline.parts import open_pipeline
 from ..pipeline.sampling import sample_prompts
 from ..world.accuracy import Accuracy
 from ..world.prompts import LabPrompt
+from .resumed import Row, resumed_rows
 from .selection_numbers import best_curve
 
 CHOICE_FILE = "choice.jsonl"
@@ -77,48 +76,42 @@ def choices(
     """
     each = max(1, pictures // len(prompts))
     pipe = open_pipeline(pipeline, device)
+
+    def made(job: Row) -> Row:
+        place, since = job["prompt"], time.monotonic()
+        samples = sample_prompts(
+            pipe,
+            [prompts[place]],
+            pictures=each,
+            steps=steps,
+            guidance=guidance,
+            seed=place,
+            quiet=True,
+        )
+        scored = scorer.stream(
+            [one.picture for one in samples],
+            [one.prompt.prompt for one in samples],
+            on_error="raise",
+            progress=False,
+        )
+        return {
+            "scores": [one.score for one in scored],
+            "corrects": [float(one.grade.correct) for one in samples],
+            "seconds": time.monotonic() - since,
+        }
+
     identity = {
         "pipeline": pipeline_digests(pipe),
         "reward": weights_digest(scorer),
         "prompts": [one.prompt for one in prompts],
         "drawn": [each, steps, guidance],
     }
-    jobs = [{"prompt": place} for place in range(len(prompts))]
-    file = PartialFile(out / CHOICE_FILE)
-    with sole_writer(out, folder=True):
-        rows = list(file.resume(identity, iter(jobs)))
-        with (
-            file.writing() as write,
-            progress_bar("choosing", total=len(jobs), show=False if quiet else None) as advance,
-            threads_for(*modules_of(pipe), scorer),  # as in a training
-        ):
-            advance(len(rows))
-            for job in jobs[len(rows) :]:
-                place, since = job["prompt"], time.monotonic()
-                samples = sample_prompts(
-                    pipe,
-                    [prompts[place]],
-                    pictures=each,
-                    steps=steps,
-                    guidance=guidance,
-                    seed=place,
-                    quiet=True,
-                )
-                scored = scorer.stream(
-                    [one.picture for one in samples],
-                    [one.prompt.prompt for one in samples],
-                    on_error="raise",
-                    progress=False,
-                )
-                row = {
-                    **job,
-                    "scores": [one.score for one in scored],
-                    "corrects": [float(one.grade.correct) for one in samples],
-                    "seconds": time.monotonic() - since,
-                }
-                write(row)
-                rows.append(row)
-                advance(1)
+    jobs: list[Row] = [{"prompt": place} for place in range(len(prompts))]
+    with (
+        progress_bar("choosing", total=len(jobs), show=False if quiet else None) as advance,
+        threads_for(*modules_of(pipe), scorer),  # as in a training
+    ):
+        rows = resumed_rows(out / CHOICE_FILE, identity, jobs, made, advance=advance)
     sizes = [*(2**power for power in range(each.bit_length()) if 2**power < each), each]
     curve = best_curve(
         np.array([row["scores"] for row in rows]),

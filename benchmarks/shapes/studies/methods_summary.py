@@ -5,14 +5,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from stablepref.integrations.diffusion.described import pipeline_digests
 from stablepref.output.figures import save_figure
-from stablepref.output.locks import sole_writer
-from stablepref.output.partial import PartialFile
 from stablepref.training.log import METRICS_FILE
 
 from ..pipeline.parts import GUIDANCE, open_pipeline
@@ -21,10 +18,9 @@ from ..world.accuracy import Accuracy, with_interval
 from ..world.prompts import LabPrompt
 from .finetune_runs import BASE, Arm, by_training, folder_of, trained
 from .methods_choice import Choice
+from .resumed import Row, resumed_rows
 
 TEST_FILE = "test.jsonl"
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -110,26 +106,21 @@ def _tested(
     """For each job 1 or 0 for each test prompt."""
     pipe = open_pipeline(pipeline, device)
     named = {arm.name: arm for arm in arms}
-    file = PartialFile(out / TEST_FILE)
+
+    def made(job: Row) -> Row:
+        weights: AbstractContextManager[None] = nullcontext()
+        if job["step"]:
+            weights = trained(pipe, folder_of(out, job), job["step"], named[job["arm"]].config)
+        with weights:
+            samples = sample_prompts(pipe, prompts, guidance=guidance)
+        return {"corrects": [float(one.grade.correct) for one in samples]}
+
     identity = {
         "pipeline": pipeline_digests(pipe),
         "prompts": [one.prompt for one in prompts],
         "guidance": guidance,
     }
-    with sole_writer(out, folder=True):
-        found = list(file.resume(identity, iter(jobs)))
-        with file.writing() as write:
-            for job in jobs[len(found) :]:
-                weights: AbstractContextManager[None] = nullcontext()
-                if job["step"]:
-                    config = named[job["arm"]].config
-                    weights = trained(pipe, folder_of(out, job), job["step"], config)
-                with weights:
-                    samples = sample_prompts(pipe, prompts, guidance=guidance)
-                row = {**job, "corrects": [float(one.grade.correct) for one in samples]}
-                write(row)
-                found.append(row)
-    return [row["corrects"] for row in found]
+    return [row["corrects"] for row in resumed_rows(out / TEST_FILE, identity, jobs, made)]
 
 
 def spent(arm: Arm | None, folder: Path, step: int) -> tuple[int, float]:

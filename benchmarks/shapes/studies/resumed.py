@@ -1,0 +1,43 @@
+"""Rows of a study, made one by one: a killed run goes on where it was."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stablepref.output.locks import sole_writer
+from stablepref.output.partial import PartialFile
+
+Row = dict[str, Any]
+
+
+def resumed_rows(
+    path: Path,
+    identity: Mapping[str, object],
+    jobs: Sequence[Row],
+    make: Callable[[Row], Row],
+    *,
+    advance: Callable[[int], object] = lambda _: None,
+) -> list[Row]:
+    """The row of every job: that which a file has, or what is made now and written at once.
+
+    Args:
+        path: of the file, in a folder that only one process may write to.
+        identity: everything that the rows depend on.
+        jobs: what tells each row from the others, in order.
+        make: what a job's row has besides.
+        advance: is told how many rows there are more.
+
+    Raises:
+        ResumeError: the file holds rows of other settings.
+    """
+    file = PartialFile(path)
+    with sole_writer(path.parent, folder=True):
+        rows = list(file.resume(identity, iter(jobs)))
+        advance(len(rows))
+        with file.writing() as write:
+            for job in jobs[len(rows) :]:
+                row = {**job, **make(job)}
+                write(row)
+                rows.append(row)
+                advance(1)
+    return rows
