@@ -28,7 +28,8 @@ from ..clip.training_files import (
 from .batches import LatentBatch, LatentBatches
 from .latents import Latents
 from .object_maps import build_reader, output_of, reading_loss
-from .parts import Sizes, build_denoiser, build_scheduler, build_text_encoder
+from .parts import Sizes, build_denoiser, build_scheduler
+from .prompt_encoder import PromptEncoder, places_loss
 
 STAGE = "denoiser"
 # Its output, at 16 latent pixels, is what objects are read from.
@@ -53,6 +54,7 @@ class DenoiserConfig:
             v-prediction, but not more than this (as in Hang et al. 2023, Min-SNR).
         code_weight: weight of `code_loss`, which draws the text encoder's pooled output to the
             scene's code.
+        places_weight: weight of `places_loss`, which keeps the text encoder's knowledge of places.
         reading_weight: weight of `reading_loss`, which has the shape and colour at each place read
             from features inside the denoiser.
         seed: of weights and batches.
@@ -70,6 +72,7 @@ class DenoiserConfig:
     textless: float = 0.1
     max_weight: float = 5.0
     code_weight: float = 0.1
+    places_weight: float = 0.1
     reading_weight: float = 0.2
     seed: int = 0
     precision: Precision = "fp32"
@@ -102,6 +105,7 @@ Visit = Callable[[CLIPTextModel, UNet2DConditionModel, int], Mapping[str, float]
 
 def train_denoiser(
     config: DenoiserConfig,
+    prompt_encoder: PromptEncoder,
     latents: Latents,
     folder: Path,
     *,
@@ -117,6 +121,7 @@ def train_denoiser(
 
     Args:
         config: decides the weights; a folder begun with another one is refused.
+        prompt_encoder: of the same sizes; its training goes on.
         latents: of the training pictures.
         folder: receives the checkpoint `denoiser.pt` and lines of `metrics.jsonl`.
         pictures_seed: the seed with which the training pictures were drawn.
@@ -142,7 +147,7 @@ def train_denoiser(
     if len(latents) != config.pictures:
         raise ValueError(f"there are {len(latents)} latents; expected {config.pictures}")
     path = folder / f"{STAGE}.pt"
-    networks = _build_networks(config).to(device).train()
+    networks = _build_networks(config, prompt_encoder).to(device).train()
     averaged = Averaged(networks, config.average)
     optimizers = _build_optimizers(networks, config)
     start = 0
@@ -207,17 +212,19 @@ class Losses(NamedTuple):
     Attributes:
         error: weighted mean squared error of v-predictions.
         code_loss: how far the pooled texts are from the codes of their scenes.
+        places_loss: the error of reading places from the pooled texts.
         reading_loss: the error of reading objects from inside the denoiser.
     """
 
     error: Tensor
     code_loss: Tensor
+    places_loss: Tensor
     reading_loss: Tensor
 
     def total(self, config: DenoiserConfig) -> Tensor:
         """What training minimises."""
-        others = config.code_weight * self.code_loss + config.reading_weight * self.reading_loss
-        return self.error + others
+        texts = config.code_weight * self.code_loss + config.places_weight * self.places_loss
+        return self.error + texts + config.reading_weight * self.reading_loss
 
 
 def batch_losses(
@@ -240,14 +247,16 @@ def batch_losses(
     return Losses(
         (weight * errors).mean(),
         code_loss(pooled, scene_codes(batch.descriptions, pooled.shape[1])),
+        places_loss(networks["places"](pooled), batch.descriptions),
         reading_loss(read, batch.maps),
     )
 
 
-def _build_networks(config: DenoiserConfig) -> nn.ModuleDict:
+def _build_networks(config: DenoiserConfig, prompt_encoder: PromptEncoder) -> nn.ModuleDict:
     return nn.ModuleDict(
         {
-            "text": build_text_encoder(config.sizes, seed=config.seed),
+            "text": prompt_encoder.text,
+            "places": prompt_encoder.reader,
             "denoiser": build_denoiser(config.sizes, seed=config.seed),
             "reader": build_reader(config.sizes.denoiser[1], seed=config.seed),
         }

@@ -27,6 +27,7 @@ from .autoencoder import AutoencoderConfig, train_autoencoder
 from .denoiser import DenoiserConfig, train_denoiser
 from .latents import cache_latents
 from .parts import assemble, save_pipeline
+from .prompt_encoder import PromptEncoderConfig, train_prompt_encoder
 from .sampling import Sample, draw_samples, reconstruct_prompts, sample_prompts
 
 PIPELINE_NAME = "pipeline"
@@ -36,9 +37,11 @@ RECONSTRUCTION = "reconstruction"
 
 def train_pipeline(
     autoencoder_config: AutoencoderConfig,
+    prompt_config: PromptEncoderConfig,
     denoiser_config: DenoiserConfig,
     folder: Path,
     *,
+    autoencoder: AutoencoderKL | None = None,
     device: str = "cpu",
     workers: int = 0,
     checkpoint_every: int = CHECKPOINT_EVERY,
@@ -48,14 +51,16 @@ def train_pipeline(
 ) -> Path:
     """Train all parts, or resume, and save the pipeline.
 
-    First the autoencoder, then the latents of the training pictures, then denoiser and text
-    encoder together.
+    First the autoencoder, then the latents of the training pictures, then the text encoder alone,
+    then denoiser and text encoder together.
 
     Args:
-        autoencoder_config: decides the autoencoder.
+        autoencoder_config: decides the autoencoder, unless one is given, and the pictures.
+        prompt_config: decides the first training of the text encoder.
         denoiser_config: decides the rest.
         folder: receives checkpoints, latents, `metrics.jsonl`, sheets of samples in `samples/`
             and the pipeline in `pipeline/`, which is there from the first sheet on.
+        autoencoder: a trained one, to be used as it is.
         device: where to train.
         workers: processes that make batches ahead; 0 makes them in this one.
         checkpoint_every: steps between checkpoints.
@@ -69,14 +74,16 @@ def train_pipeline(
     Raises:
         ValueError: the folder holds a training with another configuration.
     """
-    autoencoder = train_autoencoder(
-        autoencoder_config,
-        folder,
-        device=device,
-        workers=workers,
-        checkpoint_every=checkpoint_every,
-    )
-    assert autoencoder is not None
+    if autoencoder is None:
+        autoencoder = train_autoencoder(
+            autoencoder_config,
+            folder,
+            device=device,
+            workers=workers,
+            checkpoint_every=checkpoint_every,
+        )
+        assert autoencoder is not None
+    autoencoder = autoencoder.to(device).eval().requires_grad_(False)
     prompts = lab_prompts("validation", per_category=prompts_per_category)
     drawn_again = folder / "samples" / f"{AUTOENCODER_STAGE}.png"
     if not drawn_again.exists():
@@ -99,8 +106,13 @@ def train_pipeline(
         _save(autoencoder, text, denoiser, folder / PIPELINE_NAME)
         return {"correct": _correct(samples)}
 
+    prompt_encoder = train_prompt_encoder(
+        prompt_config, folder, device=device, checkpoint_every=checkpoint_every
+    )
+    assert prompt_encoder is not None
     trained = train_denoiser(
         denoiser_config,
+        prompt_encoder,
         latents,
         folder,
         pictures_seed=seed,
@@ -131,7 +143,17 @@ def _save(
         return staging.rename(folder)
 
 
-def main(
+def _trained_autoencoder(folder: Path) -> AutoencoderKL:
+    """The autoencoder of a pipeline, in single precision."""
+    if not (folder / "vae" / "config.json").exists():
+        raise typer.BadParameter(
+            f"{folder} has no autoencoder (vae/config.json); expected the folder of a pipeline",
+            param_hint="--autoencoder",
+        )
+    return AutoencoderKL.from_pretrained(folder / "vae").float()
+
+
+def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     out: Annotated[Path, typer.Option(help="folder for checkpoints, latents and the pipeline")],
     steps: Annotated[int, typer.Option(help="steps of the denoiser")] = DenoiserConfig.steps,
     batch_size: Annotated[
@@ -146,6 +168,17 @@ def main(
     autoencoder_steps: Annotated[
         int, typer.Option(help="steps of the autoencoder, of 8 pictures")
     ] = AutoencoderConfig.steps,
+    autoencoder: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="folder of a pipeline whose autoencoder is taken as it is; none trains one",
+        ),
+    ] = None,
+    places: Annotated[
+        bool, typer.Option(help="teach the text encoder places, which the bundled one was not")
+    ] = True,
     seed: Annotated[int, typer.Option(help="seed of weights and pictures")] = 0,
     precision: Annotated[
         Precision, typer.Option(help="number type; bf16 where it is fast")
@@ -158,18 +191,22 @@ def main(
     """Train the laboratory's pipeline; run it again with the same options to resume."""
     if threads is not None:
         torch.set_num_threads(threads)
+    given = None if autoencoder is None else _trained_autoencoder(autoencoder)
     with sole_writer(out, folder=True):
         saved = train_pipeline(
             AutoencoderConfig(steps=autoencoder_steps, seed=seed, precision=precision),
+            PromptEncoderConfig(steps=PromptEncoderConfig.steps if places else 0, seed=seed),
             DenoiserConfig(
                 steps=steps,
                 batch_size=batch_size,
                 learning_rate=learning_rate,
                 pictures=pictures,
+                places_weight=DenoiserConfig.places_weight if places else 0.0,
                 seed=seed,
                 precision=precision,
             ),
             out,
+            autoencoder=given,
             device=device,
             workers=workers,
             checkpoint_every=math.gcd(CHECKPOINT_EVERY, visit_every),

@@ -24,8 +24,8 @@ from stablepref.benchmarks.shapes.pipeline.parts import (
     build_autoencoder,
     build_denoiser,
     build_scheduler,
-    build_text_encoder,
 )
+from stablepref.benchmarks.shapes.pipeline.prompt_encoder import build_prompt_encoder, places_loss
 from stablepref.benchmarks.shapes.world.drawing import layout, render
 from stablepref.benchmarks.shapes.world.language import parse
 from stablepref.benchmarks.shapes.world.scenes import BACKGROUNDS, split_of
@@ -97,9 +97,11 @@ def test_latents_are_drawn_from_the_autoencoders_distribution(latents: Latents) 
 
 def test_errors_are_those_of_a_naive_loop(latents: Latents) -> None:
     config = DenoiserConfig(sizes=TINY, max_weight=5.0)
+    text, places = build_prompt_encoder(TINY, seed=0)
     networks = nn.ModuleDict(
         {
-            "text": build_text_encoder(TINY, seed=0),
+            "text": text,
+            "places": places,
             "denoiser": build_denoiser(TINY, seed=0),
             "reader": build_reader(TINY.denoiser[1], seed=0),
         }
@@ -126,6 +128,13 @@ def test_errors_are_those_of_a_naive_loop(latents: Latents) -> None:
         if code.any():
             known.append(1 - float(pooled @ code / pooled.norm()))
     assert float(losses.code_loss) == pytest.approx(sum(known) / len(known), rel=1e-4)
+    with torch.no_grad():
+        read = places(text(batch.tokens).pooler_output)
+        expected = float(places_loss(read, batch.descriptions))
+    assert float(losses.places_loss) == pytest.approx(expected, rel=1e-4) != 0
+    weights = (1, config.code_weight, config.places_weight, config.reading_weight)
+    total = sum(weight * float(one) for weight, one in zip(weights, losses, strict=True))
+    assert float(losses.total(config)) == pytest.approx(total, rel=1e-5)
 
 
 def test_the_average_is_the_recursive_one() -> None:
@@ -154,11 +163,11 @@ def test_cached_latents_are_checked_and_completed(latents: Latents, tmp_path: Pa
 
 
 def test_misfits_are_refused(latents: Latents, tmp_path: Path) -> None:
-    config = DenoiserConfig(sizes=TINY, pictures=20)
+    config, prompts = DenoiserConfig(sizes=TINY, pictures=20), build_prompt_encoder(TINY, seed=0)
     with pytest.raises(ValueError, match="expected a multiple of checkpoint_every, 200"):
-        train_denoiser(config, latents, tmp_path, pictures_seed=5, visit_every=300)
+        train_denoiser(config, prompts, latents, tmp_path, pictures_seed=5, visit_every=300)
     with pytest.raises(ValueError, match="20 latents; expected 30"):
-        train_denoiser(DenoiserConfig(pictures=30), latents, tmp_path, pictures_seed=5)
+        train_denoiser(DenoiserConfig(pictures=30), prompts, latents, tmp_path, pictures_seed=5)
 
 
 def test_pictures_of_a_step_do_not_depend_on_those_before() -> None:

@@ -13,6 +13,7 @@ from stablepref.benchmarks.shapes.pipeline.parts import (
     build_denoiser,
     build_text_encoder,
 )
+from stablepref.benchmarks.shapes.pipeline.prompt_encoder import PromptEncoderConfig
 from stablepref.benchmarks.shapes.world.prompts import CATEGORIES
 
 PAGE = (DOCS / "pipeline_lab.md").read_text(encoding="utf-8")
@@ -27,8 +28,9 @@ def test_the_examples_run() -> None:
 
 
 def test_numbers_are_those_of_the_code() -> None:
-    first, second = AutoencoderConfig(), DenoiserConfig()
+    first, text, second = AutoencoderConfig(), PromptEncoderConfig(), DenoiserConfig()
     assert f"{first.steps:,} steps of {first.batch_size} pictures" in WORDS
+    assert f"{text.steps:,} steps of {text.batch_size} prompts" in WORDS
     assert f"{second.steps:,} steps of {second.batch_size} latents" in WORDS
     assert f"latents** of {second.pictures:,} pictures" in WORDS
     assert f"guidance {GUIDANCE:g}" in WORDS

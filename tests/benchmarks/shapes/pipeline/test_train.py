@@ -23,12 +23,18 @@ from stablepref.benchmarks.shapes.pipeline import train as pipeline_train
 from stablepref.benchmarks.shapes.pipeline.autoencoder import AutoencoderConfig, train_autoencoder
 from stablepref.benchmarks.shapes.pipeline.denoiser import DenoiserConfig
 from stablepref.benchmarks.shapes.pipeline.grade import attribute_shares, correct_shares, main
+from stablepref.benchmarks.shapes.pipeline.parts import build_autoencoder
+from stablepref.benchmarks.shapes.pipeline.prompt_encoder import (
+    PromptEncoderConfig,
+    train_prompt_encoder,
+)
 from stablepref.benchmarks.shapes.pipeline.sampling import Sample, sample_prompts
 from stablepref.benchmarks.shapes.pipeline.train import train_pipeline
 from stablepref.benchmarks.shapes.world.prompts import lab_prompts
 from stablepref.integrations.diffusion.load import dtype_argument
 
 FIRST = AutoencoderConfig(sizes=TINY, steps=4, warmup=1, batch_size=2)
+TEXT = PromptEncoderConfig(sizes=TINY, steps=4, warmup=1, batch_size=3)
 SECOND = DenoiserConfig(sizes=TINY, pictures=10, steps=6, warmup=1, batch_size=4)
 HALF: dict = {dtype_argument(): torch.float16}
 WEIGHTS = [
@@ -41,7 +47,7 @@ WEIGHTS = [
 def run(folder: Path, **options: int) -> Path:
     """Train with checkpoints at every second step and sheets after steps 4 and 6."""
     chosen = {"checkpoint_every": 2, "visit_every": 4, "prompts_per_category": 1, **options}
-    return train_pipeline(FIRST, SECOND, folder, quiet=True, **chosen)
+    return train_pipeline(FIRST, TEXT, SECOND, folder, quiet=True, **chosen)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +67,7 @@ def test_it_writes_sheets_metrics_and_a_half_precision_pipeline(trained: Path) -
     assert [(row["stage"], row["step"]) for row in rows] == [
         *(("autoencoder", step) for step in (2, 4)),
         ("reconstruction", 0),
+        *(("text", step) for step in (2, 4)),
         *(("denoiser", step) for step in (2, 4, 6)),
     ]
     assert all(0 <= row["correct"] <= 1 for row in rows if row["step"] == 6)
@@ -98,8 +105,10 @@ def test_a_training_that_is_broken_everywhere_ends_with_the_same_weights(
 
         monkeypatch.setattr(pipeline_train, "draw_samples", draw_or_break)
 
-    for name in ("000004.png", "000006.png"):
+    for name in ("autoencoder.png", "000004.png", "000006.png"):
         stop_at(name)
+        if name == "000004.png":
+            assert train_prompt_encoder(TEXT, tmp_path, checkpoint_every=2, stop_after=2) is None
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path)
     stop_at("")
@@ -111,7 +120,8 @@ def test_a_training_that_is_broken_everywhere_ends_with_the_same_weights(
 
     def numbers(folder: Path) -> list[dict]:
         rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+        kept = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+        return sorted(kept, key=lambda row: (row["stage"], row["step"]))
 
     assert numbers(tmp_path) == numbers(trained)
 
@@ -119,10 +129,29 @@ def test_a_training_that_is_broken_everywhere_ends_with_the_same_weights(
 def test_another_training_in_the_same_folder_is_refused(trained: Path) -> None:
     other = AutoencoderConfig(sizes=TINY, steps=5, warmup=1, batch_size=2)
     with pytest.raises(ValueError, match=r"steps was 4 and is 5\. Choose another folder"):
-        train_pipeline(other, SECOND, trained, quiet=True)
+        train_pipeline(other, TEXT, SECOND, trained, quiet=True)
+    prompts = PromptEncoderConfig(sizes=TINY, steps=4, warmup=1, batch_size=5)
+    with pytest.raises(ValueError, match="batch_size was 3 and is 5"):
+        train_pipeline(FIRST, prompts, SECOND, trained, quiet=True)
     denoiser = DenoiserConfig(sizes=TINY, pictures=10, steps=6, warmup=1, batch_size=4, seed=3)
     with pytest.raises(ValueError, match="seed was 0 and is 3"):
-        train_pipeline(FIRST, denoiser, trained, quiet=True)
+        train_pipeline(FIRST, TEXT, denoiser, trained, quiet=True)
+
+
+def test_an_autoencoder_that_is_there_is_taken_as_it_is(trained: Path, tmp_path: Path) -> None:
+    given = build_autoencoder(TINY, seed=7).half().float()
+    options: dict = {"checkpoint_every": 2, "visit_every": 4, "prompts_per_category": 1}
+    made = train_pipeline(
+        FIRST, TEXT, SECOND, tmp_path, autoencoder=given, quiet=True, **options
+    )  # fmt: skip
+    assert not (tmp_path / "autoencoder.pt").exists()
+    saved = load_file(made / "vae" / "diffusion_pytorch_model.safetensors")
+    for name, value in given.state_dict().items():
+        assert torch.equal(saved[name].float(), value)
+    other = load_file(trained / "pipeline" / WEIGHTS[1])
+    assert not all(
+        torch.equal(value, other[name]) for name, value in load_file(made / WEIGHTS[1]).items()
+    )
 
 
 def test_metrics_past_a_step_are_forgotten(tmp_path: Path) -> None:
@@ -183,4 +212,8 @@ def test_the_command_prints_a_table(
 def test_the_training_command_checks_its_precision(tmp_path: Path) -> None:
     told = refused(pipeline_train.main, "--out", tmp_path / "run", "--precision", "fp16")
     assert "'fp16' is not one of 'fp32', 'bf16'" in told
+    told = refused(pipeline_train.main, "--out", tmp_path / "run", "--autoencoder", tmp_path / "no")
+    assert "does not exist" in told
+    told = refused(pipeline_train.main, "--out", tmp_path / "run", "--autoencoder", tmp_path)
+    assert "no autoencoder" in told
     assert not (tmp_path / "run").exists()

@@ -1,0 +1,194 @@
+"""Teaches the encoder of the pipeline's prompts places, before the denoiser learns with it.
+
+The errors of pictures teach colours and shapes, but hardly ever which of two objects is left: an
+encoder that ignores their order gives a denoiser nothing to heed, and while that does not heed it
+nothing asks the encoder for it. A loss of their own teaches places within minutes, beside the one
+that has the scene's code read: without that it stays at chance, since whose place it would be is
+not known.
+"""
+
+import math
+import random
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, Subset
+from transformers import CLIPTextModel
+
+from ..clip.scene_code import PLACES, code_loss, describe_scenes, scene_codes
+from ..clip.training_files import (
+    forget_metrics,
+    load_checkpoint,
+    log_metrics,
+    progress_bar,
+    save_checkpoint,
+    set_learning_rate,
+)
+from ..world.language import describe
+from ..world.scenes import Scene, sample_scene
+from .parts import Sizes, build_text_encoder
+from .words import build_tokenizer
+
+STAGE = "text"
+
+
+@dataclass(frozen=True)
+class PromptEncoderConfig:
+    """Everything that decides the weights with which the text encoder meets the denoiser.
+
+    Attributes:
+        sizes: of the networks.
+        steps: optimiser steps; the learning rate falls to zero over them along a cosine. With 0 it
+            keeps its first weights.
+        warmup: steps over which it first rises.
+        batch_size: prompts in a step.
+        learning_rate: its peak.
+        seed: of weights and prompts.
+    """
+
+    sizes: Sizes = field(default_factory=Sizes)
+    steps: int = 800
+    warmup: int = 100
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+
+class PromptEncoder(NamedTuple):
+    """A text encoder, and the linear reader of places from its pooled output."""
+
+    text: CLIPTextModel
+    reader: nn.Linear
+
+
+class RelatedPrompts(Dataset[tuple[Tensor, Tensor]]):
+    """Item `step` is that step's prompts, of training scenes with a relation.
+
+    Args:
+        batch_size: prompts in a batch.
+        steps: number of batches.
+        seed: of scenes and paraphrases.
+    """
+
+    def __init__(self, *, batch_size: int, steps: int, seed: int) -> None:
+        self.batch_size, self.steps, self.seed = batch_size, steps, seed
+        self.tokenizer = build_tokenizer()
+
+    def __len__(self) -> int:
+        """Number of steps."""
+        return self.steps
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Tokens `(batch, 32)` int64, and what `describe_scenes` makes of the scenes."""
+        rng = random.Random(f"places {self.seed} {step}")
+        scenes: list[Scene] = []
+        while len(scenes) < self.batch_size:
+            scene = sample_scene(rng, "train")
+            if scene.relation is not None:
+                scenes.append(scene)
+        prompts = [describe(scene, rng) for scene in scenes]
+        tokens = self.tokenizer(
+            prompts, padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids
+        return tokens, describe_scenes(scenes)
+
+
+def train_prompt_encoder(
+    config: PromptEncoderConfig,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    checkpoint_every: int = 200,
+    stop_after: int | None = None,
+) -> PromptEncoder | None:
+    """Train, or continue the training that `folder` holds, to the same weights either way.
+
+    Args:
+        config: decides the weights; a folder begun with another one is refused.
+        folder: receives the checkpoint `text.pt` and lines of `metrics.jsonl`.
+        device: where to train.
+        checkpoint_every: steps between checkpoints.
+        stop_after: stop once this step is reached, as if interrupted there.
+
+    Returns:
+        The encoder and its reader, in training mode; None if it was stopped before the end.
+
+    Raises:
+        ValueError: the folder holds a training with another configuration.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{STAGE}.pt"
+    made = build_prompt_encoder(config.sizes, seed=config.seed)
+    networks = nn.ModuleList(made).to(device).train()
+    optimizer = torch.optim.AdamW(networks.parameters(), betas=(0.9, 0.98), weight_decay=0.0)
+    start = 0
+    if state := load_checkpoint(path, asdict(config), device=device):
+        networks.load_state_dict(state["networks"])
+        optimizer.load_state_dict(state["optimizer"])
+        start = state["step"]
+    forget_metrics(folder, STAGE, start)
+    end = config.steps if stop_after is None else min(stop_after, config.steps)
+    prompts = RelatedPrompts(batch_size=config.batch_size, steps=config.steps, seed=config.seed)
+    loader = DataLoader(Subset(prompts, range(start, max(start, end))), batch_size=None)
+    began = time.monotonic()
+    with progress_bar() as bar:
+        task = bar.add_task(STAGE, total=config.steps, completed=start, loss=math.nan)
+        for step, batch in enumerate(loader, start):
+            set_learning_rate([optimizer], config, step)
+            tokens, descriptions = (part.to(device) for part in batch)
+            pooled = made.text(tokens).pooler_output
+            read = made.reader(pooled)
+            loss = places_loss(read, descriptions)
+            loss = loss + code_loss(pooled, scene_codes(descriptions, pooled.shape[1]))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
+            optimizer.step()
+            bar.update(task, completed=step + 1, loss=loss.item())
+            if (step + 1) % checkpoint_every == 0 or step + 1 == end:
+                seconds = round(time.monotonic() - began, 1)
+                right = places_right(read, descriptions)
+                values = {"loss": loss.item(), "right": right, "seconds": seconds}
+                log_metrics(folder, STAGE, step + 1, values)
+                state = {
+                    "config": asdict(config),
+                    "step": step + 1,
+                    "networks": networks.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                }
+                save_checkpoint(path, state)
+    return None if end < config.steps else made
+
+
+def build_prompt_encoder(sizes: Sizes, *, seed: int) -> PromptEncoder:
+    """A text encoder and a reader with new weights."""
+    text = build_text_encoder(sizes, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PromptEncoder(text, nn.Linear(sizes.text, PLACES))
+
+
+def places_loss(read: Tensor, descriptions: Tensor) -> Tensor:
+    """How badly places were read: scalar, mean cross-entropy in nats, 0 if there are none.
+
+    Args:
+        read: `(batch, PLACES)`, logits of an attribute being of the last group, not of the first.
+        descriptions: `(batch, numbers)` of `describe_scenes`: what they have no place for, or one
+            in the middle, is not counted.
+    """
+    places = descriptions[:, -PLACES:].sign()
+    known = places != 0
+    losses = functional.softplus(-read.float() * places) * known
+    return losses.sum() / known.sum().clamp(min=1)
+
+
+def places_right(read: Tensor, descriptions: Tensor) -> float:
+    """The share of the known places that were read rightly; chance is one half."""
+    places = descriptions[:, -PLACES:].sign()
+    known = places != 0
+    return float((read.sign() == places)[known].float().mean())
