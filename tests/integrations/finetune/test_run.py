@@ -42,7 +42,7 @@ def samples(pipe: DiffusionPipeline) -> np.ndarray:
 LEARNING: dict[str, dict[str, Any]] = {
     "draft": {"steps": 5, "last_steps": 2},
     "refl": {"steps": 5, "last_steps": 2},
-    "ddpo": {"steps": 10, "batch_size": 16, "pictures_per_prompt": 8, "clip_range": 0.1},
+    "ddpo": {"steps": 20, "batch_size": 32, "pictures_per_prompt": 8, "clip_range": 0.1},
     "nft": {
         "steps": 6,
         "batch_size": 16,
