@@ -24,7 +24,8 @@ from ..pipeline.parts import GUIDANCE, STEPS, open_pipeline
 from ..world.accuracy import Accuracy, with_interval
 from ..world.commands import DeviceOption, PipelineOption, SplitOption, write_json
 from ..world.prompts import PROMPTS_PER_CATEGORY, lab_prompts
-from .guidance_pictures import Row, Setting, guided_rows, settings_of
+from .guidance_pictures import Setting, guided_rows, settings_of
+from .resumed import Row
 
 SCALES = (0.005, 0.01, 0.02, 0.04, 0.08)
 VIEWS = 4

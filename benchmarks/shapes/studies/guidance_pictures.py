@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +13,6 @@ from PIL import Image
 
 from stablepref.integrations.diffusion.described import pipeline_digests
 from stablepref.integrations.guidance import RewardGuidance
-from stablepref.output.locks import sole_writer
-from stablepref.output.partial import PartialFile
 from stablepref.output.progress import progress_bar
 from stablepref.scorer import Scorer
 from stablepref.weights.fingerprint import weights_digest
@@ -23,12 +20,11 @@ from stablepref.weights.fingerprint import weights_digest
 from ..oracle.grading import grade
 from ..pipeline.parts import GUIDANCE, STEPS
 from ..world.prompts import LabPrompt
+from .resumed import Row, resumed_batches
 
 JUDGING_VIEWS = 8
 """Weak views that a picture is judged by; guidance sees others."""
 PICTURES_FILE = "pictures.jsonl"
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,6 @@ def guided_rows(
         for picture in range(pictures)
     ]
     out.mkdir(parents=True, exist_ok=True)
-    file = PartialFile(out / PICTURES_FILE)
     identity = {
         "prompts": [one.prompt for one in prompts],
         "pipeline": pipeline_digests(pipe),
@@ -113,46 +108,46 @@ def guided_rows(
         "where": list(where),
         "seed": seed,
     }
-    with sole_writer(out, folder=True):
-        rows = list(file.resume(identity, iter(jobs)))
-        pipe.set_progress_bar_config(disable=True)
-        with (
-            file.writing() as write,
-            progress_bar("guiding", total=len(jobs), show=progress) as advance,
-        ):
-            advance(len(rows))
-            for batch in _batches(jobs[len(rows) :], batch_size):
-                asked = [prompts[job["prompt"]] for job in batch]
-                guided = RewardGuidance(
-                    pipe,
-                    [one.prompt for one in asked],
-                    scorer,
-                    scale=batch[0]["scale"],
-                    views=batch[0]["views"],
-                    steps=where,
-                )
-                numbers = [seed + job["prompt"] * pictures + job["picture"] for job in batch]
-                drawn = pipe(
-                    **guided.arguments,
-                    num_inference_steps=steps,
-                    guidance_scale=guidance,
-                    generator=[torch.Generator().manual_seed(number) for number in numbers],
-                ).images
-                judged = scorer.stream(
-                    drawn, guided.prompts, views=JUDGING_VIEWS, on_error="raise", progress=False
-                )
-                for job, one, image, scored in zip(batch, asked, drawn, judged, strict=True):
-                    _write_picture(out, job, image)
-                    row = {
-                        **job,
-                        "reward": scored.view_scores[0],
-                        "robust": statistics.fmean(scored.view_scores),
-                        "correct": grade(np.asarray(image), one.scene).correct,
-                    }
-                    write(row)
-                    rows.append(row)
-                advance(len(batch))
-    return rows
+
+    def made(batch: Sequence[Row]) -> Iterator[Row]:
+        """The rows of jobs of one setting."""
+        asked = [prompts[job["prompt"]] for job in batch]
+        guided = RewardGuidance(
+            pipe,
+            [one.prompt for one in asked],
+            scorer,
+            scale=batch[0]["scale"],
+            views=batch[0]["views"],
+            steps=where,
+        )
+        numbers = [seed + job["prompt"] * pictures + job["picture"] for job in batch]
+        drawn = pipe(
+            **guided.arguments,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=[torch.Generator().manual_seed(number) for number in numbers],
+        ).images
+        judged = scorer.stream(
+            drawn, guided.prompts, views=JUDGING_VIEWS, on_error="raise", progress=False
+        )
+        for job, one, image, scored in zip(batch, asked, drawn, judged, strict=True):
+            _write_picture(out, job, image)
+            yield {
+                "reward": scored.view_scores[0],
+                "robust": statistics.fmean(scored.view_scores),
+                "correct": grade(np.asarray(image), one.scene).correct,
+            }
+
+    pipe.set_progress_bar_config(disable=True)
+    with progress_bar("guiding", total=len(jobs), show=progress) as advance:
+        return resumed_batches(
+            out / PICTURES_FILE,
+            identity,
+            jobs,
+            made,
+            batches=lambda left: _batches(left, batch_size),
+            advance=advance,
+        )
 
 
 def _batches(jobs: Sequence[Row], size: int) -> Iterator[list[Row]]:

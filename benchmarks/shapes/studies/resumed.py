@@ -1,6 +1,6 @@
-"""Rows of a study, made one by one: a killed run goes on where it was."""
+"""Rows of a study, made one by one or in batches: a killed run goes on where it was."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,47 @@ def resumed_rows(
     Raises:
         ResumeError: the file holds rows of other settings.
     """
+    return resumed_batches(
+        path,
+        identity,
+        jobs,
+        lambda batch: [make(job) for job in batch],
+        batches=lambda left: ([job] for job in left),
+        advance=advance,
+    )
+
+
+def resumed_batches(
+    path: Path,
+    identity: Mapping[str, object],
+    jobs: Sequence[Row],
+    make: Callable[[Sequence[Row]], Iterable[Row]],
+    *,
+    batches: Callable[[Sequence[Row]], Iterable[Sequence[Row]]],
+    advance: Callable[[int], object] = lambda _: None,
+) -> list[Row]:
+    """`resumed_rows` of which several are made together.
+
+    Args:
+        path: of the file, in a folder that only one process may write to.
+        identity: everything that the rows depend on.
+        jobs: what tells each row from the others, in order.
+        make: what each row of a batch of jobs has besides.
+        batches: cuts the jobs that are left, in their order.
+        advance: is told how many rows there are more.
+
+    Raises:
+        ResumeError: the file holds rows of other settings.
+    """
     file = PartialFile(path)
     with sole_writer(path.parent, folder=True):
         rows = list(file.resume(identity, iter(jobs)))
         advance(len(rows))
         with file.writing() as write:
-            for job in jobs[len(rows) :]:
-                row = {**job, **make(job)}
-                write(row)
-                rows.append(row)
-                advance(1)
+            for batch in batches(jobs[len(rows) :]):
+                for job, made in zip(batch, make(batch), strict=True):
+                    row = {**job, **made}
+                    write(row)
+                    rows.append(row)
+                    advance(1)
     return rows

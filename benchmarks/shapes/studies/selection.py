@@ -26,8 +26,9 @@ from ..pipeline.parts import GUIDANCE, STEPS, open_pipeline
 from ..world.accuracy import Accuracy
 from ..world.commands import DeviceOption, PipelineOption, SplitOption, ThreadsOption, write_json
 from ..world.prompts import lab_prompts
+from .resumed import Row
 from .selection_numbers import Candidates, Pruned, best_curve, pruned, standardised
-from .selection_rows import LOOKS, Row, candidate_rows
+from .selection_rows import LOOKS, candidate_rows
 
 RANDOM = "at random"
 SIZES = (1, 2, 3, 5, 10, 20, 30, 50, 70, 100)

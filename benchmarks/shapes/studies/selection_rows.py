@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from diffusers import StableDiffusionPipeline
@@ -21,12 +20,11 @@ from stablepref.weights.fingerprint import weights_digest
 from ..oracle.grading import grade
 from ..pipeline.parts import GUIDANCE, STEPS
 from ..world.prompts import LabPrompt
+from .resumed import Row
 
 CANDIDATES_FILE = "candidates.jsonl"
 LOOKS = (0.12, 0.2, 0.28, 0.4)
 """Shares of the steps after which x0 predictions are scored."""
-
-Row = dict[str, Any]
 
 
 def candidate_rows(
