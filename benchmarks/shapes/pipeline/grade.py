@@ -15,10 +15,12 @@ from stablepref.output.tables import Table, print_table
 from ..oracle.grading import ATTRIBUTES
 from ..world.accuracy import Accuracy, with_interval
 from ..world.commands import (
+    PIPELINE_HELP,
     DeviceOption,
     JsonOption,
     SplitOption,
     ThreadsOption,
+    pipeline_folder,
     write_json,
 )
 from ..world.prompts import CATEGORIES, PROMPTS_PER_CATEGORY, lab_prompts
@@ -54,9 +56,9 @@ def attribute_shares(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def main(
-    folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="folder of the pipeline")
-    ] = PIPELINES["shapes"],
+    folder: Annotated[Path, typer.Argument(parser=pipeline_folder, help=PIPELINE_HELP)] = PIPELINES[
+        "shapes"
+    ],
     pictures: Annotated[int, typer.Option(min=1, help="pictures of each prompt")] = 4,
     per_category: Annotated[
         int, typer.Option(min=1, help="prompts of each category")

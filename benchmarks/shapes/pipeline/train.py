@@ -20,13 +20,14 @@ from stablepref.output.durable import SAVING
 from stablepref.output.locks import sole_writer
 
 from ..clip.training_files import Precision, forget_metrics, log_metrics
-from ..world.commands import DeviceOption, ThreadsOption
+from ..world.commands import DeviceOption, ThreadsOption, pipeline_folder
+from ..world.drawing import IMAGE_SIZE
 from ..world.prompts import lab_prompts
 from .autoencoder import STAGE as AUTOENCODER_STAGE
 from .autoencoder import AutoencoderConfig, train_autoencoder
 from .denoiser import DenoiserConfig, train_denoiser
 from .latents import cache_latents
-from .parts import assemble, save_pipeline
+from .parts import LATENT_CHANNELS, LATENT_SIZE, assemble, save_pipeline
 from .prompt_encoder import PromptEncoderConfig, train_prompt_encoder
 from .sampling import Sample, draw_samples, reconstruct_prompts, sample_prompts
 
@@ -144,13 +145,28 @@ def _save(
 
 
 def _trained_autoencoder(folder: Path) -> AutoencoderKL:
-    """The autoencoder of a pipeline, in single precision."""
+    """The autoencoder of a pipeline, in single precision.
+
+    Raises:
+        typer.BadParameter: there is none, or its latents are not the laboratory's.
+    """
+    hint = "--autoencoder"
     if not (folder / "vae" / "config.json").exists():
         raise typer.BadParameter(
             f"{folder} has no autoencoder (vae/config.json); expected the folder of a pipeline",
-            param_hint="--autoencoder",
+            param_hint=hint,
         )
-    return AutoencoderKL.from_pretrained(folder / "vae").float()
+    made = AutoencoderKL.from_pretrained(folder / "vae").float()
+    finer = 2 ** (len(made.config.block_out_channels) - 1)
+    found = (made.config.latent_channels, IMAGE_SIZE // finer, made.config.scaling_factor)
+    if found != (LATENT_CHANNELS, LATENT_SIZE, 1.0):
+        raise typer.BadParameter(
+            f"the autoencoder of {folder} has {found[0]} channels of {found[1]} x {found[1]} "
+            f"latents, scaled by {found[2]}; expected {LATENT_CHANNELS} of {LATENT_SIZE} x "
+            f"{LATENT_SIZE}, not scaled, as the laboratory's have",
+            param_hint=hint,
+        )
+    return made
 
 
 def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
@@ -171,9 +187,9 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     autoencoder: Annotated[
         Path | None,
         typer.Option(
-            exists=True,
-            file_okay=False,
-            help="folder of a pipeline whose autoencoder is taken as it is; none trains one",
+            parser=pipeline_folder,
+            help="a pipeline whose autoencoder is taken as it is, a folder or shapes; "
+            "if left out one is trained",
         ),
     ] = None,
     places: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from stablepref.assets import PIPELINES
 from stablepref.output.durable import replacing
 
 from .scenes import Split
@@ -17,9 +18,20 @@ ThreadsOption = Annotated[
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="also write the numbers here")]
 
-PipelineOption = Annotated[
-    Path, typer.Option(exists=True, file_okay=False, help="folder of the pipeline")
-]
+
+def pipeline_folder(name: str | Path) -> Path:
+    """The folder of a pipeline of the laboratory, or of one that is bundled under that name."""
+    folder = PIPELINES.get(str(name), Path(name))
+    if not folder.is_dir():
+        raise typer.BadParameter(
+            f"folder {str(name)!r} does not exist; expected that of a pipeline, or "
+            f"{', '.join(PIPELINES)}, which is bundled"
+        )
+    return folder
+
+
+PIPELINE_HELP = f"folder of the pipeline, or {', '.join(PIPELINES)}, which is bundled"
+PipelineOption = Annotated[Path, typer.Option(parser=pipeline_folder, help=PIPELINE_HELP)]
 
 
 def write_json(path: Path, value: object) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from helpers.painted import painted
 from helpers.tiny_lab_pipeline import TINY
 from helpers.typed import refused
@@ -216,4 +216,25 @@ def test_the_training_command_checks_its_precision(tmp_path: Path) -> None:
     assert "does not exist" in told
     told = refused(pipeline_train.main, "--out", tmp_path / "run", "--autoencoder", tmp_path)
     assert "no autoencoder" in told
+    AutoencoderKL(latent_channels=4).save_pretrained(tmp_path / "vae")
+    told = refused(pipeline_train.main, "--out", tmp_path / "run", "--autoencoder", tmp_path)
+    assert "4 channels of 64 x 64 latents, scaled by 0.18215; expected 4 of 16 x 16" in told
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("places", [True, False])
+def test_places_are_taught_unless_told_otherwise(
+    places: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list = []
+
+    def train(*given: object, **_: object) -> Path:
+        seen.extend(given)
+        return tmp_path
+
+    monkeypatch.setattr(pipeline_train, "train_pipeline", train)
+    pipeline_train.main(tmp_path / "run", places=places, seed=4, threads=None)
+    _, prompts, denoiser, folder = seen
+    assert folder == tmp_path / "run"
+    assert (prompts.steps > 0) == (denoiser.places_weight > 0) == places
+    assert prompts.seed == denoiser.seed == 4
