@@ -49,6 +49,7 @@ class Family:
             on given pictures is not possible.
         call_latents: What the call takes as `latents=`, of all that `prepare_latents` returns, for
             pipelines that take another form than their loop has; else None.
+        gives_sigmas: Whether the call gives the scheduler the noise levels of its steps.
         backpropagates: Whether gradients pass through the whole call, back to the initial noise.
         pictures: Arguments of the call with a picture for all candidates that becomes a list, one
             for each: of a single one, encoded with noise, all get the noise of the first.
@@ -73,6 +74,7 @@ class Family:
     packed: bool = False
     encode: Callable[[Any, Tensor], Tensor] | None = None
     call_latents: Callable[..., Tensor] | None = None
+    gives_sigmas: bool = False
     backpropagates: bool = False
     pictures: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
@@ -115,6 +117,7 @@ _FLUX: Final = Family(
     unguided=None,
     packed=True,
     encode=encode_flux,
+    gives_sigmas=True,
     backpropagates=True,
     fixed_length=True,
 )
@@ -126,6 +129,7 @@ _QWEN: Final = Family(
     negative_prompt=" ",
     packed=True,
     encode=encode_qwen,
+    gives_sigmas=True,
     backpropagates=True,
 )
 
@@ -181,12 +185,15 @@ FAMILIES: Final = Registry(
             packed=True,
             encode=encode_flux2,
             call_latents=flux2_call_latents,
+            gives_sigmas=True,
             backpropagates=True,
             fixed_length=True,
         ),
         "QwenImagePipeline": _QWEN,
         "ZImagePipeline": _Z_IMAGE,
-        "Lumina2Pipeline": Family(denoiser="transformer", fixed_length=True, backpropagates=True),
+        "Lumina2Pipeline": Family(
+            denoiser="transformer", fixed_length=True, gives_sigmas=True, backpropagates=True
+        ),
         "LatentConsistencyModelPipeline": Family(
             denoiser="unet", unguided=None, fixed_length=True, backpropagates=True
         ),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Final
 
+from .families import find_family
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .pipelines import Pipeline
 
 NAMED: Final = {
@@ -18,6 +23,21 @@ NAMED: Final = {
     "flow-euler": "FlowMatchEulerDiscreteScheduler",
 }
 """What `scheduler=` and `--scheduler` take, with diffusers' classes."""
+
+_FLOW: Final = "flow-euler"
+_EITHER: Final = ("dpm++", "unipc")
+"""Solvers for flow matching as well, if their settings say so."""
+_SHIFTS: Final = ("shift", "flow_shift")
+"""What schedulers of flow matching call their shift to more noise."""
+_LOST: Final = (
+    "use_karras_sigmas",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "shift_terminal",
+    "invert_sigmas",
+    "stochastic_sampling",
+)
+"""Settings of flow matching that not all of its schedulers have: none is dropped unsaid."""
 
 
 def check_scheduler_name(name: str | None) -> None:
@@ -34,8 +54,9 @@ def check_scheduler_name(name: str | None) -> None:
 def use_scheduler(pipe: Pipeline, name: str | None) -> None:
     """Replace a pipeline's scheduler by one of the same noise levels; for good.
 
-    Its settings are those of the scheduler before, as `from_config` takes them over. A prediction
-    of latents is not clipped to [-1, 1], unless the scheduler before did so: DDIM and DDPM would by
+    Its settings are those of the scheduler before, as `from_config` takes them over, and of flow
+    matching those that the schedulers call by other names, such as the shift. A prediction of
+    latents is not clipped to [-1, 1], unless the scheduler before did so: DDIM and DDPM would by
     default, for pixels.
 
     Args:
@@ -43,8 +64,9 @@ def use_scheduler(pipe: Pipeline, name: str | None) -> None:
         name: One of `NAMED`; None leaves the scheduler as it is.
 
     Raises:
-        ValueError: There is no such scheduler, or it goes another way from noise to picture than
-            the pipeline's (flow matching, or not).
+        ValueError: There is no such scheduler; it goes another way from noise to picture than the
+            pipeline's (flow matching, or not); or it cannot have a setting of the pipeline's, or
+            the noise levels that the pipeline's call gives.
     """
     check_scheduler_name(name)
     if name is None:
@@ -53,19 +75,59 @@ def use_scheduler(pipe: Pipeline, name: str | None) -> None:
 
     changed: Any = pipe
     before = changed.scheduler
-    kinds = type(before).__name__, NAMED[name]
-    # A solver for either way, by a setting that is taken over.
-    either = any(kind.startswith(("UniPC", "DPMSolverMultistep")) for kind in kinds)
-    if not either and ("Flow" in kinds[0]) != ("Flow" in kinds[1]):
-        fit = ", ".join(n for n, kind in NAMED.items() if ("Flow" in kind) == ("Flow" in kinds[0]))
+    kind, flows = type(before).__name__, _matches_flow(before)
+    if name not in (fit := [one for one in NAMED if one in _EITHER or (one == _FLOW) == flows]):
         msg = (
-            f"scheduler {name!r} does not fit a pipeline with {kinds[0]}: one of them is for flow "
-            f"matching and the other is not; expected {fit}"
+            f"scheduler {name!r} does not fit a pipeline with {kind}: one of them is for flow "
+            f"matching and the other is not; expected {', '.join(fit)}"
         )
         raise ValueError(msg)
-    clips = name in ("ddim", "ddpm")
-    clipped = {"clip_sample": before.config.get("clip_sample", False)} if clips else {}
-    changed.scheduler = getattr(diffusers, NAMED[name]).from_config(before.config, **clipped)
+    made = getattr(diffusers, NAMED[name])
+    settings = _flow_settings(before, name) if flows else {}
+    if name in ("ddim", "ddpm"):
+        settings = {"clip_sample": before.config.get("clip_sample", False)}
+    family = find_family(pipe)
+    given = family is not None and family.gives_sigmas
+    if given and "sigmas" not in inspect.signature(made.set_timesteps).parameters:
+        msg = (
+            f"scheduler {name!r} does not fit {type(pipe).__name__}, whose call gives the noise "
+            f"levels: {NAMED[name]} takes none; expected {_FLOW} or unipc"
+        )
+        raise ValueError(msg)
+    # Of a setting that has another name there, diffusers would say that it is ignored.
+    kept = {key: value for key, value in before.config.items() if key not in _SHIFTS}
+    changed.scheduler = made.from_config(kept if flows else before.config, **settings)
+
+
+def _matches_flow(scheduler: Any) -> bool:  # noqa: ANN401 - diffusers is untyped
+    """Whether a scheduler is one of flow matching."""
+    return "FlowMatch" in type(scheduler).__name__ or bool(
+        getattr(scheduler, "config", {}).get("use_flow_sigmas")
+    )
+
+
+def _flow_settings(before: Any, name: str) -> Mapping[str, object]:  # noqa: ANN401
+    """What a scheduler of flow matching has to be told of the one before.
+
+    Raises:
+        ValueError: That has a setting which this one does not know.
+    """
+    config, kind = before.config, type(before).__name__
+    own = "FlowMatch" in kind
+    shift = config.get(_SHIFTS[0] if own else _SHIFTS[1], 1.0)
+    if name == _FLOW:
+        return {"shift": shift}
+    lost = [key for key in _LOST if config.get(key)] if own else []
+    if name == "dpm++" and config.get("use_dynamic_shifting"):
+        lost += ["time_shift_type"] if config.get("time_shift_type") == "linear" else []
+    if lost:
+        msg = (
+            f"scheduler {name!r} cannot follow the pipeline's {kind}, whose settings "
+            f"{', '.join(f'{key}={config[key]!r}' for key in lost)} it does not know for flow "
+            f"matching; expected {_FLOW}"
+        )
+        raise ValueError(msg)
+    return {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift}
 
 
 def another_scheduler(kind: str) -> str:
@@ -74,7 +136,7 @@ def another_scheduler(kind: str) -> str:
     Args:
         kind: The class of the one that is there.
     """
-    name = "flow-euler" if "Flow" in kind else "ddim"
+    name = _FLOW if "Flow" in kind else "ddim"
     made = NAMED[name]
     return (
         f'Pass scheduler="{name}" (--scheduler {name}). Replace the scheduler: from diffusers '

@@ -6,7 +6,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from diffusers import DDIMScheduler, PNDMScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, PNDMScheduler
 from helpers.brightness import Brightness
 from helpers.tiny_finetune import PROMPTS, generators, pipeline, quick
 
@@ -14,7 +14,7 @@ from stablepref.integrations.best_of_n.choose import best_of_n
 from stablepref.integrations.diffusion.load import load_pipeline
 from stablepref.integrations.diffusion.sampling import SamplingLoop
 from stablepref.integrations.diffusion.schedulers import NAMED, use_scheduler
-from stablepref.integrations.diffusion.x0 import SCHEDULERS
+from stablepref.integrations.diffusion.x0 import SCHEDULERS, prediction_type
 from stablepref.integrations.finetune.run import finetune
 from stablepref.integrations.guidance import RewardGuidance
 
@@ -114,3 +114,83 @@ def test_a_folder_is_loaded_without_its_checker_and_with_the_scheduler(tmp_path:
     assert type(loaded.scheduler) is DDIMScheduler
     assert loaded.scheduler.config.clip_sample is False
     assert loaded.safety_checker is None
+
+
+# scheduler_config.json of Sana, as far as flow matching goes.
+SANA: dict[str, Any] = {
+    "use_flow_sigmas": True,
+    "prediction_type": "flow_prediction",
+    "flow_shift": 3.0,
+}
+
+
+def flow(name: str, shift: float) -> Any:  # noqa: ANN401 (diffusers has no types)
+    """A scheduler of flow matching by its name here, with a shift."""
+    if name == "flow-euler":
+        return FlowMatchEulerDiscreteScheduler(shift=shift)
+    return getattr(diffusers, NAMED[name])(**{**SANA, "flow_shift": shift})
+
+
+@pytest.mark.parametrize("after", ["flow-euler", "dpm++", "unipc"])
+@pytest.mark.parametrize("before", ["flow-euler", "dpm++", "unipc"])
+def test_flow_matching_stays_what_it_is(before: str, after: str) -> None:
+    pipe: Any = pipeline("sd3")
+    pipe.scheduler = flow(before, 3.0)
+    use_scheduler(pipe, after)
+    assert type(pipe.scheduler) is getattr(diffusers, NAMED[after])
+    pipe.scheduler.set_timesteps(5)
+    wanted = flow(after, 3.0)
+    wanted.set_timesteps(5)
+    assert torch.equal(pipe.scheduler.sigmas, wanted.sigmas)
+    # Of the noise level s that a shift of 1 has, 3 s / (1 + 2 s).
+    plain = flow(after, 1.0)
+    plain.set_timesteps(5)
+    first = float(plain.sigmas[1])
+    if after != "flow-euler":  # whose first and last levels are shifted once more
+        assert float(wanted.sigmas[1]) == pytest.approx(3 * first / (1 + 2 * first), rel=1e-5)
+    assert prediction_type(pipe.scheduler) == "flow_prediction"
+    loop = SamplingLoop(pipe, steps=2, height=32, width=32, guidance=2.0)
+    made = pipe(
+        list(PROMPTS), generator=generators(2), output_type="latent", guidance_scale=2.0, **SHORT
+    )
+    assert torch.equal(loop.sample(PROMPTS, generators(2)), made.images)
+
+
+@pytest.mark.parametrize("name", ["ddim", "ddpm", "euler", "euler-ancestral", "lcm"])
+def test_solvers_of_flow_matching_are_not_replaced_by_others(name: str) -> None:
+    pipe: Any = pipeline("sd3")
+    pipe.scheduler = flow("dpm++", 3.0)
+    before = pipe.scheduler
+    with pytest.raises(ValueError, match=r"does not fit .*; expected dpm\+\+, unipc, flow-euler"):
+        use_scheduler(pipe, name)
+    assert pipe.scheduler is before
+    pipe.scheduler = diffusers.DPMSolverMultistepScheduler()
+    with pytest.raises(ValueError, match="'flow-euler' does not fit a pipeline with DPMSolver"):
+        use_scheduler(pipe, "flow-euler")
+
+
+def test_settings_that_would_be_lost_are_named() -> None:
+    pipe: Any = pipeline("sd3")
+    for setting in ({"use_karras_sigmas": True}, {"shift_terminal": 0.02}):
+        pipe.scheduler = FlowMatchEulerDiscreteScheduler(**setting)
+        ((key, value),) = setting.items()
+        for name in ("dpm++", "unipc"):
+            with pytest.raises(ValueError, match=f"settings {key}={value} it does not know"):
+                use_scheduler(pipe, name)
+        use_scheduler(pipe, "flow-euler")
+        assert pipe.scheduler.config[key] == value
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, time_shift_type="linear"
+    )
+    with pytest.raises(ValueError, match="time_shift_type='linear' it does not know"):
+        use_scheduler(pipe, "dpm++")
+
+
+@pytest.mark.parametrize("kind", ["flux", "flux2", "qwen", "lumina2"])
+def test_noise_levels_of_a_call_need_a_scheduler_that_takes_them(kind: str) -> None:
+    pipe: Any = pipeline(kind)
+    with pytest.raises(ValueError, match=r"call gives the noise levels: DPMSolver.* takes none"):
+        use_scheduler(pipe, "dpm++")
+    pipe.scheduler = diffusers.DPMSolverMultistepScheduler(**SANA)
+    with pytest.raises((ValueError, AssertionError)):  # and so its own call, later
+        pipe(prompt=PROMPTS[0], **SHORT)
