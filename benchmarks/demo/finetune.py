@@ -10,7 +10,7 @@ from PIL import Image
 
 from stablepref.integrations.diffusion.sampling import SamplingLoop
 from stablepref.integrations.finetune.config import FinetuneConfig
-from stablepref.integrations.finetune.run import check_trainable, finetune
+from stablepref.integrations.finetune.run import check_trainable, finetune, guidance_of
 from stablepref.integrations.reward import DifferentiableReward
 
 from ..shapes.pipeline.sampling import Sample, sample_prompts
@@ -140,7 +140,7 @@ def check_finetuning(pipe: Any, scorer: Scorer, config: FinetuneConfig) -> None:
             "another scorer, such as 'shapes'"
         )
         raise ValueError(msg)
-    loop = SamplingLoop(pipe, steps=config.sampling_steps, guidance=config.guidance_scale)
+    loop = SamplingLoop(pipe, steps=config.sampling_steps, guidance=guidance_of(pipe, config))
     check_trainable(pipe, config)
     height, width = loop.size
     if (height, width) != (IMAGE_SIZE, IMAGE_SIZE):
@@ -203,7 +203,7 @@ def _drawn(pipe: Any, prompts: Sequence[LabPrompt], config: FinetuneConfig) -> l
         prompts,
         pictures=PICTURES,
         steps=config.sampling_steps,
-        guidance=config.guidance_scale,
+        guidance=guidance_of(pipe, config),
         seed=config.seed,
         quiet=True,
     )

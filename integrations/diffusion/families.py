@@ -7,7 +7,7 @@ noise optimisation and fine-tuning need a row, whose claims are tested for the r
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from inspect import getattr_static
+from inspect import getattr_static, signature
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from stablepref.runtime.registry import Registry
@@ -274,6 +274,20 @@ def family_of(pipe: object) -> Family:
         msg = f"there is no row for {type(pipe).__name__} in FAMILIES"
         raise KeyError(msg)
     return found
+
+
+def own_guidance(pipe: object) -> float:
+    """The scale of guidance that the call of a pipeline with a row has by default.
+
+    Raises:
+        ValueError: It has none.
+    """
+    name = family_of(pipe).guidance
+    default = signature(type(pipe).__call__).parameters[name].default
+    if not isinstance(default, int | float):
+        msg = f"the call of {type(pipe).__name__} has no default for {name}; give guidance"
+        raise ValueError(msg)
+    return float(default)
 
 
 def entered() -> list[str]:

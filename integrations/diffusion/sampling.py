@@ -41,7 +41,7 @@ class SamplingLoop:
         pipe: A text-to-image pipeline of `stablepref.integrations.diffusion.families`.
         steps: Denoising steps.
         guidance: What the pipeline's call takes as `Family.guidance`: the scale of classifier-free
-            guidance, 1 or less for none; of a distilled model its embedded scale.
+            guidance, `Family.unguided` for none; of a distilled model its embedded scale.
         negative_prompt: What not to make.
         height: Of the pictures, in pixels; None for the pipeline's own.
         width: Of the pictures, in pixels; None for the pipeline's own.

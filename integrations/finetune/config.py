@@ -40,8 +40,6 @@ GROUPS: Final = {"ddpo": 4, "nft": 8, "grpo": 8}
 """Pictures of each prompt in a step, for methods that compare them."""
 UPDATES: Final = {"ddpo": 2}
 EMA: Final = {"nft": 0.9, "grpo": 0.9}
-GUIDANCE: Final = {"nft": 1.0, "grpo": 4.5}
-USUAL_GUIDANCE: Final = 7.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +89,9 @@ class _RunSettings:
     sampling_steps: Annotated[int, "denoising steps of a picture to train on", POSITIVE] = 50
     guidance: Annotated[
         float | None,
-        "scale of classifier-free guidance, 1 or less for no guidance; if none 7.5, 1 for nft "
-        "and 4.5 for grpo (their papers')",
+        "scale of guidance, the pipeline's own number; if none the default of its call, but "
+        "without guidance for nft, and 4.5 for grpo (their papers'), where guidance is not "
+        "embedded in the model",
         NOT_NEGATIVE,
     ] = None
     negative_prompt: Annotated[str | None, "what the pictures should not show"] = None
@@ -186,13 +185,6 @@ class FinetuneConfig(
     def update_count(self) -> int:
         """Optimiser steps on the pictures of a step."""
         return self.updates or UPDATES.get(self.method, 1)
-
-    @property
-    def guidance_scale(self) -> float:
-        """Of the pictures to train on."""
-        if self.guidance is not None:
-            return self.guidance
-        return GUIDANCE.get(self.method, USUAL_GUIDANCE)
 
     @property
     def ema_decay(self) -> float:

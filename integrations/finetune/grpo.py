@@ -175,12 +175,12 @@ def _add_gradients(
     The whole batch goes through the denoiser as when it was drawn, so that ratios begin at 1.
     """
     config, loop = run.config, run.loop
-    scheduler = loop.scheduler()
+    scheduler, hold = loop.scheduler(), kl_weight(config, transition)
     weight = kept.to(advantage) / (count * len(made.choices))
     for choice in made.choices:
         timestep = scheduler.timesteps[choice.step]
         first = None
-        if config.grpo_kl:
+        if hold:
             with torch.no_grad(), run.policies.reference():
                 output = loop.denoise(choice.before, timestep, made.prompts)
                 first = transition.density(scheduler, output, choice.before, choice.step)
@@ -199,7 +199,7 @@ def _add_gradients(
         if first is not None:
             away = (density.mean - first.mean).square().flatten(1).mean(dim=1)
             divergence = away / (2 * density.diffusion**2)
-            losses = losses + config.grpo_kl * divergence
+            losses = losses + hold * divergence
             sums.kl += (divergence.detach() * weight).sum()
         part = (losses * weight).sum()
         run.accelerator.backward(part)
@@ -215,7 +215,23 @@ def clip_range(config: FinetuneConfig, transition: Transition) -> float:
         return config.grpo_clip
     if config.grpo_guard:
         return 2e-6
-    return 1e-5 if transition.kind == "cps" or config.grpo_window is not None else 1e-4
+    mixed = config.grpo_window is not None and config.grpo_window_moves == "sliding"
+    return 1e-5 if _is_fast(config, transition) and not mixed else 1e-4
+
+
+def kl_weight(config: FinetuneConfig, transition: Transition) -> float:
+    """Of the divergence from the first policy, by default as in each variant's code.
+
+    The divergence is over the variance of the noise, which of cps goes to 0 in the last steps.
+    """
+    if config.grpo_kl is not None:
+        return config.grpo_kl
+    return 0.0 if _is_fast(config, transition) else 0.04
+
+
+def _is_fast(config: FinetuneConfig, transition: Transition) -> bool:
+    """Whether the variant is one of those that Flow-GRPO calls fast."""
+    return transition.kind == "cps" or config.grpo_window is not None
 
 
 def _shared_noise(

@@ -132,13 +132,16 @@ class GrpoSettings:
     ] = None
     grpo_clip: Annotated[
         float | None,
-        "grpo: bound of the importance ratio; if none 1e-4, 1e-5 for cps and with a window "
-        "(Flow-GRPO's), 2e-6 with grpo_guard (its authors')",
+        "grpo: bound of the importance ratio; if none 1e-4, 1e-5 for cps and with a window at "
+        "random (Flow-GRPO's), 2e-6 with grpo_guard (its authors')",
         POSITIVE,
     ] = None
     grpo_kl: Annotated[
-        float, "grpo: weight of the divergence from the first policy (Flow-GRPO's)", NOT_NEGATIVE
-    ] = 0.04
+        float | None,
+        "grpo: weight of the divergence from the first policy; if none 0.04, and 0 for cps and "
+        "with a window (Flow-GRPO's)",
+        NOT_NEGATIVE,
+    ] = None
     grpo_window: Annotated[
         int | None, "grpo: sampling steps with noise; all but the last if none", POSITIVE
     ] = None

@@ -14,6 +14,8 @@ from stablepref.training.distributed import engine
 from stablepref.training.optimizer import build_optimizer
 from stablepref.training.resume import checkpoint_of
 
+from ..diffusion.denoiser import check_denoisable
+from ..diffusion.families import family_of, own_guidance
 from ..diffusion.pipelines import modules_of, refuse_safety_checker, require_pipeline
 from ..diffusion.sampling import SamplingLoop
 from ..diffusion.schedulers import use_scheduler
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
     from .latent_reward import RewardLike, WeightedReward
 
+GUIDED_BY_PAPER: Final = {"nft": 0.0, "grpo": 3.5}
+"""How far above no guidance the scale is: DiffusionNFT has none, Flow-GRPO 4.5, where 1 is none."""
 LEAST_WATCHED: Final = 2
 """Pictures of which a report can be made."""
 
@@ -103,10 +107,11 @@ def finetune(
     shown = check_prompts(sample_prompts) if sample_prompts is not None else prompts
     require_pipeline(pipe)
     use_scheduler(pipe, scheduler)
+    guidance = guidance_of(pipe, config)
     loop = SamplingLoop(
         pipe,
         steps=config.sampling_steps,
-        guidance=config.guidance_scale,
+        guidance=guidance,
         negative_prompt=config.negative_prompt,
         height=config.height,
         width=config.width,
@@ -115,9 +120,7 @@ def finetune(
     watching = SamplingLoop(
         pipe,
         steps=config.sample_steps or config.sampling_steps,
-        guidance=(
-            config.guidance_scale if config.sample_guidance is None else config.sample_guidance
-        ),
+        guidance=guidance if config.sample_guidance is None else config.sample_guidance,
         negative_prompt=config.negative_prompt,
         height=config.height,
         width=config.width,
@@ -193,6 +196,21 @@ def finetune(
         except BaseException:
             policies.withdraw()
             raise
+
+
+def guidance_of(pipe: Any, config: FinetuneConfig) -> float:  # noqa: ANN401 (diffusers has no types)
+    """The scale of guidance of the pictures to train on, as the pipeline's call takes it.
+
+    Raises:
+        TypeError, ValueError: It is a pipeline that is not known, or has no scale of its own.
+    """
+    check_denoisable(pipe)
+    if config.guidance is not None:
+        return config.guidance
+    unguided = family_of(pipe).unguided
+    if unguided is None or config.method not in GUIDED_BY_PAPER:
+        return own_guidance(pipe)
+    return unguided + GUIDED_BY_PAPER[config.method]
 
 
 def check_trainable(pipe: Any, config: FinetuneConfig) -> None:  # noqa: ANN401 (diffusers has no types)

@@ -16,6 +16,7 @@ from stablepref.integrations.finetune.config import FinetuneConfig
 from stablepref.integrations.finetune.dpo_pairs import Pair
 from stablepref.integrations.finetune.latent_reward import LatentReward
 from stablepref.integrations.finetune.policies import Policies
+from stablepref.integrations.finetune.run import guidance_of
 from stablepref.integrations.finetune.state import FinetuneRun
 from stablepref.integrations.reward import DifferentiableReward
 
@@ -89,7 +90,7 @@ def plain_run(
         SamplingLoop(
             pipe,
             steps=config.sampling_steps,
-            guidance=config.guidance_scale,
+            guidance=guidance_of(pipe, config),
             height=SIDE,
             width=SIDE,
             checkpointing=config.gradient_checkpointing,

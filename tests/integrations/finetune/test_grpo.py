@@ -17,6 +17,7 @@ from stablepref.integrations.finetune.grpo import (
     clip_range,
     grpo_step,
     guarded_log_ratio,
+    kl_weight,
     noisy_steps,
     transition_of,
 )
@@ -145,17 +146,21 @@ def test_the_guard_takes_the_bias_out_of_the_ratio() -> None:
 
 def test_defaults_of_each_variant() -> None:
     sde, ddim = FlowMatchEulerDiscreteScheduler(), DDIMScheduler(clip_sample=False)
-    for settings, scheduler, eta, clip in (
-        ({}, sde, 0.7, 1e-4),
-        ({"grpo_noise": "cps"}, sde, 0.8, 1e-5),
-        ({"grpo_window": 3}, sde, 0.7, 1e-5),
-        ({"grpo_guard": True}, sde, 0.7, 2e-6),
-        ({}, ddim, 1.0, 1e-4),
-        ({"grpo_eta": 0.2, "grpo_clip": 0.5}, sde, 0.2, 0.5),
+    for settings, scheduler, eta, clip, hold in (
+        ({}, sde, 0.7, 1e-4, 0.04),
+        ({"grpo_noise": "cps"}, sde, 0.8, 1e-5, 0.0),
+        ({"grpo_window": 3}, sde, 0.7, 1e-5, 0.0),
+        ({"grpo_window": 3, "grpo_window_moves": "sliding"}, sde, 0.7, 1e-4, 0.0),
+        ({"grpo_guard": True}, sde, 0.7, 2e-6, 0.04),
+        ({}, ddim, 1.0, 1e-4, 0.04),
+        ({"grpo_window": 3}, ddim, 1.0, 1e-5, 0.0),
+        ({"grpo_eta": 0.2, "grpo_clip": 0.5, "grpo_kl": 0.3}, sde, 0.2, 0.5, 0.3),
+        ({"grpo_noise": "cps", "grpo_kl": 0.1}, sde, 0.8, 1e-5, 0.1),
     ):
         config = FinetuneConfig(method="grpo", **settings)  # type: ignore[arg-type] # by name
         transition = transition_of(config, scheduler)
         assert (transition.eta, clip_range(config, transition)) == (eta, clip)
+        assert kl_weight(config, transition) == hold
 
 
 def test_what_does_not_go_together() -> None:
@@ -207,7 +212,7 @@ def naive_gradients(run: FinetuneRun, alone: list[Any], better: Tensor) -> dict[
                 length = float(scheduler.sigmas[choice.step] - scheduler.sigmas[choice.step + 1])
             ratio, bound = log_ratio.exp(), clip_range(config, transition)
             loss = -min(ratio * advantage, ratio.clamp(1 - bound, 1 + bound) * advantage) / length
-            loss = loss + config.grpo_kl * (mean - base).square().mean() / (2 * s**2)
+            loss = loss + kl_weight(config, transition) * (mean - base).square().mean() / (2 * s**2)
             total = total + loss / len(alone) / len(made.choices)
     names, weights = zip(*run.policies.trained.named_parameters(), strict=True)
     gradients = torch.autograd.grad(total, weights, allow_unused=True)
@@ -273,11 +278,27 @@ def test_ratios_are_exactly_1_before_the_first_update(
     given = dict(settings)
     pipe = pipeline("sd3") if given.pop("kind") == "flow" else noisy_pipeline()
     reward = DifferentiableReward(Brightness(), vae=pipe.vae)
-    run = plain_run(pipe, reward, tmp_path, **{**GRPO, "updates": 1, **given})
+    run = plain_run(pipe, reward, tmp_path, **{**GRPO, "updates": 1, "grpo_kl": 0.04, **given})
     metrics = grpo_step(run, 0)
     assert metrics["ratio_before"] == 0
     assert metrics["clipped"] == 0
     assert metrics["kl"] > 0
+
+
+@pytest.mark.parametrize("kind", ["sde", "cps", "ddim"])
+def test_odds_of_pictures_in_bfloat16_are_in_float32(kind: Kind) -> None:
+    """As those of the same numbers in float32: bit for bit, nothing is rounded on the way."""
+    scheduler: Any = flow() if kind != "ddim" else DDIMScheduler(clip_sample=False)
+    scheduler.set_timesteps(4)
+    before, output, after = (drawn(seed, 2, 4, 8, 8).bfloat16() for seed in range(3))
+    transition = Transition(kind, 0.7)
+    found = transition.density(scheduler, output, before, 1)
+    expected = transition.density(scheduler, output.float(), before.float(), 1)
+    assert found.mean.dtype == torch.float32
+    assert torch.equal(found.mean, expected.mean)
+    odds = transition.log_probability(after, found)
+    assert odds.dtype == torch.float32
+    assert torch.equal(odds, transition.log_probability(after.float(), expected))
 
 
 def test_micro_batches_change_nothing(tmp_path: Path) -> None:

@@ -43,9 +43,7 @@ def accepted(pipe: DiffusionPipeline, method: str) -> bool:
     config = config_of(pipe, method)
     try:
         check_trainable(pipe, config)
-        SamplingLoop(
-            pipe, steps=config.sampling_steps, guidance=config.guidance_scale, height=32, width=32
-        )
+        SamplingLoop(pipe, steps=config.sampling_steps, guidance=2.0, height=32, width=32)
     except (TypeError, ValueError):
         return False
     return True
