@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -141,13 +142,17 @@ def texts_of_each(arguments: Mapping[str, object], count: int) -> dict[str, obje
 
 
 def unwrapped(part: object) -> Any:  # noqa: ANN401 (diffusers has no types)
-    """A pipeline's part itself: without the wrapper of `torch.compile` or of DDP around it.
+    """A pipeline's part itself: without the wrapper of `torch.compile`, DDP or peft around it.
 
-    To look at, compare and save; to call there is the wrapper.
+    To look at, compare and save; to call there is the wrapper. The layers of adapters, which peft
+    puts into the network itself, stay.
     """
     if not isinstance(part, nn.Module):
         return part
     inner: Any = extract_model_from_parallel(part, keep_torch_compile=False)
+    peft: Any = sys.modules.get("peft")  # without it there is no such wrapper
+    if peft is not None and isinstance(inner, peft.PeftModel):
+        inner = inner.get_base_model()
     return inner if inner is part else unwrapped(inner)  # a compiled module within DDP, or the like
 
 

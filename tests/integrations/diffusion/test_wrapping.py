@@ -11,7 +11,8 @@ import torch
 from accelerate.state import AcceleratorState
 from diffusers import DiffusionPipeline
 from helpers.brightness import Brightness
-from helpers.tiny_finetune import PROMPTS, SIDE, bright, generators, pipeline, quick
+from helpers.tiny_finetune import PROMPTS, SIDE, bright, disturb, generators, pipeline, quick
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -60,6 +61,25 @@ def test_fingerprints_and_pictures_do_not_depend_on_wrappers(way: str) -> None:
     guidance = RewardGuidance(plain, "a dog", Brightness(), scale=0.1)
     assert torch.equal(led, guidance.draw(**CALL, generator=generators(1), output_type="pt").images)
     assert type(pipe.unet) is type(wrapped(way).unet)
+
+
+@pytest.mark.parametrize("also", ["", "compiled"])
+def test_fingerprints_and_pictures_do_not_depend_on_pefts_wrapper(also: str) -> None:
+    """An adapter within `PeftModel` is the same adapter that diffusers puts in."""
+    adapter = LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights="gaussian")
+    plain, pipe = pipeline(), pipeline()
+    plain.unet.add_adapter(adapter)
+    disturb(plain.unet)
+    pipe.unet = get_peft_model(pipe.unet, adapter)
+    pipe.unet.get_base_model().load_state_dict(plain.unet.state_dict())
+    if also:
+        pipe.unet = torch.compile(pipe.unet, backend="eager")
+    found, expected = described_pipeline(pipe), described_pipeline(plain)
+    assert found == expected
+    size = {"height": SIDE, "width": SIDE}
+    with torch.compiler.set_stance("force_eager"):
+        drawn = SamplingLoop(pipe, steps=2, **size).sample(PROMPTS, generators(2))
+    assert torch.equal(drawn, SamplingLoop(plain, steps=2, **size).sample(PROMPTS, generators(2)))
 
 
 def picture(pipe: DiffusionPipeline) -> Any:  # noqa: ANN401 (an array)
