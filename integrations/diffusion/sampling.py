@@ -318,7 +318,7 @@ def check_scheduler(scheduler: object) -> None:
     if kind not in SCHEDULERS:
         msg = (
             f"the sampling loop is for {', '.join(SCHEDULERS)}; the pipeline has {kind}. "
-            f"{another_scheduler(kind)}"
+            f"{another_scheduler(scheduler)}"
         )
         raise ValueError(msg)
     config: Mapping[str, Any] = getattr(scheduler, "config", {})

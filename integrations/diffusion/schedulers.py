@@ -75,7 +75,7 @@ def use_scheduler(pipe: Pipeline, name: str | None) -> None:
 
     changed: Any = pipe
     before = changed.scheduler
-    kind, flows = type(before).__name__, _matches_flow(before)
+    kind, flows = type(before).__name__, matches_flow(before)
     if name not in (fit := [one for one in NAMED if one in _EITHER or (one == _FLOW) == flows]):
         msg = (
             f"scheduler {name!r} does not fit a pipeline with {kind}: one of them is for flow "
@@ -99,11 +99,10 @@ def use_scheduler(pipe: Pipeline, name: str | None) -> None:
     changed.scheduler = made.from_config(kept if flows else before.config, **settings)
 
 
-def _matches_flow(scheduler: Any) -> bool:  # noqa: ANN401 - diffusers is untyped
+def matches_flow(scheduler: object) -> bool:
     """Whether a scheduler is one of flow matching."""
-    return "FlowMatch" in type(scheduler).__name__ or bool(
-        getattr(scheduler, "config", {}).get("use_flow_sigmas")
-    )
+    config: Mapping[str, object] = getattr(scheduler, "config", {})
+    return "FlowMatch" in type(scheduler).__name__ or bool(config.get("use_flow_sigmas"))
 
 
 def _flow_settings(before: Any, name: str) -> Mapping[str, object]:  # noqa: ANN401
@@ -130,15 +129,14 @@ def _flow_settings(before: Any, name: str) -> Mapping[str, object]:  # noqa: ANN
     return {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift}
 
 
-def another_scheduler(kind: str) -> str:
-    """What to do about a scheduler whose steps are not known.
+def another_scheduler(scheduler: object) -> str:
+    """What to do about a scheduler whose steps are not known, or not those that are needed.
 
     Args:
-        kind: The class of the one that is there.
+        scheduler: The one that is there.
     """
-    name = _FLOW if "Flow" in kind else "ddim"
-    made = NAMED[name]
+    name = _FLOW if matches_flow(scheduler) else "ddim"
     return (
-        f'Pass scheduler="{name}" (--scheduler {name}). Replace the scheduler: from diffusers '
-        f"import {made}; pipe.scheduler = {made}.from_config(pipe.scheduler.config)"
+        f'Pass scheduler="{name}" (--scheduler {name}). Replace the scheduler: from '
+        f'{__name__} import use_scheduler; use_scheduler(pipe, "{name}")'
     )

@@ -62,12 +62,13 @@ def check_supported(pipe: Pipeline, *, what: str, pipelines: Sequence[str], inst
         ValueError: The pipeline is not one of those, or its scheduler not of `SCHEDULERS`.
     """
     family = find_family(pipe)
-    scheduler = type(pipe.components.get("scheduler")).__name__
+    scheduler = pipe.components.get("scheduler")
+    kind = type(scheduler).__name__
     known = family in [FAMILIES[name] for name in pipelines]
-    if not known or scheduler not in SCHEDULERS:
+    if not known or kind not in SCHEDULERS:
         msg = (
             f"{what} is for {', '.join(pipelines)} with {', '.join(SCHEDULERS)}; this is "
-            f"{type(pipe).__name__} with {scheduler}"
+            f"{type(pipe).__name__} with {kind}"
         )
         msg += f". {another_scheduler(scheduler)}" if known else f"; {instead}"
         raise ValueError(msg)

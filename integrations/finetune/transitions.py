@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stablepref.runtime.precision import widen
 
+from ..diffusion.schedulers import another_scheduler, matches_flow
 from ..diffusion.x0 import FLOW_MATCHING, predict_x0
 
 if TYPE_CHECKING:
@@ -214,9 +215,18 @@ def check_policy(scheduler: object, *, method: str, flow: bool = False) -> None:
         also = f" or {', '.join(FLOW_MATCHING)}" if flow else ""
         msg = (
             f"method {method} needs DDIMScheduler without clip_sample and thresholding{also}; the "
-            f"pipeline has {kind}: for Stable Diffusion and SDXL use pipe.scheduler = DDIMScheduler"
-            ".from_config(pipe.scheduler.config, clip_sample=False), or another method, such as nft"
+            f"pipeline has {kind}. "
         )
+        if kind == "DDIMScheduler":
+            msg += (
+                "Replace it by pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, "
+                "clip_sample=False, thresholding=False), if the pipeline's latents are not in "
+                "[-1, 1], or use another method, such as nft"
+            )
+        elif flow or not matches_flow(scheduler):
+            msg += f"{another_scheduler(scheduler)}; or use another method, such as nft"
+        else:
+            msg += "It is one of flow matching: use another method, such as nft or grpo"
         raise ValueError(msg)
 
 

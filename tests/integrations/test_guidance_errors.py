@@ -7,6 +7,8 @@ import torch
 from accelerate.hooks import CpuOffload, add_hook_to_module
 from diffusers import (
     DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    FlowMatchHeunDiscreteScheduler,
     HeunDiscreteScheduler,
     ModularPipeline,
     SequentialPipelineBlocks,
@@ -107,9 +109,11 @@ def test_pndm_is_refused_with_a_line_that_helps() -> None:
     guidance = RewardGuidance(pipe, PROMPT, Brightness(), scale=0.1)
     made(pipe, arguments, **guidance.arguments)
     assert list(guidance.rewards) == [1, 2, 3]
-    assert "FlowMatchEulerDiscreteScheduler.from" in another_scheduler(
-        "FlowMatchHeunDiscreteScheduler"
-    )
+    for flow in (
+        FlowMatchHeunDiscreteScheduler(),
+        DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction"),
+    ):
+        assert 'scheduler="flow-euler"' in another_scheduler(flow)
 
 
 def test_a_modular_pipeline_is_called_one() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState
 from helpers.commandline import run
+from helpers.sd15 import sd15
 from helpers.tiny_finetune import pipeline as tiny_pipeline
 from PIL import Image
 
@@ -138,3 +139,20 @@ def test_every_setting_is_an_option() -> None:
     listed = run("finetune", "--help", COLUMNS="200").stdout
     for field in fields(FinetuneConfig):
         assert f"--{field.name.replace('_', '-')} " in listed
+
+
+def test_stable_diffusion_1_5_needs_two_options(model: Path, tmp_path: Path) -> None:
+    """It comes with PNDM and a safety checker: each is refused until the option is there."""
+    sd15().save_pretrained(tmp_path / "sd15")
+    out = tmp_path / "run"
+    call = ("finetune", tmp_path / "sd15", "-p", "a dog", "-s", model, "-o", out, *QUICK)
+    refused = run(*call)
+    assert refused.returncode == 2
+    assert "--scheduler ddim" in refused.stderr
+    refused = run(*call, "--scheduler", "ddim")
+    assert refused.returncode == 2
+    assert "--no-safety-checker" in refused.stderr
+    assert not out.exists()
+    done = run(*call, "--scheduler", "ddim", "--no-safety-checker")
+    assert done.returncode == 0, done.stderr
+    assert (out / "lora").is_dir()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers.commandline import run
+from helpers.sd15 import sd15
 from helpers.tiny import tiny_clip
 from helpers.tiny_pipelines import SHORT, build
 
@@ -82,3 +83,16 @@ def test_a_pipeline_that_is_not_there_is_one_line(model: Path, tmp_path: Path) -
     assert done.returncode == 2
     assert "none" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_another_scheduler_prunes_stable_diffusion_1_5(model: Path, tmp_path: Path) -> None:
+    sd15().save_pretrained(tmp_path / "sd15")
+    call = ("select", tmp_path / "sd15", "-p", PROMPT, "-s", model, "-n", 2, "--prune", "0.5:0.5",
+            "--batch-size", 2, "--json", "--no-safety-checker", "-o", tmp_path / "out", *SMALL)  # fmt: skip
+    refused = run(*call)
+    assert refused.returncode == 2
+    assert "--scheduler ddim" in refused.stderr
+    done = run(*call, "--scheduler", "ddim")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert len(row["candidates"]) == 2

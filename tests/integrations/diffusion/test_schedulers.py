@@ -8,6 +8,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, PNDMScheduler
 from helpers.brightness import Brightness
+from helpers.docs import PYTHON_BLOCK
+from helpers.places import DOCS
+from helpers.sd15 import sd15
 from helpers.tiny_finetune import PROMPTS, generators, pipeline, quick
 
 from stablepref.integrations.best_of_n.choose import best_of_n
@@ -18,26 +21,7 @@ from stablepref.integrations.diffusion.x0 import SCHEDULERS, prediction_type
 from stablepref.integrations.finetune.run import finetune
 from stablepref.integrations.guidance import RewardGuidance
 
-# scheduler/scheduler_config.json of stable-diffusion-v1-5.
-SD15: dict[str, Any] = {
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "num_train_timesteps": 1000,
-    "set_alpha_to_one": False,
-    "skip_prk_steps": True,
-    "steps_offset": 1,
-    "clip_sample": False,
-}
 SHORT: dict[str, Any] = {"num_inference_steps": 2, "height": 32, "width": 32}
-
-
-def sd15() -> Any:  # noqa: ANN401 (diffusers has no types)
-    """Stable Diffusion 1.5 as it comes: with PNDM and a safety checker, any network for that."""
-    pipe: Any = pipeline()
-    pipe.scheduler = PNDMScheduler.from_config(SD15)
-    pipe.register_modules(safety_checker=pipe.text_encoder)
-    return pipe
 
 
 def test_names_are_those_of_the_schedulers_that_are_known() -> None:
@@ -102,12 +86,11 @@ def test_everything_takes_the_name_and_hints_at_it(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_loaded_without_its_checker_and_with_the_scheduler(tmp_path: Path) -> None:
-    pipe = sd15()
-    pipe.register_modules(safety_checker=None)
-    pipe.save_pretrained(tmp_path)
+    sd15().save_pretrained(tmp_path)
     device = torch.device("cpu")
     whole: Any = load_pipeline(str(tmp_path), dtype=None, device=device)
     assert type(whole.scheduler) is PNDMScheduler
+    assert whole.safety_checker is not None
     loaded: Any = load_pipeline(
         str(tmp_path), dtype=None, device=device, scheduler="ddim", safety_checker=False
     )
@@ -194,3 +177,34 @@ def test_noise_levels_of_a_call_need_a_scheduler_that_takes_them(kind: str) -> N
     pipe.scheduler = diffusers.DPMSolverMultistepScheduler(**SANA)
     with pytest.raises((ValueError, AssertionError)):  # and so its own call, later
         pipe(prompt=PROMPTS[0], **SHORT)
+
+
+@pytest.mark.parametrize("page", ["guidance.md", "finetuning.md", "best_of_n.md"])
+def test_the_pages_lines_for_stable_diffusion_1_5_run(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they stand, but for the download and the GPU; then what the page is about."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    (block,) = (one[1] for one in PYTHON_BLOCK.finditer(text) if "stable-diffusion-v1-5" in one[1])
+
+    def downloaded(name: str, **given: Any) -> Any:  # noqa: ANN401 (diffusers has no types)
+        assert name == "stable-diffusion-v1-5/stable-diffusion-v1-5"
+        pipe = sd15()
+        if "safety_checker" in given:
+            pipe.register_modules(safety_checker=given["safety_checker"])
+        pipe.to = lambda device: pipe if device == "cuda" else None
+        return pipe
+
+    monkeypatch.setattr(diffusers.StableDiffusionPipeline, "from_pretrained", downloaded)
+    scope: dict[str, Any] = {}
+    exec(block, scope)
+    pipe = scope["pipe"]
+    if page == "guidance.md":
+        guidance = RewardGuidance(pipe, "a dog", Brightness(), scale=0.1)
+        pipe(**guidance.arguments, **SHORT)
+        assert list(guidance.rewards) == [1]
+    elif page == "finetuning.md":
+        assert finetune(pipe, PROMPTS, Brightness(), quick(), out=tmp_path, progress=False).lora
+    else:
+        found = best_of_n(pipe, "a dog", Brightness(), 2, scheduler="ddim", **SHORT)
+        assert len(found.candidates) == 2
