@@ -18,6 +18,7 @@ from diffusers import (
     FluxTransformer2DModel,
     LatentConsistencyModelPipeline,
     LCMScheduler,
+    PixArtAlphaPipeline,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
     SanaPipeline,
@@ -310,8 +311,16 @@ KINDS: dict[str, tuple[Callable[[], DiffusionPipeline], dict[str, object]]] = {
     "pixart": (pixart, {"max_sequence_length": 32, "use_resolution_binning": False}),
     "sana": (sana, {"max_sequence_length": 32, "use_resolution_binning": False}),
 }
+
+
+def pixart_alpha() -> PixArtAlphaPipeline:
+    """The class before Sigma, of the same parts."""
+    return PixArtAlphaPipeline(**pixart().components)
+
+
 LATER: dict[str, tuple[Callable[[], DiffusionPipeline], dict[str, object]]] = {
     "lcm": (lcm, {}),
+    "pixart-alpha": (pixart_alpha, KINDS["pixart"][1]),
     "qwen": (qwen_image, {"negative_prompt": " "}),
     "z-image": (z_image, {"max_sequence_length": 32}),
     "flux2": (flux2_klein, {"max_sequence_length": 32}),

@@ -88,7 +88,8 @@ def test_a_pipeline_that_is_not_there_is_one_line(model: Path, tmp_path: Path) -
 def test_another_scheduler_prunes_stable_diffusion_1_5(model: Path, tmp_path: Path) -> None:
     sd15().save_pretrained(tmp_path / "sd15")
     call = ("select", tmp_path / "sd15", "-p", PROMPT, "-s", model, "-n", 2, "--prune", "0.5:0.5",
-            "--batch-size", 2, "--json", "--no-safety-checker", "-o", tmp_path / "out", *SMALL)  # fmt: skip
+            "--batch-size", 2, "--json", "--no-safety-checker", "-o", tmp_path / "out",
+            *SMALL)  # fmt: skip
     refused = run(*call)
     assert refused.returncode == 2
     assert "--scheduler ddim" in refused.stderr

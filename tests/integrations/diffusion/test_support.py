@@ -3,15 +3,17 @@
 import inspect
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import diffusers
 import pytest
-from diffusers import DiffusionPipeline, PixArtAlphaPipeline
+import torch
+from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 from helpers.brightness import Brightness
 from helpers.pictured import with_pictures
 from helpers.places import ROOT
-from helpers.tiny_finetune import pipeline, quick
+from helpers.tiny_finetune import PROMPTS, generators, pipeline, quick
 
 from stablepref.integrations.best_of_n.candidates import check_pipeline
 from stablepref.integrations.best_of_n.pruning import check_prune
@@ -33,6 +35,7 @@ KINDS = {
     "ZImagePipeline": "z-image",
     "Lumina2Pipeline": "lumina2",
     "LatentConsistencyModelPipeline": "lcm",
+    "PixArtAlphaPipeline": "pixart-alpha",
     "PixArtSigmaPipeline": "pixart",
     "SanaPipeline": "sana",
 }
@@ -43,8 +46,6 @@ def made(name: str) -> DiffusionPipeline:
     """A tiny pipeline of a class."""
     if name in KINDS:
         return pipeline(KINDS[name])
-    if name == "PixArtAlphaPipeline":
-        return PixArtAlphaPipeline(**pipeline("pixart").components)
     return with_pictures(name)[0]
 
 
@@ -128,3 +129,16 @@ def test_what_loads_no_lora_is_refused() -> None:
     with pytest.raises(ValueError, match=r"PixArtSigmaPipeline loads no LoRA; train .* rank=0"):
         check_trainable(pipeline("pixart"), quick())
     check_trainable(pipeline("flux"), quick())
+
+
+@pytest.mark.parametrize("kind", ["sd", "sdxl", "sd3", "flux", "sana"])
+def test_auto_pipelines_are_those_of_the_table(kind: str, tmp_path: Path) -> None:
+    """What diffusers picks for a folder is the class with a row."""
+    pipe = pipeline(kind)
+    pipe.save_pretrained(tmp_path)
+    auto: Any = AutoPipelineForText2Image.from_pretrained(tmp_path)
+    assert type(auto) is type(pipe)
+    assert type(auto).__name__ in FAMILIES
+    size = {"height": 32, "width": 32}
+    drawn = SamplingLoop(auto, steps=2, **size).sample(PROMPTS, generators(2))
+    assert torch.equal(drawn, SamplingLoop(pipe, steps=2, **size).sample(PROMPTS, generators(2)))

@@ -207,6 +207,34 @@ def test_noise_is_that_of_training_a_diffusion_model() -> None:
     assert float(normal.std()) == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.parametrize("setting", [
+    {"shift": 3.0}, {"flow_shift": 3.0, "use_flow_sigmas": True}, {"use_dynamic_shifting": True},
+])  # fmt: skip
+def test_noise_levels_are_shifted_as_the_schedulers_are(setting: dict[str, Any]) -> None:
+    """A shift of s makes s x / (1 + (s - 1) x) of a level x; a dynamic one belongs to a size."""
+    solver = "flow_shift" in setting
+    kind: Any = DPMSolverMultistepScheduler if solver else FlowMatchEulerDiscreteScheduler
+    like, seeds = torch.zeros(50, 1), range(50)
+    _, _, plain, _ = training_noise(FlowMatchEulerDiscreteScheduler(), seeds, like, flow=True)
+    times, signal, level, _ = training_noise(kind(**setting), seeds, like, flow=True)
+    expected = plain if "use_dynamic_shifting" in setting else 3 * plain / (1 + 2 * plain)
+    torch.testing.assert_close(level, expected)
+    torch.testing.assert_close(signal, 1 - expected)
+    torch.testing.assert_close(times, 1000 * expected[:, 0])
+
+
+@pytest.mark.parametrize(("kind", "beta"), [("epsilon", 5000.0), ("flow", 2000.0)])
+def test_how_strongly_the_first_policy_holds_by_default(
+    kind: str, beta: float, tmp_path: Path
+) -> None:
+    """The paper's beta for Stable Diffusion, and that of trainers of flow matching."""
+    found = [
+        dpo_step(begun(kind, tmp_path, dpo_beta=value), 0)["margin"] for value in (None, beta, 1.0)
+    ]
+    assert found[0] == found[1] == pytest.approx(beta * found[2])
+    assert found[2] != 0
+
+
 def begun(kind: str, folder: Path, **settings: object) -> FinetuneRun:
     pipe = pipeline("sd3" if kind == "flow" else "sd")
     if kind != "flow":

@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 from helpers.brightness import Brightness
 from helpers.tiny_finetune import PROMPTS, moved, noisy_pipeline, pipeline, plain_run
 from torch import Tensor
@@ -175,6 +179,20 @@ def test_what_does_not_go_together() -> None:
             transition_of(config, scheduler)
     with pytest.raises(ValueError, match=r"method grpo needs DDIM.*or FlowMatch"):
         check_policy(DDIMScheduler(), method="grpo", flow=True)
+
+
+@pytest.mark.parametrize(("settings", "method", "hint"), [
+    ({}, "ddpo", r'Pass scheduler="ddim"'),
+    ({}, "grpo", r'Pass scheduler="ddim"'),
+    ({"use_flow_sigmas": True}, "grpo", r'Pass scheduler="flow-euler"'),
+    ({"use_flow_sigmas": True}, "ddpo", "flow matching: use another method, such as nft or grpo"),
+])  # fmt: skip
+def test_another_scheduler_or_method_is_named(
+    settings: dict[str, Any], method: str, hint: str
+) -> None:
+    scheduler = DPMSolverMultistepScheduler(**settings)
+    with pytest.raises(ValueError, match=hint):
+        check_policy(scheduler, method=method, flow=method == "grpo")
 
 
 def begun(kind: str, folder: Path, **settings: object) -> FinetuneRun:

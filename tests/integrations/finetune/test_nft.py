@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 from helpers.brightness import Brightness
-from helpers.tiny_finetune import PROMPTS, bright, disturb, moved, pipeline, plain_run
+from helpers.tiny_finetune import PROMPTS, SIDE, bright, disturb, moved, pipeline, plain_run
 from torch import Tensor
 from torch.func import functional_call
 
@@ -254,3 +254,29 @@ def test_noise_of_every_scheduler_is_as_it_adds_it() -> None:
         expected = scheduler.scale_model_input(theirs, timestep)
         found = Noising(loop).noised(x0, noise, torch.full((2,), step))
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_pictures_are_drawn_with_the_guidance_that_is_asked_for(
+    guidance: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are rewarded are the pipeline's own, by its call."""
+    pipe: Any = pipeline()
+    run = plain_run(pipe, bright(pipe), tmp_path, **{**NFT, "guidance": guidance})
+    rewarded: list[Tensor] = []
+    parts = FinetuneRun.reward_parts
+
+    def seen(self: FinetuneRun, latents: Tensor, *rest: Any) -> Tensor:  # noqa: ANN401 (of the method)
+        rewarded.append(latents)
+        return parts(self, latents, *rest)
+
+    monkeypatch.setattr(FinetuneRun, "reward_parts", seen)
+    pictures = run.pictures(0)
+    with run.policies.drawing():
+        expected = pipe(
+            [one.prompt for one in pictures], generator=[one.generator() for one in pictures],
+            guidance_scale=guidance, num_inference_steps=2, height=SIDE, width=SIDE,
+            output_type="latent",
+        ).images  # fmt: skip
+    nft_step(run, 0)
+    torch.testing.assert_close(torch.cat(rewarded), expected, rtol=1e-4, atol=1e-5)

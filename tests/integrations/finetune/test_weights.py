@@ -11,6 +11,7 @@ from accelerate.state import AcceleratorState
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 from helpers.tiny_finetune import PROMPTS, SIDE, bright, disturb, pipeline, quick
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
 
 from stablepref.integrations.finetune.policies import Policies
@@ -170,3 +171,24 @@ def test_alpha_scales_the_matrices_here_and_in_what_is_saved(tmp_path: Path) -> 
     once = pipeline()
     disturb(Policies.of(once, quick(rank=2)).trained)
     assert not np.array_equal(picture(once), picture(pipe))
+
+
+def test_what_is_saved_is_the_moving_average_of_all_steps(tmp_path: Path) -> None:
+    """Of the weights that the same training has without one, by the recursion."""
+    decay, saved = 0.6, {}
+    for ema in (0.0, decay):
+        pipe = pipeline()
+        config = quick(steps=3, learning_rate=0.05, sample_every=1, ema=ema)
+        finetune(pipe, PROMPTS, bright(pipe), config, out=tmp_path / str(ema), progress=False)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        folders = sorted((tmp_path / str(ema) / "loras").iterdir())
+        every = [load_file(next(one.glob("*.safetensors"))) for one in folders]
+        # The second matrices, which begin at 0.
+        saved[ema] = [{n: v for n, v in one.items() if "lora.up" in n} for one in every]
+    average = {name: torch.zeros_like(value) for name, value in saved[0.0][0].items()}
+    assert average
+    for weights, found in zip(saved[0.0], saved[decay], strict=True):
+        average = {n: decay * average[n] + (1 - decay) * weights[n] for n in weights}
+        for name, value in found.items():
+            torch.testing.assert_close(value, average[name], rtol=1e-5, atol=1e-7)
+        assert any(not torch.allclose(average[n], weights[n], rtol=0.1) for n in weights)
