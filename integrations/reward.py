@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from stablepref.augment.views import mentions_side, weak_view_boxes
+from stablepref.models.registry import not_a_model
+from stablepref.scorer import Scorer
 from stablepref.scoring.batching import VIEW_SEED
 from stablepref.scoring.prompts import check_prompts
 
@@ -16,8 +18,6 @@ from .diffusion.latents import SIGNED, UNIT, decode_latents, unit_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from stablepref.scorer import Scorer
 
     from .diffusion.latents import PictureVAE
 
@@ -51,6 +51,7 @@ class DifferentiableReward:
             give them for `output_type="latent"`.
 
     Raises:
+        TypeError: The scorer is something else.
         ValueError: An argument has another value.
     """
 
@@ -73,6 +74,8 @@ class DifferentiableReward:
         if reduce not in ("mean", "min"):
             msg = f'reduce must be "mean" or "min", got {reduce!r}'
             raise ValueError(msg)
+        if not isinstance(scorer, Scorer):
+            raise TypeError(not_a_model(scorer))
         self.scorer = scorer.requires_grad_(False).eval()
         self.value_range = SIGNED if vae is not None else value_range
         self.views = views

@@ -100,6 +100,7 @@ def load(
             more, later ones less time.
 
     Raises:
+        TypeError: It is neither a text nor a path.
         ValueError: The name or the number type is unknown, and the message lists the known ones; or
             the device holds no numbers.
         RuntimeError: There is no such device here.

@@ -5,6 +5,7 @@ import shutil
 import socket
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 
 import stablepref
 from stablepref import zoo
+from stablepref.integrations.reward import DifferentiableReward
 from stablepref.models.catalog import BY_NAME, ENTRIES
 from stablepref.scorer import Scorer
 from stablepref.weights import cache, network
@@ -227,3 +229,24 @@ def test_the_second_call_does_not_reload(folder: Path, monkeypatch: pytest.Monke
     first = stablepref.score(pixels, "a cat", model=str(folder))
     monkeypatch.setattr(zoo, "_read", None)
     assert torch.equal(first, stablepref.score(pixels, "a cat", model=str(folder)))
+
+
+def test_what_is_no_name_is_called_what_it_is() -> None:
+    """A function is the reward that trainers of elsewhere take."""
+
+    def warmth(images: list[object], prompts: list[str]) -> list[float]:
+        return [1.0] * len(images)
+
+    given: Any = warmth
+    for use in (
+        lambda: stablepref.load(given),
+        lambda: stablepref.score([], "a dog", model=given),
+        lambda: DifferentiableReward(given),
+    ):
+        with pytest.raises(TypeError, match=r"the model is a function; .* FunctionScorer\(fn, "):
+            use()
+    number: Any = 3
+    with pytest.raises(
+        TypeError, match=r"the model is a int; expected a name, a path or a scorer$"
+    ):
+        stablepref.load(number)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from stablepref.models.registry import not_a_model
 from stablepref.scorer import Scorer
 from stablepref.weights.fingerprint import weights_digest
 
@@ -186,6 +187,8 @@ def _reward_of(pipe: Any, reward: object) -> DifferentiableReward:  # noqa: ANN4
             f"reward is a {type(reward).__name__}; expected a DifferentiableReward, a scorer "
             "or the name of one, or a list of WeightedReward"
         )
+        if callable(reward):
+            msg += f": {not_a_model(reward)}"
         raise TypeError(msg)
     if reward.vae is not None and unwrapped(reward.vae) is not unwrapped(pipe.vae):
         msg = "the reward has another VAE than the pipeline; make it with vae=pipe.vae"

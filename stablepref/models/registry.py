@@ -135,13 +135,33 @@ def _declaring(cls: type[T]) -> Iterator[type[T]]:
         yield from _declaring(below)
 
 
+def not_a_model(given: object) -> str:
+    """What to say where something else stands for a model.
+
+    Args:
+        given: What is neither a name, nor a path, nor a scorer.
+    """
+    message = f"the model is a {type(given).__name__}; expected a name, a path or a scorer"
+    if callable(given):
+        message += (
+            "; a function of images and prompts becomes a scorer by FunctionScorer(fn, name=..., "
+            "unit=...) of stablepref.models.function"
+        )
+    return message
+
+
 def model_name(name_or_path: str | os.PathLike[str] | None) -> str:
     """The name, path or hub repository that is meant; None is `$STABLEPREF_MODEL` or the default.
 
     A leading `~` is the home folder. A name that people know a model of the catalogue by stands for
     it, in whatever case, with hyphens, underscores and spaces or without: "HPSv2.1",
     "ImageReward-v1.0", "yuvalkirstain/PickScore_v1".
+
+    Raises:
+        TypeError: It is neither a text nor a path.
     """
+    if name_or_path is not None and not isinstance(name_or_path, str | os.PathLike):
+        raise TypeError(not_a_model(name_or_path))
     name = os.fspath(name_or_path or os.environ.get("STABLEPREF_MODEL") or DEFAULT_MODEL)
     if name.startswith("~"):
         return str(Path(name).expanduser())
