@@ -16,9 +16,11 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from stablepref.data.groups import RankedGroup
 from stablepref.integrations.best_of_n.choose import best_of_n
 from stablepref.integrations.diffusion.described import described_pipeline
 from stablepref.integrations.diffusion.sampling import SamplingLoop
+from stablepref.integrations.finetune.methods import METHODS
 from stablepref.integrations.finetune.run import finetune
 from stablepref.integrations.guidance import RewardGuidance
 from stablepref.integrations.noise_optimization import optimize_noise
@@ -150,11 +152,15 @@ def test_no_module_is_asked_whether_it_is_true(
     best_of_n(pipe, "a dog", Brightness(), 2, prune={0.5: 0.5}, out=tmp_path / "n", **CALL)
     RewardGuidance(pipe, "a dog", Brightness(), scale=0.1).draw(**CALL)
     optimize_noise(pipe, "a dog", Brightness(), iterations=1, **CALL)
-    for method in ("draft", "nft"):
+    noise = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
+    ranked = [RankedGroup(PROMPTS[0], tuple(noise), (1, 2))]
+    for method in METHODS:
         config = quick(method=method, steps=1, pictures_per_prompt=2)
+        pairs = method == "dpo"
         finetune(
-            pipe, PROMPTS, bright(pipe), config, out=tmp_path / method, progress=False,
-            held_out=Brightness(2.0, name="other"),
+            pipe, None if pairs else PROMPTS, bright(pipe), config, out=tmp_path / method,
+            groups=ranked if pairs else None, held_out=Brightness(2.0, name="other"),
+            progress=False,
         )  # fmt: skip
         AcceleratorState._reset_state(reset_partial_state=True)
         pipe = pipeline()
