@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stablepref.augment.views import mentions_side, weak_view_boxes
 from stablepref.models.registry import not_a_model
-from stablepref.scorer import Scorer
 from stablepref.scoring.batching import VIEW_SEED
 from stablepref.scoring.prompts import check_prompts
 
@@ -18,6 +17,8 @@ from .diffusion.latents import SIGNED, UNIT, decode_latents, unit_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from stablepref.scorer import Scorer
 
     from .diffusion.latents import PictureVAE
 
@@ -74,8 +75,8 @@ class DifferentiableReward:
         if reduce not in ("mean", "min"):
             msg = f'reduce must be "mean" or "min", got {reduce!r}'
             raise ValueError(msg)
-        if not isinstance(scorer, Scorer):
-            raise TypeError(not_a_model(scorer))
+        if not isinstance(scorer, nn.Module):  # a compiled scorer is no Scorer
+            raise TypeError(not_a_model(scorer, 'a scorer, such as stablepref.load("shapes")'))
         self.scorer = scorer.requires_grad_(False).eval()
         self.value_range = SIGNED if vae is not None else value_range
         self.views = views

@@ -243,10 +243,15 @@ def test_what_is_no_name_is_called_what_it_is() -> None:
         lambda: stablepref.score([], "a dog", model=given),
         lambda: DifferentiableReward(given),
     ):
-        with pytest.raises(TypeError, match=r"the model is a function; .* FunctionScorer\(fn, "):
+        with pytest.raises(
+            TypeError, match=r"the model is a function; .* stablepref\.FunctionScorer\(fn, "
+        ):
             use()
     number: Any = 3
-    with pytest.raises(
-        TypeError, match=r"the model is a int; expected a name, a path or a scorer$"
-    ):
+    with pytest.raises(TypeError, match="the model is a int; expected a name or a path"):
         stablepref.load(number)
+    name: Any = "shapes"
+    with pytest.raises(TypeError, match=r"the model is a str; expected a scorer, such as "):
+        DifferentiableReward(name)
+    compiled: Any = torch.compile(stablepref.load("shapes"), backend="eager")
+    DifferentiableReward(compiled)

@@ -134,7 +134,9 @@ _QWEN: Final = Family(
 )
 
 # Its scale counts from 0: 0 for no guidance.
-_Z_IMAGE: Final = Family(denoiser="transformer", unguided=0.0, backpropagates=True)
+_Z_IMAGE: Final = Family(
+    denoiser="transformer", unguided=0.0, gives_sigmas=True, backpropagates=True
+)
 
 _TRANSFORMER: Final = Family(
     denoiser="transformer",
@@ -145,6 +147,9 @@ _TRANSFORMER: Final = Family(
 )
 
 _CONTROL: Final = ("control_image",)
+_SD3_FROM_PICTURES: Final = Family(
+    denoiser="transformer", fixed_length=True, pictures=("image",), from_noise=False
+)
 
 FAMILIES: Final = Registry(
     "pipeline",
@@ -237,14 +242,17 @@ FAMILIES: Final = Registry(
             (
                 "StableDiffusion3Img2ImgPipeline",
                 "StableDiffusion3InpaintPipeline",
+            ),
+            _SD3_FROM_PICTURES,
+        ),
+        **dict.fromkeys(
+            (
                 "FluxImg2ImgPipeline",
                 "FluxInpaintPipeline",
                 "FluxControlNetImg2ImgPipeline",
                 "FluxControlNetInpaintPipeline",
             ),
-            Family(
-                denoiser="transformer", fixed_length=True, pictures=("image",), from_noise=False
-            ),
+            replace(_SD3_FROM_PICTURES, gives_sigmas=True),
         ),
     },
 )
@@ -283,11 +291,11 @@ def own_guidance(pipe: object) -> float:
         ValueError: It has none.
     """
     name = family_of(pipe).guidance
-    default = signature(type(pipe).__call__).parameters[name].default
-    if not isinstance(default, int | float):
+    found = signature(type(pipe).__call__).parameters.get(name)
+    if found is None or not isinstance(found.default, int | float):
         msg = f"the call of {type(pipe).__name__} has no default for {name}; give guidance"
         raise ValueError(msg)
-    return float(default)
+    return float(found.default)
 
 
 def entered() -> list[str]:

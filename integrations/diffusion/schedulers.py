@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 from .families import find_family
@@ -29,15 +28,14 @@ _EITHER: Final = ("dpm++", "unipc")
 """Solvers for flow matching as well, if their settings say so."""
 _SHIFTS: Final = ("shift", "flow_shift")
 """What schedulers of flow matching call their shift to more noise."""
-_LOST: Final = (
-    "use_karras_sigmas",
-    "use_exponential_sigmas",
-    "use_beta_sigmas",
-    "shift_terminal",
-    "invert_sigmas",
-    "stochastic_sampling",
-)
-"""Settings of flow matching that not all of its schedulers have: none is dropped unsaid."""
+_OWN: Final = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
+"""Settings that each scheduler of flow matching reads in a way of its own."""
+_MORE: Final = {
+    "shift_terminal": (_FLOW, "unipc"),
+    "invert_sigmas": (_FLOW,),
+    "stochastic_sampling": (_FLOW,),
+}
+"""Further ones, with the schedulers that have them."""
 
 
 def check_scheduler_name(name: str | None) -> None:
@@ -65,8 +63,8 @@ def use_scheduler(pipe: Pipeline, name: str | None) -> None:
 
     Raises:
         ValueError: There is no such scheduler; it goes another way from noise to picture than the
-            pipeline's (flow matching, or not); or it cannot have a setting of the pipeline's, or
-            the noise levels that the pipeline's call gives.
+            pipeline's (flow matching, or not); or it does not have a setting of the pipeline's, or
+            does not take the noise levels that the pipeline's call gives.
     """
     check_scheduler_name(name)
     if name is None:
@@ -87,11 +85,10 @@ def use_scheduler(pipe: Pipeline, name: str | None) -> None:
     if name in ("ddim", "ddpm"):
         settings = {"clip_sample": before.config.get("clip_sample", False)}
     family = find_family(pipe)
-    given = family is not None and family.gives_sigmas
-    if given and "sigmas" not in inspect.signature(made.set_timesteps).parameters:
+    if family is not None and family.gives_sigmas and name != _FLOW:
         msg = (
             f"scheduler {name!r} does not fit {type(pipe).__name__}, whose call gives the noise "
-            f"levels: {NAMED[name]} takes none; expected {_FLOW} or unipc"
+            f"levels in a form that {NAMED[_FLOW]} takes; expected {_FLOW}"
         )
         raise ValueError(msg)
     # Of a setting that has another name there, diffusers would say that it is ignored.
@@ -102,30 +99,39 @@ def use_scheduler(pipe: Pipeline, name: str | None) -> None:
 def matches_flow(scheduler: object) -> bool:
     """Whether a scheduler is one of flow matching."""
     config: Mapping[str, object] = getattr(scheduler, "config", {})
-    return "FlowMatch" in type(scheduler).__name__ or bool(config.get("use_flow_sigmas"))
+    return _is_flow_matching(scheduler) or bool(config.get("use_flow_sigmas"))
+
+
+def _is_flow_matching(scheduler: object) -> bool:
+    """Whether it can do nothing else, as diffusers' names say, that of a parent too."""
+    return any("FlowMatch" in kind.__name__ for kind in type(scheduler).__mro__)
 
 
 def _flow_settings(before: Any, name: str) -> Mapping[str, object]:  # noqa: ANN401
-    """What a scheduler of flow matching has to be told of the one before.
+    """The settings of a scheduler of flow matching that another one calls by other names.
 
     Raises:
-        ValueError: That has a setting which this one does not know.
+        ValueError: The one before has a setting that this one does not know.
     """
     config, kind = before.config, type(before).__name__
-    own = "FlowMatch" in kind
-    shift = config.get(_SHIFTS[0] if own else _SHIFTS[1], 1.0)
-    if name == _FLOW:
-        return {"shift": shift}
-    lost = [key for key in _LOST if config.get(key)] if own else []
-    if name == "dpm++" and config.get("use_dynamic_shifting"):
-        lost += ["time_shift_type"] if config.get("time_shift_type") == "linear" else []
+    own = _is_flow_matching(before)
+    # `set_shift` changes the attribute alone.
+    shift = getattr(before, "shift", 1.0) if own else config.get(_SHIFTS[1], 1.0)
+    lost = [key for key, having in _MORE.items() if config.get(key) and name not in having]
+    if kind != NAMED[name]:
+        lost += [key for key in _OWN if config.get(key)]
+    linear = config.get("use_dynamic_shifting") and config.get("time_shift_type") == "linear"
+    if linear and name == "dpm++":
+        lost.append("time_shift_type")
     if lost:
         msg = (
-            f"scheduler {name!r} cannot follow the pipeline's {kind}, whose settings "
-            f"{', '.join(f'{key}={config[key]!r}' for key in lost)} it does not know for flow "
-            f"matching; expected {_FLOW}"
+            f"scheduler {name!r} does not fit the pipeline's {kind}, whose settings "
+            f"{', '.join(f'{key}={config[key]!r}' for key in lost)} it does not have for flow "
+            "matching"
         )
         raise ValueError(msg)
+    if name == _FLOW:
+        return {"shift": shift}
     return {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift}
 
 

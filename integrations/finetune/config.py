@@ -89,9 +89,9 @@ class _RunSettings:
     sampling_steps: Annotated[int, "denoising steps of a picture to train on", POSITIVE] = 50
     guidance: Annotated[
         float | None,
-        "scale of guidance, the pipeline's own number; if none the default of its call, but "
-        "without guidance for nft, and 4.5 for grpo (their papers'), where guidance is not "
-        "embedded in the model",
+        "scale of guidance, as the pipeline's call takes it; if none the default of that call, "
+        "but where guidance is not embedded in the model none for nft, and for grpo 4.5, counted "
+        "from 1 for none (their papers')",
         NOT_NEGATIVE,
     ] = None
     negative_prompt: Annotated[str | None, "what the pictures should not show"] = None

@@ -175,7 +175,7 @@ def _add_gradients(
     The whole batch goes through the denoiser as when it was drawn, so that ratios begin at 1.
     """
     config, loop = run.config, run.loop
-    scheduler, hold = loop.scheduler(), kl_weight(config, transition)
+    scheduler, hold = loop.scheduler(), kl_weight(config)
     weight = kept.to(advantage) / (count * len(made.choices))
     for choice in made.choices:
         timestep = scheduler.timesteps[choice.step]
@@ -194,7 +194,7 @@ def _add_gradients(
         else:
             logarithm = now - choice.log_probability
         ratio = logarithm.exp()
-        clip = clip_range(config, transition)
+        clip = clip_range(config)
         losses = clipped_loss(ratio, advantage, clip_range=clip) / span
         if first is not None:
             away = (density.mean - first.mean).square().flatten(1).mean(dim=1)
@@ -209,29 +209,29 @@ def _add_gradients(
         sums.farthest = torch.maximum(sums.farthest, off.max().to(sums.farthest))
 
 
-def clip_range(config: FinetuneConfig, transition: Transition) -> float:
+def clip_range(config: FinetuneConfig) -> float:
     """Bound of the ratio's distance to 1, by default the one of each variant's code."""
     if config.grpo_clip is not None:
         return config.grpo_clip
     if config.grpo_guard:
         return 2e-6
     mixed = config.grpo_window is not None and config.grpo_window_moves == "sliding"
-    return 1e-5 if _is_fast(config, transition) and not mixed else 1e-4
+    return 1e-5 if _is_fast(config) and not mixed else 1e-4
 
 
-def kl_weight(config: FinetuneConfig, transition: Transition) -> float:
+def kl_weight(config: FinetuneConfig) -> float:
     """Of the divergence from the first policy, by default as in each variant's code.
 
     The divergence is over the variance of the noise, which of cps goes to 0 in the last steps.
     """
     if config.grpo_kl is not None:
         return config.grpo_kl
-    return 0.0 if _is_fast(config, transition) else 0.04
+    return 0.0 if _is_fast(config) else 0.04
 
 
-def _is_fast(config: FinetuneConfig, transition: Transition) -> bool:
-    """Whether the variant is one of those that Flow-GRPO calls fast."""
-    return transition.kind == "cps" or config.grpo_window is not None
+def _is_fast(config: FinetuneConfig) -> bool:
+    """Whether it has CPS steps or a window, as Flow-GRPO-Fast and MixGRPO have."""
+    return config.grpo_noise == "cps" or config.grpo_window is not None
 
 
 def _shared_noise(

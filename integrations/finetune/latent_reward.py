@@ -183,13 +183,8 @@ def _reward_of(pipe: Any, reward: object) -> DifferentiableReward:  # noqa: ANN4
     if isinstance(reward, Scorer | str | os.PathLike):
         return DifferentiableReward(as_scorer(reward, pipe.device), vae=pipe.vae)
     if not isinstance(reward, DifferentiableReward):
-        msg = (
-            f"reward is a {type(reward).__name__}; expected a DifferentiableReward, a scorer "
-            "or the name of one, or a list of WeightedReward"
-        )
-        if callable(reward):
-            msg += f": {not_a_model(reward)}"
-        raise TypeError(msg)
+        expected = "a DifferentiableReward, a scorer, its name, or a list of WeightedReward"
+        raise TypeError(not_a_model(reward, expected, what="reward"))
     if reward.vae is not None and unwrapped(reward.vae) is not unwrapped(pipe.vae):
         msg = "the reward has another VAE than the pipeline; make it with vae=pipe.vae"
         raise ValueError(msg)

@@ -139,7 +139,7 @@ class GrpoSettings:
     grpo_kl: Annotated[
         float | None,
         "grpo: weight of the divergence from the first policy; if none 0.04, and 0 for cps and "
-        "with a window (Flow-GRPO's)",
+        "with a window (Flow-GRPO's, MixGRPO's)",
         NOT_NEGATIVE,
     ] = None
     grpo_window: Annotated[

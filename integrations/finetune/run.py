@@ -166,6 +166,7 @@ def finetune(
             prompts,
             shown[: config.samples],
             held_out=monitor.held_out,
+            guidance=guidance,
             groups=ranked,
         )
         found = checkpoint_of(folder, described, resume=True)

@@ -203,6 +203,7 @@ def described_finetuning(
     shown: Sequence[str],
     *,
     held_out: Scorer | None,
+    guidance: float,
     groups: Sequence[RankedGroup] = (),
 ) -> dict[str, Any]:
     """What the trained weights and their reports depend on, as it is read back from JSON.
@@ -214,10 +215,12 @@ def described_finetuning(
         prompts: To train on.
         shown: Of the samples.
         held_out: The second scorer that measures them.
+        guidance: The scale that pictures to train on have, whatever it follows from.
         groups: Ranked ones to train on.
     """
     values = {
         **config.exact_values(),
+        "guidance": guidance,
         **{
             name if name == "pipeline" else f"pipeline_{name}": value
             for name, value in described_pipeline(pipe).items()

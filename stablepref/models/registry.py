@@ -135,17 +135,19 @@ def _declaring(cls: type[T]) -> Iterator[type[T]]:
         yield from _declaring(below)
 
 
-def not_a_model(given: object) -> str:
-    """What to say where something else stands for a model.
+def not_a_model(given: object, expected: str, *, what: str = "the model") -> str:
+    """The message where something else stands for a model.
 
     Args:
-        given: What is neither a name, nor a path, nor a scorer.
+        given: What stands there.
+        expected: What may.
+        what: What it is called there.
     """
-    message = f"the model is a {type(given).__name__}; expected a name, a path or a scorer"
-    if callable(given):
+    message = f"{what} is a {type(given).__name__}; expected {expected}"
+    if callable(given) and not hasattr(given, "parameters"):  # no network either
         message += (
-            "; a function of images and prompts becomes a scorer by FunctionScorer(fn, name=..., "
-            "unit=...) of stablepref.models.function"
+            "; a function of images and prompts becomes a scorer by stablepref.FunctionScorer(fn, "
+            "name=..., unit=...)"
         )
     return message
 
@@ -161,7 +163,7 @@ def model_name(name_or_path: str | os.PathLike[str] | None) -> str:
         TypeError: It is neither a text nor a path.
     """
     if name_or_path is not None and not isinstance(name_or_path, str | os.PathLike):
-        raise TypeError(not_a_model(name_or_path))
+        raise TypeError(not_a_model(name_or_path, "a name or a path"))
     name = os.fspath(name_or_path or os.environ.get("STABLEPREF_MODEL") or DEFAULT_MODEL)
     if name.startswith("~"):
         return str(Path(name).expanduser())

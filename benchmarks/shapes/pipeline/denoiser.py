@@ -121,7 +121,7 @@ def train_denoiser(
 
     Args:
         config: decides the weights; a folder begun with another one is refused.
-        prompt_encoder: of the same sizes; its training goes on.
+        prompt_encoder: of the same sizes; its training continues.
         latents: of the training pictures.
         folder: receives the checkpoint `denoiser.pt` and lines of `metrics.jsonl`.
         pictures_seed: the seed with which the training pictures were drawn.

@@ -16,6 +16,7 @@ import typer
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 
+from stablepref.integrations.diffusion.load import load_vae
 from stablepref.output.durable import SAVING
 from stablepref.output.locks import sole_writer
 
@@ -34,6 +35,7 @@ from .sampling import Sample, draw_samples, reconstruct_prompts, sample_prompts
 PIPELINE_NAME = "pipeline"
 CHECKPOINT_EVERY = 200
 RECONSTRUCTION = "reconstruction"
+LATENTS = "latents"
 
 
 def train_pipeline(
@@ -73,9 +75,16 @@ def train_pipeline(
         The folder of the pipeline.
 
     Raises:
-        ValueError: the folder holds a training with another configuration.
+        ValueError: the folder holds a training with another configuration, or was begun with an
+            autoencoder that is not given any more.
     """
     if autoencoder is None:
+        begun = (folder / LATENTS).exists()
+        if begun and not (folder / f"{AUTOENCODER_STAGE}-finished.pt").exists():
+            raise ValueError(
+                f"{folder} was begun with an autoencoder that was given; give it again "
+                "(--autoencoder), or choose another folder"
+            )
         autoencoder = train_autoencoder(
             autoencoder_config,
             folder,
@@ -94,7 +103,7 @@ def train_pipeline(
         draw_samples(drawn_again, samples)
     seed = autoencoder_config.seed
     latents = cache_latents(
-        autoencoder, folder / "latents", number=denoiser_config.pictures, seed=seed, quiet=quiet
+        autoencoder, folder / LATENTS, number=denoiser_config.pictures, seed=seed, quiet=quiet
     )
 
     def visit(
@@ -151,12 +160,15 @@ def _trained_autoencoder(folder: Path) -> AutoencoderKL:
         typer.BadParameter: there is none, or its latents are not the laboratory's.
     """
     hint = "--autoencoder"
-    if not (folder / "vae" / "config.json").exists():
+    try:
+        made = load_vae(str(folder), device=torch.device("cpu"))
+    except OSError as error:
+        raise typer.BadParameter(str(error), param_hint=hint) from error
+    if not isinstance(made, AutoencoderKL):
         raise typer.BadParameter(
-            f"{folder} has no autoencoder (vae/config.json); expected the folder of a pipeline",
+            f"the autoencoder of {folder} is a {type(made).__name__}; expected AutoencoderKL",
             param_hint=hint,
         )
-    made = AutoencoderKL.from_pretrained(folder / "vae").float()
     finer = 2 ** (len(made.config.block_out_channels) - 1)
     found = (made.config.latent_channels, IMAGE_SIZE // finer, made.config.scaling_factor)
     if found != (LATENT_CHANNELS, LATENT_SIZE, 1.0):

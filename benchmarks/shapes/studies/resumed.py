@@ -1,4 +1,4 @@
-"""Rows of a study, made one by one or in batches: a killed run goes on where it was."""
+"""Rows of a study, made one by one or in batches: a killed run continues where it was."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ def resumed_rows(
         identity: everything that the rows depend on.
         jobs: what tells each row from the others, in order.
         make: what a job's row has besides.
-        advance: is told how many rows there are more.
+        advance: gets the number of further rows.
 
     Raises:
         ResumeError: the file holds rows of other settings.
@@ -57,7 +57,7 @@ def resumed_batches(
         jobs: what tells each row from the others, in order.
         make: what each row of a batch of jobs has besides.
         batches: cuts the jobs that are left, in their order.
-        advance: is told how many rows there are more.
+        advance: gets the number of further rows.
 
     Raises:
         ResumeError: the file holds rows of other settings.

@@ -21,7 +21,7 @@ JsonOption = Annotated[Path | None, typer.Option("--json", help="also write the 
 
 def pipeline_folder(name: str | Path) -> Path:
     """The folder of a pipeline of the laboratory, or of one that is bundled under that name."""
-    folder = PIPELINES.get(str(name), Path(name))
+    folder = PIPELINES.get(str(name), Path(name).expanduser())
     if not folder.is_dir():
         raise typer.BadParameter(
             f"folder {str(name)!r} does not exist; expected that of a pipeline, or "

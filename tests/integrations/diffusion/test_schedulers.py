@@ -154,29 +154,57 @@ def test_solvers_of_flow_matching_are_not_replaced_by_others(name: str) -> None:
 
 def test_settings_that_would_be_lost_are_named() -> None:
     pipe: Any = pipeline("sd3")
-    for setting in ({"use_karras_sigmas": True}, {"shift_terminal": 0.02}):
+    karras: dict[str, Any] = {"use_karras_sigmas": True}
+    terminal: dict[str, Any] = {"shift_terminal": 0.02}
+    for setting, name in (
+        (karras, "dpm++"), (karras, "unipc"), (terminal, "dpm++"),
+        ({"invert_sigmas": True}, "unipc"),
+    ):  # fmt: skip
         pipe.scheduler = FlowMatchEulerDiscreteScheduler(**setting)
         ((key, value),) = setting.items()
-        for name in ("dpm++", "unipc"):
-            with pytest.raises(ValueError, match=f"settings {key}={value} it does not know"):
-                use_scheduler(pipe, name)
+        with pytest.raises(ValueError, match=f"settings {key}={value} it does not have"):
+            use_scheduler(pipe, name)
         use_scheduler(pipe, "flow-euler")
         assert pipe.scheduler.config[key] == value
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(**terminal, shift=3.0)
+    use_scheduler(pipe, "unipc")
+    pipe.scheduler.set_timesteps(5)
+    assert float(pipe.scheduler.sigmas[-2]) == pytest.approx(0.02, abs=1e-6)
+    for name in ("dpm++", "flow-euler"):
+        pipe.scheduler = diffusers.UniPCMultistepScheduler(
+            **SANA, **(terminal if name == "dpm++" else karras)
+        )
+        with pytest.raises(ValueError, match="it does not have for flow matching"):
+            use_scheduler(pipe, name)
     pipe.scheduler = FlowMatchEulerDiscreteScheduler(
         use_dynamic_shifting=True, time_shift_type="linear"
     )
-    with pytest.raises(ValueError, match="time_shift_type='linear' it does not know"):
+    with pytest.raises(ValueError, match="time_shift_type='linear' it does not have"):
         use_scheduler(pipe, "dpm++")
 
 
-@pytest.mark.parametrize("kind", ["flux", "flux2", "qwen", "lumina2"])
-def test_noise_levels_of_a_call_need_a_scheduler_that_takes_them(kind: str) -> None:
+@pytest.mark.parametrize("name", ["dpm++", "unipc"])
+@pytest.mark.parametrize("kind", ["flux", "flux2", "qwen", "lumina2", "z-image"])
+def test_noise_levels_of_a_call_need_a_scheduler_that_takes_them(kind: str, name: str) -> None:
     pipe: Any = pipeline(kind)
-    with pytest.raises(ValueError, match=r"call gives the noise levels: DPMSolver.* takes none"):
-        use_scheduler(pipe, "dpm++")
-    pipe.scheduler = diffusers.DPMSolverMultistepScheduler(**SANA)
-    with pytest.raises((ValueError, AssertionError)):  # and so its own call, later
-        pipe(prompt=PROMPTS[0], **SHORT)
+    before = pipe.scheduler
+    with pytest.raises(ValueError, match=r"whose call gives the noise .* expected flow-euler"):
+        use_scheduler(pipe, name)
+    assert pipe.scheduler is before
+    use_scheduler(pipe, "flow-euler")
+
+
+def test_a_class_of_ones_own_is_what_its_parent_is() -> None:
+    class Mine(FlowMatchEulerDiscreteScheduler):
+        """As people write them."""
+
+    pipe: Any = pipeline("sd3")
+    pipe.scheduler = Mine(shift=3.0)
+    with pytest.raises(ValueError, match="'ddim' does not fit"):
+        use_scheduler(pipe, "ddim")
+    pipe.scheduler.set_shift(5.0)  # which the configuration does not show
+    use_scheduler(pipe, "dpm++")
+    assert pipe.scheduler.config.flow_shift == 5.0
 
 
 @pytest.mark.parametrize("page", ["guidance.md", "finetuning.md", "best_of_n.md"])

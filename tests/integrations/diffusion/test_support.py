@@ -14,6 +14,7 @@ from helpers.brightness import Brightness
 from helpers.pictured import with_pictures
 from helpers.places import ROOT
 from helpers.tiny_finetune import PROMPTS, generators, pipeline, quick
+from helpers.tiny_pipelines import short_run
 
 from stablepref.integrations.best_of_n.candidates import check_pipeline
 from stablepref.integrations.best_of_n.pruning import check_prune
@@ -142,3 +143,33 @@ def test_auto_pipelines_are_those_of_the_table(kind: str, tmp_path: Path) -> Non
     size = {"height": 32, "width": 32}
     drawn = SamplingLoop(auto, steps=2, **size).sample(PROMPTS, generators(2))
     assert torch.equal(drawn, SamplingLoop(pipe, steps=2, **size).sample(PROMPTS, generators(2)))
+
+
+class AskedError(Exception):
+    """The call has come to the noise levels of its steps."""
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_rows_say_whether_the_call_gives_noise_levels(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe: Any = made(name)
+    given = short_run(KINDS[name]) if name in KINDS else with_pictures(name)[1]
+    seen: list[object] = []
+
+    def set_timesteps(
+        self: object,
+        num_inference_steps: int | None = None,
+        device: object = None,
+        sigmas: object = None,
+        timesteps: object = None,
+        mu: object = None,
+        **_: object,
+    ) -> None:
+        seen.append(sigmas)
+        raise AskedError
+
+    monkeypatch.setattr(type(pipe.scheduler), "set_timesteps", set_timesteps)
+    with pytest.raises(AskedError):
+        pipe(prompt="a dog", **given)
+    assert (seen[0] is not None) == FAMILIES[name].gives_sigmas

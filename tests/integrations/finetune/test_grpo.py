@@ -163,8 +163,8 @@ def test_defaults_of_each_variant() -> None:
     ):
         config = FinetuneConfig(method="grpo", **settings)  # type: ignore[arg-type] # by name
         transition = transition_of(config, scheduler)
-        assert (transition.eta, clip_range(config, transition)) == (eta, clip)
-        assert kl_weight(config, transition) == hold
+        assert (transition.eta, clip_range(config)) == (eta, clip)
+        assert kl_weight(config) == hold
 
 
 def test_what_does_not_go_together() -> None:
@@ -228,9 +228,9 @@ def naive_gradients(run: FinetuneRun, alone: list[Any], better: Tensor) -> dict[
                 b = (mean - choice.mean).square().mean() / (2 * std**2)
                 log_ratio = (log_ratio + b) * std
                 length = float(scheduler.sigmas[choice.step] - scheduler.sigmas[choice.step + 1])
-            ratio, bound = log_ratio.exp(), clip_range(config, transition)
+            ratio, bound = log_ratio.exp(), clip_range(config)
             loss = -min(ratio * advantage, ratio.clamp(1 - bound, 1 + bound) * advantage) / length
-            loss = loss + kl_weight(config, transition) * (mean - base).square().mean() / (2 * s**2)
+            loss = loss + kl_weight(config) * (mean - base).square().mean() / (2 * s**2)
             total = total + loss / len(alone) / len(made.choices)
     names, weights = zip(*run.policies.trained.named_parameters(), strict=True)
     gradients = torch.autograd.grad(total, weights, allow_unused=True)

@@ -148,6 +148,8 @@ def test_an_autoencoder_that_is_there_is_taken_as_it_is(trained: Path, tmp_path:
     saved = load_file(made / "vae" / "diffusion_pytorch_model.safetensors")
     for name, value in given.state_dict().items():
         assert torch.equal(saved[name].float(), value)
+    with pytest.raises(ValueError, match=r"begun with an autoencoder that was given; .*--autoenc"):
+        train_pipeline(FIRST, TEXT, SECOND, tmp_path, quiet=True, **options)
     other = load_file(trained / "pipeline" / WEIGHTS[1])
     assert not all(
         torch.equal(value, other[name]) for name, value in load_file(made / WEIGHTS[1]).items()
@@ -215,7 +217,7 @@ def test_the_training_command_checks_its_precision(tmp_path: Path) -> None:
     told = refused(pipeline_train.main, "--out", tmp_path / "run", "--autoencoder", tmp_path / "no")
     assert "does not exist" in told
     told = refused(pipeline_train.main, "--out", tmp_path / "run", "--autoencoder", tmp_path)
-    assert "no autoencoder" in told
+    assert "cannot be loaded" in told
     AutoencoderKL(latent_channels=4).save_pretrained(tmp_path / "vae")
     told = refused(pipeline_train.main, "--out", tmp_path / "run", "--autoencoder", tmp_path)
     assert "4 channels of 64 x 64 latents, scaled by 0.18215; expected 4 of 16 x 16" in told
