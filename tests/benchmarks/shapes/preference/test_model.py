@@ -4,7 +4,7 @@ import copy
 import shutil
 from itertools import product
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -14,15 +14,19 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import stablepref
-from stablepref.assets import ASSETS
+from stablepref.assets import ASSETS, PIPELINES
 from stablepref.benchmarks.shapes.evaluate import model_scorer, pair_accuracy
 from stablepref.benchmarks.shapes.people.dataset import lab_groups, oracle_groups
 from stablepref.benchmarks.shapes.people.settings import HPDV2
+from stablepref.benchmarks.shapes.pipeline.parts import open_pipeline
 from stablepref.benchmarks.shapes.preference import drawn
 from stablepref.benchmarks.shapes.preference import model as preference
 from stablepref.benchmarks.shapes.preference.model import RECIPE, lengthened, main
+from stablepref.benchmarks.shapes.studies.selection_rows import candidate_rows
+from stablepref.benchmarks.shapes.world.accuracy import with_interval
 from stablepref.benchmarks.shapes.world.drawing import render
 from stablepref.benchmarks.shapes.world.language import parse
+from stablepref.benchmarks.shapes.world.prompts import lab_prompts
 from stablepref.data.groups import RankedGroup
 from stablepref.evaluation.agreement import pairwise_accuracy
 from stablepref.scorer import Scorer
@@ -306,3 +310,26 @@ def test_the_bundled_model_sees_what_its_start_does_not() -> None:
         for model in (stablepref.load(name, dtype="float32") for name in ("shapes-clip", "shapes"))
     )
     assert after.difference(before).value > 0
+
+
+@pytest.mark.slow  # a thousand pictures, two minutes
+def test_the_bundled_model_orders_its_pipelines_pictures_better_than_its_start(
+    tmp_path: Path,
+) -> None:
+    """Pairs of a right and a wrong picture of a prompt, of validation prompts."""
+    scorers = {name: stablepref.load(name, dtype="float32") for name in ("shapes-clip", "shapes")}
+    pictures: dict[int, list[dict[str, Any]]] = {}
+    for row in candidate_rows(
+        open_pipeline(PIPELINES["shapes"]), scorers, lab_prompts("validation", per_category=10),
+        tmp_path, candidates=10, looks=(), steps=10, progress=False,
+    ):  # fmt: skip
+        pictures.setdefault(row["prompt"], []).append(row)
+    gains = []
+    for rows in pictures.values():
+        pairs = [(a, b) for a in rows if a["correct"] for b in rows if not b["correct"]]
+        start, final = (
+            [a["scores"][name] > b["scores"][name] for a, b in pairs] for name in scorers
+        )
+        if pairs:
+            gains.append([(sum(final) - sum(start)) / len(pairs)])
+    assert with_interval(gains).low > 0
