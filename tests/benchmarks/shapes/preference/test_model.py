@@ -312,7 +312,7 @@ def test_the_bundled_model_sees_what_its_start_does_not() -> None:
     assert after.difference(before).value > 0
 
 
-@pytest.mark.slow  # a thousand pictures, two minutes
+@pytest.mark.slow  # four thousand pictures, seven minutes
 def test_the_bundled_model_orders_its_pipelines_pictures_better_than_its_start(
     tmp_path: Path,
 ) -> None:
@@ -320,8 +320,8 @@ def test_the_bundled_model_orders_its_pipelines_pictures_better_than_its_start(
     scorers = {name: stablepref.load(name, dtype="float32") for name in ("shapes-clip", "shapes")}
     pictures: dict[int, list[dict[str, Any]]] = {}
     for row in candidate_rows(
-        open_pipeline(PIPELINES["shapes"]), scorers, lab_prompts("validation", per_category=10),
-        tmp_path, candidates=10, looks=(), steps=10, progress=False,
+        open_pipeline(PIPELINES["shapes"]), scorers, lab_prompts("validation"),
+        tmp_path, candidates=20, looks=(), steps=10, progress=False,
     ):  # fmt: skip
         pictures.setdefault(row["prompt"], []).append(row)
     gains = []
