@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from .families import find_family
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -70,6 +68,8 @@ def use_scheduler(pipe: Pipeline, name: str | None) -> None:
     if name is None:
         return
     import diffusers  # noqa: PLC0415 (an extra)
+
+    from .families import find_family  # noqa: PLC0415 (it needs torch)
 
     changed: Any = pipe
     before = changed.scheduler

@@ -172,7 +172,7 @@ def test_no_gradient_is_kept_under_no_grad() -> None:
         (
             "HeunDiscrete",
             {},
-            r'has HeunDiscreteScheduler. Pass scheduler="ddim" .*. Replace .*: from diff',
+            r'has HeunDiscreteScheduler. Pass scheduler="ddim" .*. Replace .*: from stablepref',
         ),
         ("DDIM", {"thresholding": True}, "DDIMScheduler with thresholding"),
         ("UniPCMultistep", {"predict_x0": False}, "predict_x0=False"),
