@@ -13,7 +13,7 @@ from ..world.language import describe
 from .latents import Latents, training_picture
 from .object_maps import object_maps
 from .parts import LATENT_CHANNELS, LATENT_SIZE, TRAIN_TIMESTEPS
-from .words import build_tokenizer
+from .words import build_tokenizer, token_ids
 
 
 class LatentBatch(NamedTuple):
@@ -84,9 +84,6 @@ class LatentBatches(Dataset[LatentBatch]):
             describe(scene, rng) if kept else ""
             for scene, kept in zip(scenes, with_text, strict=True)
         ]
-        tokens = self.tokenizer(
-            prompts, padding="max_length", truncation=True, return_tensors="pt"
-        ).input_ids
         descriptions = describe_scenes(scenes)
         descriptions[~torch.tensor(with_text)] = 0
         generator = torch.Generator().manual_seed(rng.getrandbits(62))
@@ -99,7 +96,7 @@ class LatentBatches(Dataset[LatentBatch]):
             latents=stored[:, 0] + within * stored[:, 1],
             noise=noise,
             times=times,
-            tokens=tokens,
+            tokens=token_ids(self.tokenizer, prompts),
             descriptions=descriptions,
             maps=object_maps(pictures, LATENT_SIZE),
         )

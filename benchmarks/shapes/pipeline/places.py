@@ -20,6 +20,7 @@ from stablepref.output.tables import Table, print_table
 from ..world.commands import PipelineOption, ThreadsOption
 from ..world.language import describe
 from ..world.scenes import COLOURS, RELATIONS, Scene, sample_scene
+from .words import token_ids
 
 _RIDGE = 1.0
 _BATCH = 250
@@ -62,12 +63,7 @@ def order_read(
     prompts = [describe(scene, rng) for scene in scenes]
     ends, first, later, turned = [], [], [], []
     for start in range(0, len(prompts), _BATCH):
-        tokens = pipe.tokenizer(
-            prompts[start : start + _BATCH],
-            padding="max_length",
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
+        tokens = token_ids(pipe.tokenizer, prompts[start : start + _BATCH])
         states = pipe.text_encoder(tokens)[0]
         ends.append(states[:, -1])
         for row, scene in enumerate(scenes[start : start + _BATCH]):

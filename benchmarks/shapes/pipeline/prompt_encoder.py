@@ -32,7 +32,7 @@ from ..clip.training_files import (
 from ..world.language import describe
 from ..world.scenes import Scene, sample_scene
 from .parts import Sizes, build_text_encoder
-from .words import build_tokenizer
+from .words import build_tokenizer, token_ids
 
 STAGE = "text"
 
@@ -92,10 +92,7 @@ class RelatedPrompts(Dataset[tuple[Tensor, Tensor]]):
             if scene.relation is not None:
                 scenes.append(scene)
         prompts = [describe(scene, rng) for scene in scenes]
-        tokens = self.tokenizer(
-            prompts, padding="max_length", truncation=True, return_tensors="pt"
-        ).input_ids
-        return tokens, describe_scenes(scenes)
+        return token_ids(self.tokenizer, prompts), describe_scenes(scenes)
 
 
 def train_prompt_encoder(
@@ -181,14 +178,18 @@ def places_loss(read: Tensor, descriptions: Tensor) -> Tensor:
         descriptions: `(batch, numbers)` of `describe_scenes`: what they have no place for, or one
             in the middle, is not counted.
     """
-    places = descriptions[:, -PLACES:].sign()
-    known = places != 0
+    places, known = _known_places(descriptions)
     losses = functional.softplus(-read.float() * places) * known
     return losses.sum() / known.sum().clamp(min=1)
 
 
 def places_right(read: Tensor, descriptions: Tensor) -> float:
     """The share of the known places that were read rightly; chance is one half."""
-    places = descriptions[:, -PLACES:].sign()
-    known = places != 0
+    places, known = _known_places(descriptions)
     return float((read.sign() == places)[known].float().mean())
+
+
+def _known_places(descriptions: Tensor) -> tuple[Tensor, Tensor]:
+    """Places as -1 for the first, 1 for the last, 0 otherwise; and which are not 0."""
+    places = descriptions[:, -PLACES:].sign()
+    return places, places != 0

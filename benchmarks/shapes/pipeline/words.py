@@ -4,6 +4,7 @@ import json
 import tempfile
 from pathlib import Path
 
+from torch import Tensor
 from transformers import CLIPTokenizer
 
 from ..world.vocabulary import grammar_words, learn_merges
@@ -28,6 +29,14 @@ def build_tokenizer() -> CLIPTokenizer:
             unk_token=_END,
         )
     return tokenizer
+
+
+def token_ids(tokenizer: CLIPTokenizer, prompts: list[str]) -> Tensor:
+    """Tokens `(prompts, 32)` int64, padded and cut as the pipeline's call does."""
+    ids: Tensor = tokenizer(
+        prompts, padding="max_length", truncation=True, return_tensors="pt"
+    ).input_ids
+    return ids
 
 
 def write_vocabulary_files(folder: Path) -> None:
