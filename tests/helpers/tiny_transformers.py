@@ -16,7 +16,7 @@ from diffusers import (
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 from transformers import (
     Gemma2Config,
@@ -47,11 +47,19 @@ QWEN: dict[str, Any] = {
 }
 
 
-def chat_tokenizer() -> PreTrainedTokenizerFast:
-    """Whole words, with a chat template, padding to the right."""
-    vocabulary = {token: i for i, token in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
+def chat_tokenizer(*, begins: bool = False) -> PreTrainedTokenizerFast:
+    """Whole words, with a chat template, padding to the right.
+
+    Args:
+        begins: Every text begins with a token of its own, as Gemma's do: none is empty.
+    """
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "</s>", "<unk>", *WORDS, "<bos>"])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    if begins:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<bos> $A", special_tokens=[("<bos>", vocabulary["<bos>"])]
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
@@ -196,5 +204,5 @@ def lumina2() -> Lumina2Pipeline:
                 head_dim=8,
             )
         ),
-        tokenizer=chat_tokenizer(),
+        tokenizer=chat_tokenizer(begins=True),
     )

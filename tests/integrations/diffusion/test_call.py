@@ -8,6 +8,7 @@ from helpers.tiny_finetune import PROMPTS, generators, pipeline
 from helpers.tiny_pipelines import short_run
 from torch import Tensor
 
+from stablepref.integrations.diffusion.denoiser import denoiser_of
 from stablepref.integrations.diffusion.sampling import SamplingLoop
 from stablepref.integrations.diffusion.x0 import noise_level
 
@@ -129,6 +130,49 @@ def test_predictions_have_the_slope_of_finite_differences(kind: str) -> None:
     loop.checkpointing = True
     (again,) = torch.autograd.grad(value(given), given)
     torch.testing.assert_close(again, gradient)
+
+
+@pytest.mark.parametrize("last_steps", [2, STEPS])
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_calls_have_the_slope_of_finite_differences(kind: str, last_steps: int) -> None:
+    """In float64, along a direction of all of the denoiser's weights, in the last steps alone."""
+    loop = loop_of(kind)
+    loop.pipe.to(torch.float64)
+    weights = [*denoiser_of(loop.pipe).parameters()]
+    source = torch.Generator().manual_seed(1)
+    slopes = [torch.randn(weight.shape, generator=source).double() for weight in weights]
+
+    def finished(size: float) -> Tensor:
+        """Latents by weights that move before the last steps, and back after them."""
+
+        @torch.no_grad()
+        def move(by: float) -> None:
+            for weight, slope in zip(weights, slopes, strict=True):
+                weight.add_(by * slope)
+
+        def rule(scheduler: object, index: int, output: Tensor, latents: Tensor) -> None:
+            del scheduler, output, latents
+            if index == STEPS - last_steps - 1:
+                move(size)
+
+        if last_steps == STEPS:
+            move(size)
+        with torch.no_grad():
+            made = loop.sample(PROMPTS, generators(2), rule=rule)
+        move(-size)
+        return made
+
+    mix = torch.randn(finished(0).shape, generator=source).double()
+    made = loop.sample(PROMPTS, generators(2), last_steps=last_steps)
+    gradients = torch.autograd.grad((made * mix).sum(), weights, allow_unused=True)
+    size = 1e-4
+    difference = ((finished(size) - finished(-size)) * mix).sum().item() / (2 * size)
+    slope = sum(
+        (one * slope).sum().item()
+        for one, slope in zip(gradients, slopes, strict=True)
+        if one is not None
+    )
+    assert slope == pytest.approx(difference, rel=3e-3)
 
 
 def test_the_pipeline_is_left_as_it_was() -> None:

@@ -107,12 +107,27 @@ def test_what_is_trained_in_a_wrapper_draws_the_same_without(
         compare_training(way, tmp_path, alone)
 
 
-def trained(pipe: DiffusionPipeline, out: Path) -> Path:
+def trained(pipe: DiffusionPipeline, out: Path, **settings: Any) -> Path:  # noqa: ANN401 (of many types)
     """The matrices of a short training."""
-    config = quick(steps=2, batch_size=2, learning_rate=0.1, samples=2)
-    result = finetune(pipe, PROMPTS, bright(pipe), config, out=out, progress=False)
+    chosen = {"steps": 2, "batch_size": 2, "learning_rate": 0.1, "samples": 2, **settings}
+    pairs = settings.get("method") == "dpo"
+    result = finetune(
+        pipe,
+        None if pairs else PROMPTS,
+        bright(pipe),
+        quick(**chosen),
+        out=out,
+        groups=ranked() if pairs else None,
+        progress=False,
+    )
     AcceleratorState._reset_state(reset_partial_state=True)
     return result.lora
+
+
+def ranked() -> list[RankedGroup]:
+    """Two pictures of noise, one better than the other."""
+    noise = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
+    return [RankedGroup(PROMPTS[0], tuple(noise), (1, 2))]
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +150,32 @@ def compare_training(way: str, tmp_path: Path, alone: tuple[Any, Any]) -> None:
     np.testing.assert_allclose(unwrapped, drawn, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        "nft",
+        *(
+            pytest.param(method, marks=pytest.mark.slow)
+            for method in METHODS
+            if method not in {"draft", "nft"}
+        ),
+    ],
+)
+def test_every_method_trains_a_compiled_denoiser_as_a_plain_one(
+    method: str, tmp_path: Path
+) -> None:
+    settings = {"method": method, "pictures_per_prompt": 2, "guidance": 1.0}
+    plain, pipe, alone = pipeline(), wrapped("compiled"), pipeline()
+    before = picture(plain)
+    with torch.compiler.set_stance("force_eager"):
+        plain.load_lora_weights(trained(pipe, tmp_path / "compiled", **settings))
+        drawn = picture(plain)
+        assert np.array_equal(picture(pipe), drawn)
+    assert np.abs(drawn - before).max() > 0.01
+    trained(alone, tmp_path / "alone", **settings)
+    np.testing.assert_allclose(picture(alone), drawn, rtol=0, atol=1e-4)
+
+
 def test_no_module_is_asked_whether_it_is_true(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -152,14 +193,12 @@ def test_no_module_is_asked_whether_it_is_true(
     best_of_n(pipe, "a dog", Brightness(), 2, prune={0.5: 0.5}, out=tmp_path / "n", **CALL)
     RewardGuidance(pipe, "a dog", Brightness(), scale=0.1).draw(**CALL)
     optimize_noise(pipe, "a dog", Brightness(), iterations=1, **CALL)
-    noise = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
-    ranked = [RankedGroup(PROMPTS[0], tuple(noise), (1, 2))]
     for method in METHODS:
         config = quick(method=method, steps=1, pictures_per_prompt=2)
         pairs = method == "dpo"
         finetune(
             pipe, None if pairs else PROMPTS, bright(pipe), config, out=tmp_path / method,
-            groups=ranked if pairs else None, held_out=Brightness(2.0, name="other"),
+            groups=ranked() if pairs else None, held_out=Brightness(2.0, name="other"),
             progress=False,
         )  # fmt: skip
         AcceleratorState._reset_state(reset_partial_state=True)

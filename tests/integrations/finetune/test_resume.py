@@ -15,15 +15,16 @@ from helpers.forked import start
 from helpers.tiny_finetune import PROMPTS, bright, pipeline, quick
 
 from stablepref.data.groups import RankedGroup
+from stablepref.integrations.finetune.methods import METHODS
 from stablepref.integrations.finetune.run import finetune
 
 KILLS = 3
 STEPS = 6
 
 
-def run(folder: Path, method: str) -> None:
+def run(folder: Path, method: str, kind: str = "sd") -> None:
     """Begin the training in a folder, or go on with it."""
-    pipe = pipeline()
+    pipe = pipeline(kind)
     groups = None if method != "dpo" else [RankedGroup("a dog", (shade(0), shade(255)), (1, 2))]
     config = quick(
         method=method,
@@ -68,19 +69,25 @@ def assert_same(folder: Path, whole: Path) -> None:
     assert (folder / "finetune.json").read_text() == (whole / "finetune.json").read_text()
 
 
+SLOW = [
+    *((method, "sd") for method in METHODS if method != "draft"),
+    *((method, "sd3") for method in ("nft", "grpo", "dpo")),
+]
+
+
 @pytest.mark.parametrize(
-    "method",
-    ["draft", *(pytest.param(m, marks=pytest.mark.slow) for m in ("ddpo", "nft", "grpo", "dpo"))],
+    ("method", "kind"),
+    [("draft", "sd"), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],
 )
-def test_killed_at_random_moments(method: str, tmp_path: Path) -> None:
+def test_killed_at_random_moments(method: str, kind: str, tmp_path: Path) -> None:
     """Rows written, not time, decide when to kill, so that slow machines kill as often."""
     whole, folder = tmp_path / "whole", tmp_path / "broken"
-    process = start(run, whole, method)
+    process = start(run, whole, method, kind)
     process.join()
     assert process.exitcode == 0
     rng = random.Random(method)
     for _ in range(KILLS):
-        process = start(run, folder, method)
+        process = start(run, folder, method, kind)
         wanted = len(lines(folder)) + rng.randint(1, 2)
         while process.is_alive() and len(lines(folder)) < wanted:
             time.sleep(0.002)
@@ -89,7 +96,7 @@ def test_killed_at_random_moments(method: str, tmp_path: Path) -> None:
         process.join()
         assert process.exitcode == -signal.SIGKILL
     assert list(folder.glob("checkpoints/step-*"))
-    process = start(run, folder, method)
+    process = start(run, folder, method, kind)
     process.join()
     assert process.exitcode == 0
     assert not list(folder.rglob(".*"))
