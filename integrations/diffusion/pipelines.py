@@ -153,6 +153,8 @@ def unwrapped(part: object) -> Any:  # noqa: ANN401 (diffusers has no types)
     peft: Any = sys.modules.get("peft")  # without it there is no such wrapper
     if peft is not None and isinstance(inner, peft.PeftModel):
         inner = inner.get_base_model()
+    elif peft is not None and isinstance(inner, peft.PeftMixedModel):
+        inner = inner.base_model.model
     return inner if inner is part else unwrapped(inner)  # a compiled module within DDP, or the like
 
 

@@ -1,7 +1,5 @@
 """Train the small CLIP from scratch: `python -m stablepref.benchmarks.shapes.clip.train`."""
 
-import math
-import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +10,6 @@ import typer
 from open_clip.model import CLIP
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.data import DataLoader, Subset
 
 from stablepref.models.clip import MAX_LOG_SCALE
 from stablepref.output.locks import sole_writer
@@ -24,18 +21,10 @@ from .batches import BatchConfig, TrainingBatches
 from .model import backbone_config, build_model, save_model
 from .objective import Losses, batch_losses
 from .patches import PatchHead
-from .training_files import (
-    Precision,
-    forget_metrics,
-    load_checkpoint,
-    log_metrics,
-    progress_bar,
-    save_checkpoint,
-    set_learning_rate,
-)
+from .stage import Stage
+from .training_files import Precision
 
 STAGE = "clip"
-CHECKPOINT_NAME = f"{STAGE}.pt"
 
 
 @dataclass(frozen=True)
@@ -106,23 +95,22 @@ def train(
         betas=(0.9, 0.98),
         eps=1e-8,
     )
-    settings, path = asdict(config), folder / CHECKPOINT_NAME
-    start, state = 0, load_checkpoint(path, settings, device=device)
-    if state is not None:
-        start = state["step"]
-        both.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        forget_metrics(folder, STAGE, start)
-    end = config.steps if stop_after is None else min(stop_after, config.steps)
+    stage = Stage(
+        STAGE,
+        folder,
+        config,
+        {"model": both},
+        [optimizer],
+        settings=asdict(config),
+        device=device,
+        checkpoint_every=checkpoint_every,
+        stop_after=stop_after,
+    )
     batches = TrainingBatches(config.batch, vocabulary, config.steps)
-    loader = DataLoader(Subset(batches, range(start, end)), batch_size=None, num_workers=workers)
-    began = time.monotonic()
     # PyTorch's fused attention is slower than plain matrix products on a CPU at this size.
     attention = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
-    with attention, progress_bar() as bar:
-        task = bar.add_task(STAGE, total=config.steps, completed=start, loss=math.nan)
-        for step, batch in enumerate(loader, start):
-            set_learning_rate([optimizer], config, step)
+    with attention:
+        for step, batch in stage.steps(batches, workers=workers):
             losses = batch_losses(model, head, batch.to(device), precision=config.precision)
             optimizer.zero_grad(set_to_none=True)
             total = losses.total(code_weight=config.code_weight, patch_weight=config.patch_weight)
@@ -130,25 +118,16 @@ def train(
             optimizer.step()
             with torch.no_grad():
                 model.logit_scale.clamp_(0, MAX_LOG_SCALE)
-            bar.update(task, completed=step + 1, loss=losses.contrast.item())
-            seconds = time.monotonic() - began
-            late = max_hours is not None and seconds > max_hours * 3600
-            if (step + 1) % checkpoint_every == 0 or step + 1 == end or late:
-                log_metrics(folder, STAGE, step + 1, _metrics(losses, model, seconds))
+            late = max_hours is not None and stage.seconds > max_hours * 3600
+            if stage.taken(step, losses.contrast.item()) or late:
                 save_model(model, backbone, vocabulary, folder / "model")
-                state = {
-                    "config": settings,
-                    "step": step + 1,
-                    "model": both.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                }
-                save_checkpoint(path, state)
+                stage.save(step, _metrics(losses, model))
             if late:
                 break
     return model
 
 
-def _metrics(losses: Losses, model: CLIP, seconds: float) -> dict[str, float]:
+def _metrics(losses: Losses, model: CLIP) -> dict[str, float]:
     return {
         "loss": losses.contrast.item(),
         "pictures_loss": losses.pictures.item(),
@@ -157,7 +136,6 @@ def _metrics(losses: Losses, model: CLIP, seconds: float) -> dict[str, float]:
         "places_loss": losses.places.item(),
         "top1": losses.top1.item(),
         "logit_scale": model.logit_scale.exp().item(),
-        "seconds": round(seconds, 1),
     }
 
 

@@ -1,8 +1,6 @@
 """Trains the pipeline's autoencoder on pictures of training scenes."""
 
-import math
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,17 +9,10 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 
-from ..clip.training_files import (
-    Precision,
-    forget_metrics,
-    load_checkpoint,
-    log_metrics,
-    progress_bar,
-    save_checkpoint,
-    set_learning_rate,
-)
+from ..clip.stage import Stage
+from ..clip.training_files import Precision, load_checkpoint, save_checkpoint
 from ..world.drawing import IMAGE_SIZE, layout, render
 from ..world.layout import Placed
 from ..world.scenes import sample_scene
@@ -129,62 +120,49 @@ def train_autoencoder(
     Raises:
         ValueError: the folder holds a training with another configuration.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path, name = folder / f"{STAGE}.pt", f"{STAGE} {config.seed}"
+    name = f"{STAGE} {config.seed}"
     model = build_autoencoder(config.sizes, seed=config.seed).to(device).train()
-    finished = folder / f"{STAGE}-finished.pt"
+    finished = finished_path(folder)
     if state := load_checkpoint(finished, asdict(config), device=device):
         model.load_state_dict(state["model"])
         return model.eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=0.01)
-    start = 0
-    if state := load_checkpoint(path, asdict(config), device=device):
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
-    forget_metrics(folder, STAGE, start)
-    end = config.steps if stop_after is None else min(stop_after, config.steps)
-    batches = Pictures(name, config.batch_size, config.steps)
-    loader = DataLoader(
-        Subset(batches, range(start, max(start, end))), batch_size=None, num_workers=workers
+    stage = Stage(
+        STAGE,
+        folder,
+        config,
+        {"model": model},
+        [optimizer],
+        settings=asdict(config),
+        device=device,
+        checkpoint_every=checkpoint_every,
+        stop_after=stop_after,
     )
-    began = time.monotonic()
-    with progress_bar() as bar:
-        task = bar.add_task(STAGE, total=config.steps, completed=start, loss=math.nan)
-        for step, (pictures, objects) in enumerate(loader, start):
-            set_learning_rate([optimizer], config, step)
-            generator = torch.Generator().manual_seed(
-                random.Random(f"{name} {step}").getrandbits(62)
-            )
-            weights = 1 + (config.object_weight - 1) * objects.to(device)
-            error, divergence = _losses(
-                model, pictures.to(device), weights, generator, config.precision
-            )
-            optimizer.zero_grad(set_to_none=True)
-            (error + config.kl_weight * divergence).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            bar.update(task, completed=step + 1, loss=error.item())
-            if (step + 1) % checkpoint_every == 0 or step + 1 == end:
-                seconds = round(time.monotonic() - began, 1)
-                values = {"error": error.item(), "kl": divergence.item(), "seconds": seconds}
-                log_metrics(folder, STAGE, step + 1, values)
-                save_checkpoint(
-                    path,
-                    {
-                        "config": asdict(config),
-                        "step": step + 1,
-                        "model": model.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                    },
-                )
-    if end < config.steps:
+    batches = Pictures(name, config.batch_size, config.steps)
+    for step, (pictures, objects) in stage.steps(batches, workers=workers):
+        generator = torch.Generator().manual_seed(random.Random(f"{name} {step}").getrandbits(62))
+        weights = 1 + (config.object_weight - 1) * objects.to(device)
+        error, divergence = _losses(
+            model, pictures.to(device), weights, generator, config.precision
+        )
+        optimizer.zero_grad(set_to_none=True)
+        (error + config.kl_weight * divergence).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if stage.taken(step, error.item()):
+            stage.save(step, {"error": error.item(), "kl": divergence.item()})
+    if not stage.complete:
         return None
     model.eval().requires_grad_(False)
     measured = Pictures(f"{name} measured", _MEASURED_BATCH, _MEASURED // _MEASURED_BATCH)
     standardise_latents(model, [measured[step][0].to(device) for step in range(len(measured))])
     save_checkpoint(finished, {"config": asdict(config), "model": model.state_dict()})
     return model
+
+
+def finished_path(folder: Path) -> Path:
+    """Where the trained autoencoder is."""
+    return folder / f"{STAGE}-finished.pt"
 
 
 def _losses(

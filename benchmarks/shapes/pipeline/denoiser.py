@@ -1,8 +1,6 @@
 """Trains the pipeline's denoiser and, with it, the encoder of its prompts."""
 
 import copy
-import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,20 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
 from transformers import CLIPTextModel
 
 from ..clip.muon import SMALLEST_SIDE, Muon
 from ..clip.scene_code import code_loss, scene_codes
-from ..clip.training_files import (
-    Precision,
-    forget_metrics,
-    load_checkpoint,
-    log_metrics,
-    progress_bar,
-    save_checkpoint,
-    set_learning_rate,
-)
+from ..clip.stage import Stage
+from ..clip.training_files import Precision
 from .batches import LatentBatch, LatentBatches
 from .latents import Latents
 from .object_maps import build_reader, output_of, reading_loss
@@ -146,20 +136,20 @@ def train_denoiser(
         )
     if len(latents) != config.pictures:
         raise ValueError(f"there are {len(latents)} latents; expected {config.pictures}")
-    path = folder / f"{STAGE}.pt"
     networks = _build_networks(config, prompt_encoder).to(device).train()
     averaged = Averaged(networks, config.average)
     optimizers = _build_optimizers(networks, config)
-    start = 0
-    settings = {**asdict(config), "pictures_seed": pictures_seed}
-    if state := load_checkpoint(path, settings, device=device):
-        networks.load_state_dict(state["networks"])
-        averaged.network.load_state_dict(state["averaged"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        start = state["step"]
-    forget_metrics(folder, STAGE, start)
-    end = config.steps if stop_after is None else min(stop_after, config.steps)
+    stage = Stage(
+        STAGE,
+        folder,
+        config,
+        {"networks": networks, "averaged": averaged.network},
+        optimizers,
+        settings=settings_of(config, pictures_seed),
+        device=device,
+        checkpoint_every=checkpoint_every,
+        stop_after=stop_after,
+    )
     batches = LatentBatches(
         latents,
         pictures_seed=pictures_seed,
@@ -168,42 +158,30 @@ def train_denoiser(
         textless=config.textless,
         seed=config.seed,
     )
-    loader = DataLoader(
-        Subset(batches, range(start, max(start, end))), batch_size=None, num_workers=workers
-    )
-    scheduler, began, seen = build_scheduler(), time.monotonic(), []
-    with progress_bar() as bar:
-        task = bar.add_task(STAGE, total=config.steps, completed=start, loss=math.nan)
-        for step, batch in enumerate(loader, start):
-            set_learning_rate(optimizers, config, step)
-            losses = batch_losses(networks, scheduler, batch.to(device), config)
-            networks.zero_grad(set_to_none=True)
-            losses.total(config).backward()
-            torch.nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
-            for optimizer in optimizers:
-                optimizer.step()
-            averaged.update(networks, step)
-            seen.append([value.item() for value in losses])
-            bar.update(task, completed=step + 1, loss=seen[-1][0])
-            last = step + 1 == config.steps
-            if (step + 1) % checkpoint_every and step + 1 != end:
-                continue
-            means = (sum(column) / len(column) for column in zip(*seen, strict=True))
-            values = dict(zip(Losses._fields, means, strict=True))
-            values["seconds"] = round(time.monotonic() - began, 1)
-            seen.clear()
-            if visit is not None and (last or (step + 1) % visit_every == 0):
-                values |= visit(*_parts(averaged.network), step + 1)
-            log_metrics(folder, STAGE, step + 1, values)
-            state = {
-                "config": settings,
-                "step": step + 1,
-                "networks": networks.state_dict(),
-                "averaged": averaged.network.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            }
-            save_checkpoint(path, state)
-    return None if end < config.steps else _parts(averaged.network)
+    scheduler, seen = build_scheduler(), []
+    for step, batch in stage.steps(batches, workers=workers):
+        losses = batch_losses(networks, scheduler, batch.to(device), config)
+        networks.zero_grad(set_to_none=True)
+        losses.total(config).backward()
+        torch.nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        averaged.update(networks, step)
+        seen.append([value.item() for value in losses])
+        if not stage.taken(step, seen[-1][0]):
+            continue
+        means = (sum(column) / len(column) for column in zip(*seen, strict=True))
+        values = dict(zip(Losses._fields, means, strict=True))
+        seen.clear()
+        if visit is not None and (step + 1 == config.steps or (step + 1) % visit_every == 0):
+            values |= visit(*_parts(averaged.network), step + 1)
+        stage.save(step, values)
+    return _parts(averaged.network) if stage.complete else None
+
+
+def settings_of(config: DenoiserConfig, pictures_seed: int) -> dict[str, Any]:
+    """What decides the weights, as the checkpoint has it."""
+    return {**asdict(config), "pictures_seed": pictures_seed}
 
 
 class Losses(NamedTuple):

@@ -7,9 +7,7 @@ that has the scene's code read: without that it stays at chance, since whose pla
 not known.
 """
 
-import math
 import random
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -17,18 +15,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 from transformers import CLIPTextModel
 
 from ..clip.scene_code import PLACES, code_loss, describe_scenes, scene_codes
-from ..clip.training_files import (
-    forget_metrics,
-    load_checkpoint,
-    log_metrics,
-    progress_bar,
-    save_checkpoint,
-    set_learning_rate,
-)
+from ..clip.stage import Stage
 from ..world.language import describe
 from ..world.scenes import Scene, sample_scene
 from .parts import Sizes, build_text_encoder
@@ -118,48 +109,35 @@ def train_prompt_encoder(
     Raises:
         ValueError: the folder holds a training with another configuration.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{STAGE}.pt"
     made = build_prompt_encoder(config.sizes, seed=config.seed)
     networks = nn.ModuleList(made).to(device).train()
     optimizer = torch.optim.AdamW(networks.parameters(), betas=(0.9, 0.98), weight_decay=0.0)
-    start = 0
-    if state := load_checkpoint(path, asdict(config), device=device):
-        networks.load_state_dict(state["networks"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
-    forget_metrics(folder, STAGE, start)
-    end = config.steps if stop_after is None else min(stop_after, config.steps)
+    stage = Stage(
+        STAGE,
+        folder,
+        config,
+        {"networks": networks},
+        [optimizer],
+        settings=asdict(config),
+        device=device,
+        checkpoint_every=checkpoint_every,
+        stop_after=stop_after,
+    )
     prompts = RelatedPrompts(batch_size=config.batch_size, steps=config.steps, seed=config.seed)
-    loader = DataLoader(Subset(prompts, range(start, max(start, end))), batch_size=None)
-    began = time.monotonic()
-    with progress_bar() as bar:
-        task = bar.add_task(STAGE, total=config.steps, completed=start, loss=math.nan)
-        for step, batch in enumerate(loader, start):
-            set_learning_rate([optimizer], config, step)
-            tokens, descriptions = (part.to(device) for part in batch)
-            pooled = made.text(tokens).pooler_output
-            read = made.reader(pooled)
-            loss = places_loss(read, descriptions)
-            loss = loss + code_loss(pooled, scene_codes(descriptions, pooled.shape[1]))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
-            optimizer.step()
-            bar.update(task, completed=step + 1, loss=loss.item())
-            if (step + 1) % checkpoint_every == 0 or step + 1 == end:
-                seconds = round(time.monotonic() - began, 1)
-                right = places_right(read, descriptions)
-                values = {"loss": loss.item(), "right": right, "seconds": seconds}
-                log_metrics(folder, STAGE, step + 1, values)
-                state = {
-                    "config": asdict(config),
-                    "step": step + 1,
-                    "networks": networks.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                }
-                save_checkpoint(path, state)
-    return None if end < config.steps else made
+    for step, batch in stage.steps(prompts):
+        tokens, descriptions = (part.to(device) for part in batch)
+        pooled = made.text(tokens).pooler_output
+        read = made.reader(pooled)
+        loss = places_loss(read, descriptions)
+        loss = loss + code_loss(pooled, scene_codes(descriptions, pooled.shape[1]))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
+        optimizer.step()
+        if stage.taken(step, loss.item()):
+            right = places_right(read, descriptions)
+            stage.save(step, {"loss": loss.item(), "right": right})
+    return made if stage.complete else None
 
 
 def build_prompt_encoder(sizes: Sizes, *, seed: int) -> PromptEncoder:

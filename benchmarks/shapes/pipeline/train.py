@@ -8,6 +8,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -20,15 +21,18 @@ from stablepref.integrations.diffusion.load import load_vae
 from stablepref.output.durable import SAVING
 from stablepref.output.locks import sole_writer
 
-from ..clip.training_files import Precision, forget_metrics, log_metrics
+from ..clip.stage import checkpoint_path
+from ..clip.training_files import Precision, forget_metrics, load_checkpoint, log_metrics
 from ..world.commands import DeviceOption, ThreadsOption, pipeline_folder
 from ..world.drawing import IMAGE_SIZE
 from ..world.prompts import lab_prompts
 from .autoencoder import STAGE as AUTOENCODER_STAGE
-from .autoencoder import AutoencoderConfig, train_autoencoder
-from .denoiser import DenoiserConfig, train_denoiser
+from .autoencoder import AutoencoderConfig, finished_path, train_autoencoder
+from .denoiser import STAGE as DENOISER_STAGE
+from .denoiser import DenoiserConfig, settings_of, train_denoiser
 from .latents import cache_latents
 from .parts import LATENT_CHANNELS, LATENT_SIZE, assemble, save_pipeline
+from .prompt_encoder import STAGE as TEXT_STAGE
 from .prompt_encoder import PromptEncoderConfig, train_prompt_encoder
 from .sampling import Sample, draw_samples, reconstruct_prompts, sample_prompts
 
@@ -78,9 +82,15 @@ def train_pipeline(
         ValueError: the folder holds a training with another configuration, or was begun with an
             autoencoder that is not given any more.
     """
+    seed = autoencoder_config.seed
+    for stage, settings in (
+        (TEXT_STAGE, asdict(prompt_config)),
+        (DENOISER_STAGE, settings_of(denoiser_config, seed)),
+    ):
+        load_checkpoint(checkpoint_path(folder, stage), settings, device="cpu")
     if autoencoder is None:
         begun = (folder / LATENTS).exists()
-        if begun and not (folder / f"{AUTOENCODER_STAGE}-finished.pt").exists():
+        if begun and not finished_path(folder).exists():
             raise ValueError(
                 f"{folder} was begun with an autoencoder that was given; give it again "
                 "(--autoencoder), or choose another folder"
@@ -101,7 +111,6 @@ def train_pipeline(
         forget_metrics(folder, RECONSTRUCTION, -1)
         log_metrics(folder, RECONSTRUCTION, 0, {"correct": _correct(samples)})
         draw_samples(drawn_again, samples)
-    seed = autoencoder_config.seed
     latents = cache_latents(
         autoencoder, folder / LATENTS, number=denoiser_config.pictures, seed=seed, quiet=quiet
     )

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from stablepref.data.groups import RankedGroup
 from stablepref.integrations.best_of_n.choose import best_of_n
 from stablepref.integrations.diffusion.described import described_pipeline
+from stablepref.integrations.diffusion.pipelines import unwrapped
 from stablepref.integrations.diffusion.sampling import SamplingLoop
 from stablepref.integrations.finetune.methods import METHODS
 from stablepref.integrations.finetune.run import finetune
@@ -65,16 +66,16 @@ def test_fingerprints_and_pictures_do_not_depend_on_wrappers(way: str) -> None:
     assert type(pipe.unet) is type(wrapped(way).unet)
 
 
-@pytest.mark.parametrize("also", ["", "compiled"])
+@pytest.mark.parametrize("also", ["", "mixed", "compiled"])
 def test_fingerprints_and_pictures_do_not_depend_on_pefts_wrapper(also: str) -> None:
     """An adapter within `PeftModel` is the same adapter that diffusers puts in."""
     adapter = LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights="gaussian")
     plain, pipe = pipeline(), pipeline()
     plain.unet.add_adapter(adapter)
     disturb(plain.unet)
-    pipe.unet = get_peft_model(pipe.unet, adapter)
-    pipe.unet.get_base_model().load_state_dict(plain.unet.state_dict())
-    if also:
+    pipe.unet = get_peft_model(pipe.unet, adapter, mixed=also == "mixed")
+    unwrapped(pipe.unet).load_state_dict(plain.unet.state_dict())
+    if also == "compiled":
         pipe.unet = torch.compile(pipe.unet, backend="eager")
     found, expected = described_pipeline(pipe), described_pipeline(plain)
     assert found == expected
@@ -133,21 +134,21 @@ def ranked() -> list[RankedGroup]:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     """Pictures of a pipeline without a wrapper before its training and after it."""
-    unwrapped = pipeline()
-    before = picture(unwrapped)
-    trained(unwrapped, tmp_path_factory.mktemp("alone"))
-    return before, picture(unwrapped)
+    pipe = pipeline()
+    before = picture(pipe)
+    trained(pipe, tmp_path_factory.mktemp("alone"))
+    return before, picture(pipe)
 
 
 def compare_training(way: str, tmp_path: Path, alone: tuple[Any, Any]) -> None:
     pipe, plain = wrapped(way), pipeline()
-    before, unwrapped = alone
+    before, expected = alone
     plain.load_lora_weights(trained(pipe, tmp_path / "run"))
     drawn = picture(plain)
     assert np.abs(drawn - before).max() > 0.01
     if way == "compiled":  # diffusers does not draw with DDP around a denoiser
         assert np.array_equal(picture(pipe), drawn)
-    np.testing.assert_allclose(unwrapped, drawn, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(expected, drawn, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(

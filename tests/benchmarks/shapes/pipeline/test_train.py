@@ -138,6 +138,18 @@ def test_another_training_in_the_same_folder_is_refused(trained: Path) -> None:
         train_pipeline(FIRST, TEXT, denoiser, trained, quiet=True)
 
 
+def test_another_denoiser_is_refused_before_anything_is_trained(
+    trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "denoiser.pt").write_bytes((trained / "denoiser.pt").read_bytes())
+    with pytest.raises(ValueError, match=r"denoiser\.pt .* batch_size was 4 and is 5"):
+        train_pipeline(
+            FIRST, TEXT, DenoiserConfig(sizes=TINY, pictures=10, steps=6, warmup=1, batch_size=5),
+            tmp_path, quiet=True,
+        )  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["denoiser.pt"]
+
+
 def test_an_autoencoder_that_is_there_is_taken_as_it_is(trained: Path, tmp_path: Path) -> None:
     given = build_autoencoder(TINY, seed=7).half().float()
     options: dict = {"checkpoint_every": 2, "visit_every": 4, "prompts_per_category": 1}
