@@ -146,18 +146,16 @@ def main(
     named = dict(_named(one) for one in scorer or ["shapes-clip=shapes-clip"])
     if RANDOM in named:
         raise typer.BadParameter(f"the name {RANDOM!r} is taken", param_hint="--scorer")
-    rows = list(
-        candidate_rows(
-            open_pipeline(pipeline, device),
-            {name: load(model, device=device) for name, model in named.items()},
-            lab_prompts(split, per_category=per_category),
-            out,
-            candidates=candidates,
-            looks=LOOKS if pruning else (),
-            steps=steps,
-            seed=seed,
-            batch_size=batch_size,
-        )
+    rows = candidate_rows(
+        open_pipeline(pipeline, device),
+        {name: load(model, device=device) for name, model in named.items()},
+        lab_prompts(split, per_category=per_category),
+        out,
+        candidates=candidates,
+        looks=LOOKS if pruning else (),
+        steps=steps,
+        seed=seed,
+        batch_size=batch_size,
     )
     found = gathered(rows)
     sizes = sorted({n for n in SIZES if n <= candidates} | {candidates})

@@ -1,6 +1,8 @@
 """Many candidates of each prompt: predictions and pictures scored, pictures graded."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,6 @@ from stablepref.integrations.best_of_n.candidates import generate
 from stablepref.integrations.best_of_n.making import Generated
 from stablepref.integrations.best_of_n.pruning import step_of
 from stablepref.integrations.diffusion.described import pipeline_digests
-from stablepref.output.locks import sole_writer
-from stablepref.output.partial import PartialFile
 from stablepref.output.progress import progress_bar
 from stablepref.scorer import Scorer
 from stablepref.weights.fingerprint import weights_digest
@@ -20,7 +20,7 @@ from stablepref.weights.fingerprint import weights_digest
 from ..oracle.grading import grade
 from ..pipeline.parts import GUIDANCE, STEPS
 from ..world.prompts import LabPrompt
-from .resumed import Row
+from .resumed import Row, resumed_batches
 
 CANDIDATES_FILE = "candidates.jsonl"
 LOOKS = (0.12, 0.2, 0.28, 0.4)
@@ -40,7 +40,7 @@ def candidate_rows(
     seed: int = 0,
     batch_size: int = 20,
     progress: bool | None = None,
-) -> Iterator[Row]:
+) -> list[Row]:
     """Draw, score and grade candidates as `best_of_n` makes them; each is written at once.
 
     Nothing is pruned: the predictions are only looked at, so that every way of pruning can be
@@ -59,7 +59,7 @@ def candidate_rows(
         batch_size: candidates drawn together; changes nothing but rounding.
         progress: show a bar; None shows one in a terminal.
 
-    Yields:
+    Returns:
         Rows with `prompt`, `candidate`, `early` (scores at the looks), `scores` by scorer and
         `correct`, prompt by prompt.
 
@@ -78,7 +78,6 @@ def candidate_rows(
         for candidate in range(candidates)
     ]
     out.mkdir(parents=True, exist_ok=True)
-    file = PartialFile(out / CANDIDATES_FILE)
     identity = {
         "prompts": [one.prompt for one in prompts],
         "pipeline": pipeline_digests(pipe),
@@ -90,45 +89,43 @@ def candidate_rows(
         "guidance": guidance,
         "seed": seed,
     }
-    done = 0
-    with (
-        sole_writer(out, folder=True),
-        progress_bar("candidates", total=len(jobs), show=progress) as advance,
-    ):
-        for row in file.resume(identity, iter(jobs)):
-            done += 1
-            advance(1)
-            yield row
-        with file.writing() as write:
-            for place, one in enumerate(prompts):
-                first = max(0, done - place * candidates)
-                batches = _drawn(
-                    pipe,
-                    one.prompt,
-                    range(first, candidates),
-                    next(iter(scorers.values())),
-                    looks,
-                    seed=seed + place * candidates,
-                    batch_size=batch_size,
-                    arguments={"num_inference_steps": steps, "guidance_scale": guidance},
-                )
-                for batch, early in batches:
-                    images = [made.image for made in batch]
-                    scores = {
-                        name: scorer.score(images, one.prompt, progress=False).tolist()
-                        for name, scorer in scorers.items()
-                    }
-                    for i, made in enumerate(batch):
-                        row = {
-                            "prompt": place,
-                            "candidate": made.index,
-                            "early": early[i],
-                            "scores": {name: values[i] for name, values in scores.items()},
-                            "correct": grade(np.asarray(made.image), one.scene).correct,
-                        }
-                        write(row)
-                        advance(1)
-                        yield row
+
+    def made(left: Sequence[Row]) -> Iterator[Row]:
+        """What the rows of a prompt have besides."""
+        place, one = left[0]["prompt"], prompts[left[0]["prompt"]]
+        for batch, early in _drawn(
+            pipe,
+            one.prompt,
+            [job["candidate"] for job in left],
+            next(iter(scorers.values())),
+            looks,
+            seed=seed + place * candidates,
+            batch_size=batch_size,
+            arguments={"num_inference_steps": steps, "guidance_scale": guidance},
+        ):
+            images = [drawn.image for drawn in batch]
+            scores = {
+                name: scorer.score(images, one.prompt, progress=False).tolist()
+                for name, scorer in scorers.items()
+            }
+            for i, image in enumerate(images):
+                yield {
+                    "early": early[i],
+                    "scores": {name: values[i] for name, values in scores.items()},
+                    "correct": grade(np.asarray(image), one.scene).correct,
+                }
+
+    with progress_bar("candidates", total=len(jobs), show=progress) as advance:
+        return resumed_batches(
+            out / CANDIDATES_FILE,
+            identity,
+            jobs,
+            made,
+            batches=lambda left: (
+                list(group) for _, group in itertools.groupby(left, key=itemgetter("prompt"))
+            ),
+            advance=advance,
+        )
 
 
 def _drawn(

@@ -38,11 +38,10 @@ STEPS = 4
 def rows_of(folder: Path, *, seed: int = 0, looks: tuple[float, ...] = LOOKS) -> list[dict]:
     pipe = tiny_pipeline()
     scorers = {"one": tiny_clip(), "two": Brightness()}
-    found = candidate_rows(
+    return candidate_rows(
         pipe, scorers, PROMPTS, folder, candidates=4, looks=looks, steps=STEPS, seed=seed,
         batch_size=2, progress=False,
     )  # fmt: skip
-    return list(found)
 
 
 @pytest.fixture(scope="module")
@@ -190,11 +189,10 @@ def test_without_looks_the_candidates_are_the_same(made: list[dict], tmp_path: P
 
 
 def test_looks_at_one_step_are_refused(tmp_path: Path) -> None:
-    rows = candidate_rows(
-        tiny_pipeline(), {"one": Brightness()}, PROMPTS, tmp_path, looks=(0.25, 0.3), steps=4
-    )
     with pytest.raises(ValueError, match=r"two of the looks at 0\.25, 0\.3 fall on one"):
-        next(rows)
+        candidate_rows(
+            tiny_pipeline(), {"one": Brightness()}, PROMPTS, tmp_path, looks=(0.25, 0.3), steps=4
+        )
 
 
 def test_the_command_writes_numbers_and_a_figure(tmp_path: Path) -> None:
