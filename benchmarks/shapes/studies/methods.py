@@ -6,7 +6,7 @@ Run `python -m stablepref.benchmarks.shapes.studies.methods --out FOLDER`. Needs
 The laboratory's pipeline is fine-tuned by each method, with the oracle or a model as the reward, or
 on ranked groups such as `preference.drawn` writes.
 Validation prompts are drawn at intervals; the step that is best there is measured once more, on the
-test prompts, with the pipeline's own number of steps.
+test prompts, with the pipeline's own number of steps or another.
 """
 
 import json
@@ -28,7 +28,7 @@ from stablepref.zoo import load
 
 from ..oracle.reward import NAME as ORACLE
 from ..oracle.reward import oracle_reward
-from ..pipeline.parts import GUIDANCE
+from ..pipeline.parts import GUIDANCE, STEPS
 from ..world.commands import DeviceOption, PipelineOption, ThreadsOption, write_json
 from ..world.prompts import lab_prompts
 from .finetune_runs import Arm, HeldOut, study_rows
@@ -194,6 +194,10 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
     guidance: Annotated[
         float, typer.Option(min=0, help="guidance of validation and test pictures; 1 for none")
     ] = GUIDANCE,
+    test_steps: Annotated[
+        int, typer.Option(min=1, help="denoising steps of test pictures")
+    ] = STEPS,
+    test_pictures: Annotated[int, typer.Option(min=1, help="pictures of each test prompt")] = 1,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
 ) -> None:
@@ -252,7 +256,9 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
         rows,
         out,
         lab_prompts("test"),
+        steps=test_steps,
         guidance=guidance,
+        pictures=test_pictures,
         device=device,
     )
     write_json(
@@ -262,6 +268,8 @@ def main(  # noqa: PLR0913, PLR0917 (the arguments of a command are its options)
             "configs": {name: asdict(config) for name, config in configs.items()},
             "seeds": seeds,
             "guidance": guidance,
+            "test_steps": test_steps,
+            "test_pictures": test_pictures,
             "base": asdict(base),
             "trainings": [asdict(one) for one in found],
             "choices": [asdict(one) for one in chosen],

@@ -1,10 +1,12 @@
 """What the methods' trainings came to: the best step by validation, its test, and the figure."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from operator import sub
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -12,7 +14,7 @@ from stablepref.integrations.diffusion.described import pipeline_digests
 from stablepref.output.figures import save_figure
 from stablepref.training.log import METRICS_FILE
 
-from ..pipeline.parts import GUIDANCE, open_pipeline
+from ..pipeline.parts import GUIDANCE, STEPS, open_pipeline
 from ..pipeline.sampling import sample_prompts
 from ..world.accuracy import Accuracy, with_interval
 from ..world.prompts import LabPrompt
@@ -34,7 +36,7 @@ class Outcome:
         pictures: drawn until then.
         seconds: that the training took until then.
         validation: share of fully correct pictures of the validation prompts.
-        test: the same of the test prompts, drawn in the pipeline's own number of steps.
+        test: the same of the test prompts.
         gain: of `test` over the pipeline as it was, at equal noises.
     """
 
@@ -55,7 +57,9 @@ def outcomes(
     out: Path,
     prompts: Sequence[LabPrompt],
     *,
+    steps: int = STEPS,
     guidance: float = GUIDANCE,
+    pictures: int = 1,
     device: str = "cpu",
 ) -> list[Outcome]:
     """The outcome of the pipeline as it is, then of each training.
@@ -66,7 +70,9 @@ def outcomes(
         rows: as `study_rows` gives them.
         out: the study's folder; test pictures that were graded there are not drawn again.
         prompts: to test on.
-        guidance: of the test pictures.
+        steps: denoising steps of the test pictures.
+        guidance: of them.
+        pictures: of each test prompt.
         device: where to run.
 
     Raises:
@@ -78,7 +84,8 @@ def outcomes(
         {"arm": arm, "seed": seed, "step": row["step"]}
         for (arm, seed), row in zip(((BASE, 0), *runs), (base, *best), strict=True)
     ]
-    corrects = _tested(pipeline, arms, jobs, out, prompts, guidance, device)
+    drawn = {"steps": steps, "guidance": guidance, "pictures": pictures}
+    corrects = _tested(pipeline, arms, jobs, out, prompts, drawn, device)
     named = {arm.name: arm for arm in arms}
     return [
         Outcome(
@@ -87,8 +94,10 @@ def outcomes(
             job["step"],
             *spent(named.get(job["arm"]), folder_of(out, job), job["step"]),
             validation=row["correct"],
-            test=with_interval([[value] for value in own]),
-            gain=with_interval([[a - b] for a, b in zip(own, corrects[0], strict=True)]),
+            test=with_interval(own),
+            gain=with_interval(
+                [list(map(sub, *pair)) for pair in zip(own, corrects[0], strict=True)]
+            ),
         )
         for job, row, own in zip(jobs, (base, *best), corrects, strict=True)
     ]
@@ -100,10 +109,10 @@ def _tested(
     jobs: Sequence[Row],
     out: Path,
     prompts: Sequence[LabPrompt],
-    guidance: float,
+    drawn: Mapping[str, Any],
     device: str,
-) -> list[list[float]]:
-    """For each job 1 or 0 for each test prompt."""
+) -> list[list[list[float]]]:
+    """For each job and each test prompt 1 or 0 for each picture."""
     pipe = open_pipeline(pipeline, device)
     named = {arm.name: arm for arm in arms}
 
@@ -112,13 +121,15 @@ def _tested(
         if job["step"]:
             weights = trained(pipe, folder_of(out, job), job["step"], named[job["arm"]].config)
         with weights:
-            samples = sample_prompts(pipe, prompts, guidance=guidance)
-        return {"corrects": [float(one.grade.correct) for one in samples]}
+            samples = sample_prompts(pipe, prompts, **drawn)
+        right = [float(one.grade.correct) for one in samples]
+        each = drawn["pictures"]
+        return {"corrects": [right[i : i + each] for i in range(0, len(right), each)]}
 
     identity = {
         "pipeline": pipeline_digests(pipe),
         "prompts": [one.prompt for one in prompts],
-        "guidance": guidance,
+        **drawn,
     }
     return [row["corrects"] for row in resumed_rows(out / TEST_FILE, identity, jobs, made)]
 

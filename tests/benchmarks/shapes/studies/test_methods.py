@@ -1,8 +1,8 @@
 """The study of methods at equal pictures, with a tiny pipeline of random weights."""
 
 import json
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 
 from stablepref.benchmarks.shapes.oracle.grading import Grade
 from stablepref.benchmarks.shapes.pipeline.parts import save_pipeline
-from stablepref.benchmarks.shapes.pipeline.sampling import Sample, sample_prompts
+from stablepref.benchmarks.shapes.pipeline.sampling import Sample
 from stablepref.benchmarks.shapes.studies import methods, methods_choice, methods_summary
 from stablepref.benchmarks.shapes.studies.methods import changes_of, config_of, main
 from stablepref.benchmarks.shapes.studies.methods_choice import Choice, choices
@@ -53,11 +53,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
         patch.setattr(methods, "lab_prompts", few)
         patch.setattr(methods, "JUDGE", str(model))
         patch.setattr(methods, "VALIDATION_STEPS", 2)
-        patch.setattr(
-            methods_summary,
-            "sample_prompts",
-            partial(sample_prompts, steps=2, quiet=True),
-        )
         for _ in range(2):  # the second time everything is there
             main(
                 out=folder / "study",
@@ -73,6 +68,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
                 per_category=1,
                 choose=True,
                 guidance=1.5,
+                test_steps=2,
+                test_pictures=3,
                 device="cpu",
                 threads=None,
             )
@@ -95,7 +92,7 @@ def test_each_method_draws_as_many_pictures(whole: Path) -> None:
     ]  # fmt: skip
     for one in report["trainings"]:
         assert one["pictures"] == 2 * one["step"]
-        assert one["test"]["prompts"] == 2
+        assert (one["test"]["prompts"], one["test"]["trials"]) == (2, 6)
     rows = [json.loads(line) for line in (whole / "rows.jsonl").read_text().splitlines()[1:]]
     assert [(row["arm"], row["step"]) for row in rows] == [
         ("base", 0), ("nft", 1), ("nft", 2), ("draft", 1), ("draft", 2),
@@ -106,7 +103,8 @@ def test_each_method_draws_as_many_pictures(whole: Path) -> None:
         json.loads((whole / name).read_text().splitlines()[0])["settings"]
         for name in ("rows.jsonl", "test.jsonl")
     ]
-    assert (settings[0]["drawn"], settings[1]["guidance"]) == ([2, 1.5, 1], 1.5)
+    assert settings[0]["drawn"] == [2, 1.5, 1]
+    assert [settings[1][name] for name in ("steps", "guidance", "pictures")] == [2, 1.5, 3]
     with Image.open(whole / "study.png") as figure:
         assert figure.width > 2 * figure.height
 
@@ -182,6 +180,30 @@ def test_time_and_pictures_are_read_from_the_metrics(whole: Path) -> None:
     assert seconds == pytest.approx(2 / speeds[0])
 
 
+def test_test_pictures_are_graded_prompt_by_prompt(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three pictures of each: of the first prompt right, wrong, right, of the second all wrong."""
+    verdicts = [True, False, True, False, False, False]
+    asked: list[dict[str, Any]] = []
+
+    def drawn(pipe: object, prompts: object, **options: Any) -> list[Any]:  # noqa: ANN401 (of many types)
+        asked.append(options)
+        return [SimpleNamespace(grade=SimpleNamespace(correct=one)) for one in verdicts]
+
+    monkeypatch.setattr(methods_summary, "sample_prompts", drawn)
+    rows = [{"arm": "base", "seed": 0, "step": 0, "correct": 0.5}]
+    folder = whole / "again"
+    folder.mkdir()
+    prompts = lab_prompts("test", per_category=1)[:2]
+    (base,) = outcomes(
+        whole.parent / "pipeline", [], rows, folder, prompts, steps=7, guidance=1.5, pictures=3
+    )
+    assert asked == [{"steps": 7, "guidance": 1.5, "pictures": 3}]
+    assert base.test.value == pytest.approx(1 / 3)
+    assert (base.test.prompts, base.test.trials) == (2, 6)
+
+
 def test_the_best_step_by_validation_is_tested(
     whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,9 +223,11 @@ def test_the_best_step_by_validation_is_tested(
     ]
     tested: list[Any] = []
 
-    def graded(pipeline: object, arms: object, jobs: list[Any], *rest: object) -> list[list[float]]:
+    def graded(
+        pipeline: object, arms: object, jobs: list[Any], *rest: object
+    ) -> list[list[list[float]]]:
         tested.extend((job["arm"], job["step"]) for job in jobs)
-        return [[0, 1], [1, 1], [0, 1]]
+        return [[[0], [1]], [[1], [1]], [[0], [1]]]
 
     monkeypatch.setattr(methods_summary, "_tested", graded)
     base, nft, draft = outcomes(whole, arms, rows, whole, [])
