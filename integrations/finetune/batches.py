@@ -71,7 +71,7 @@ def late_step(step: int, *, steps: int, last_steps: int, seed: int) -> int:
 
 def noise_seed(*place: int) -> int:
     """A 63-bit seed for a place, of numbers of 0 or more (numpy's `SeedSequence`)."""
-    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]) >> 1
 
 
 def shuffled(count: int, epoch: int, seed: int) -> list[int]:

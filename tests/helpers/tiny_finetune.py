@@ -1,13 +1,16 @@
 """Tiny pipelines and rewards for tests of fine-tuning."""
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from accelerate import Accelerator
 from diffusers import DDIMScheduler, DiffusionPipeline
 from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from helpers.brightness import Brightness
 from helpers.tiny_pipelines import build
@@ -43,6 +46,15 @@ def noisy_pipeline() -> DiffusionPipeline:
         clip_sample=False,
     )
     return pipe
+
+
+def in_float64(pipe: DiffusionPipeline) -> DiffusionPipeline:
+    """All of its parts in double precision, where transformers can mask CLIP's texts in it."""
+    texts = CLIPTextModel | CLIPTextModelWithProjection
+    clip = any(isinstance(part, texts) for part in pipe.components.values())
+    if clip and int(version("transformers").split(".")[0]) < 5:
+        pytest.skip("transformers before 5 has no masks in float64 for CLIP")
+    return pipe.to(torch.float64)
 
 
 def bright(pipe: DiffusionPipeline, **arguments: object) -> DifferentiableReward:

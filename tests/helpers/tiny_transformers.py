@@ -114,7 +114,15 @@ def qwen_image() -> QwenImagePipeline:
             latents_std=[1.5, 1.0, 0.7, 1.2],
         ),
         text_encoder=Qwen2_5_VLForConditionalGeneration(
-            Qwen2_5_VLConfig(text_config=text, vision_config=seeing, vocab_size=32)
+            Qwen2_5_VLConfig(
+                text_config=text,
+                vision_config=seeing,
+                vocab_size=32,
+                image_token_id=28,
+                video_token_id=29,
+                vision_start_token_id=30,
+                vision_end_token_id=31,
+            )
         ),
         tokenizer=chat_tokenizer(),
         transformer=QwenImageTransformer2DModel(**QWEN),

@@ -10,7 +10,7 @@ from diffusers import DPMSolverMultistepScheduler
 from helpers.brightness import Brightness
 from helpers.guided import PROMPT, made, prepared, same
 from helpers.pictured import with_pictures
-from helpers.tiny_finetune import generators
+from helpers.tiny_finetune import generators, in_float64
 from helpers.tiny_pipelines import often_or_slow
 from torch import Tensor
 
@@ -76,7 +76,7 @@ def predicted(scheduler: Any, output: Tensor, latents: Tensor) -> Tensor:  # noq
 def test_what_is_added_is_the_finite_difference(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float64, of a reward spelt out, along a direction; at scale 0 no bit changes."""
     pipe, arguments = guided_arguments(kind)
-    pipe.to(torch.float64)
+    in_float64(pipe)
     scorer = Brightness().double()
     prompts = [PROMPT, "red"]
     call = {**arguments, "output_type": "pt"}

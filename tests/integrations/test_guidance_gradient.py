@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.guided import PROMPT, made, prepared
 from helpers.tiny import tiny_clip
+from helpers.tiny_finetune import in_float64
 from torch import Tensor
 
 from stablepref.integrations.guidance import RewardGuidance
@@ -70,7 +71,7 @@ def test_what_is_added_is_the_finite_difference(
 ) -> None:
     """Central differences along random directions, in float64, of a reward spelt out by hand."""
     pipe, arguments = prepared(kind, scheduler, steps=3, **config)
-    pipe.to(torch.float64)
+    in_float64(pipe)
     scorer = tiny_clip().double()
     prompts = [PROMPT, "a dog"]
     guidance = RewardGuidance(pipe, prompts, scorer, scale=0.5, normalise=False)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny_finetune import PROMPTS, generators, pipeline
+from helpers.tiny_finetune import PROMPTS, generators, in_float64, pipeline
 from helpers.tiny_pipelines import short_run
 from torch import Tensor
 
@@ -108,7 +108,7 @@ def test_each_picture_may_have_a_timestep_of_its_own(kind: str, guided: bool) ->
 def test_predictions_have_the_slope_of_finite_differences(kind: str) -> None:
     """In float64, along a direction of the latents, with and without checkpointing."""
     loop = loop_of(kind)
-    loop.pipe.to(torch.float64)
+    in_float64(loop.pipe)
     noise = loop.noise(generators(2)).double()
     time = loop.scheduler().timesteps[1]
     slope, mix = (
@@ -137,7 +137,7 @@ def test_predictions_have_the_slope_of_finite_differences(kind: str) -> None:
 def test_whole_calls_have_the_slope_of_finite_differences(kind: str, last_steps: int) -> None:
     """In float64, along a direction of all of the denoiser's weights, in the last steps alone."""
     loop = loop_of(kind)
-    loop.pipe.to(torch.float64)
+    in_float64(loop.pipe)
     weights = [*denoiser_of(loop.pipe).parameters()]
     source = torch.Generator().manual_seed(1)
     slopes = [torch.randn(weight.shape, generator=source).double() for weight in weights]

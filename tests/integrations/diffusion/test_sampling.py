@@ -7,7 +7,7 @@ import diffusers
 import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
-from helpers.tiny_finetune import PROMPTS, SIDE, generators, pipeline
+from helpers.tiny_finetune import PROMPTS, SIDE, generators, in_float64, pipeline
 from torch import Tensor
 
 from stablepref.integrations.diffusion.sampling import SamplingLoop, check_scheduler
@@ -64,7 +64,7 @@ def test_negative_prompts_sizes_and_the_scheduler_are_kept(kind: str) -> None:
 
 def wide_pipeline(prediction: str) -> DiffusionPipeline:
     """In float64, of whose denoiser one matrix can be trained."""
-    pipe = pipeline().to(torch.float64)
+    pipe = in_float64(pipeline())
     pipe.scheduler = DDIMScheduler(prediction_type=prediction, clip_sample=False)
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         part.requires_grad_(False)

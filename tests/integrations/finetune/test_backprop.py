@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.brightness import Brightness
-from helpers.tiny_finetune import bright, moved, noisy_pipeline, plain_run
+from helpers.tiny_finetune import bright, in_float64, moved, noisy_pipeline, plain_run
 
 from stablepref.integrations.finetune.backprop import draft_step, reward_loss
 from stablepref.integrations.finetune.batches import late_step
@@ -18,7 +18,7 @@ from stablepref.integrations.reward import DifferentiableReward
 def test_weights_move_along_the_gradient_of_the_mean(
     method: str, margin: float | None, tmp_path: Path
 ) -> None:
-    pipe = noisy_pipeline().to(torch.float64)
+    pipe = in_float64(noisy_pipeline())
     reward = DifferentiableReward(Brightness().double(), vae=pipe.vae, views=1)
     settings: dict[str, Any] = {"method": method, "last_steps": 2, "margin": margin}
     run = plain_run(pipe, reward, tmp_path, **settings)
@@ -48,7 +48,7 @@ def test_micro_batches_and_checkpointing_change_nothing(tmp_path: Path) -> None:
         {"gradient_checkpointing": True},
         {"micro_batch_size": 3},
     ):
-        pipe = noisy_pipeline().to(torch.float64)
+        pipe = in_float64(noisy_pipeline())
         reward = DifferentiableReward(Brightness().double(), vae=pipe.vae)
         run = plain_run(pipe, reward, tmp_path, last_steps=2, **settings)
         found.append(moved(run, draft_step))

@@ -12,6 +12,7 @@ from helpers.tiny_finetune import (
     SIDE,
     bright,
     generators,
+    in_float64,
     moved,
     noisy_pipeline,
     pipeline,
@@ -161,7 +162,7 @@ def test_other_policies_are_refused() -> None:
 
 def test_weights_move_along_the_gradient_of_a_naive_loss(tmp_path: Path) -> None:
     """Of all pictures and steps, each by itself, with torch's own density."""
-    pipe = noisy_pipeline().to(torch.float64)
+    pipe = in_float64(noisy_pipeline())
     reward = DifferentiableReward(Brightness().double(), vae=pipe.vae)
     run = plain_run(pipe, reward, tmp_path, **DDPO)
     pictures = run.pictures(0)
@@ -190,7 +191,7 @@ def test_weights_move_along_the_gradient_of_a_naive_loss(tmp_path: Path) -> None
 def test_micro_batches_change_nothing(tmp_path: Path) -> None:
     found: list[dict[str, Tensor]] = []
     for size in (None, 3):
-        pipe = noisy_pipeline().to(torch.float64)
+        pipe = in_float64(noisy_pipeline())
         reward = DifferentiableReward(Brightness().double(), vae=pipe.vae)
         run = plain_run(pipe, reward, tmp_path, micro_batch_size=size, **DDPO)
         found.append(moved(run, ddpo_step))

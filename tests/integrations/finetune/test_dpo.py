@@ -22,6 +22,7 @@ from helpers.tiny_finetune import (
     SIDE,
     bright,
     generators,
+    in_float64,
     moved,
     pipeline,
     plain_run,
@@ -202,7 +203,7 @@ def begun(kind: str, folder: Path, **settings: object) -> FinetuneRun:
     pipe = pipeline("sd3" if kind == "flow" else "sd")
     if kind != "flow":
         pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, prediction_type=kind)
-    pipe = pipe.to(torch.float64)
+    pipe = in_float64(pipe)
     given: dict[str, Any] = {**DPO, "dpo_beta": 30.0, **settings}
     return plain_run(pipe, Brightness().double(), folder, pairs=PAIRS, **given)
 
@@ -276,7 +277,7 @@ def test_weights_move_along_the_gradient_of_a_naive_loss(
 
 def test_a_solver_of_flow_matching_gets_the_noise_of_flow_matching(tmp_path: Path) -> None:
     """Sana comes with such a one; its prediction is the flow, whatever it is called."""
-    pipe = pipeline("sd3").to(torch.float64)
+    pipe = in_float64(pipeline("sd3"))
     found = []
     for scheduler in (
         FlowMatchEulerDiscreteScheduler(shift=3.0),

@@ -12,7 +12,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
 )
 from helpers.brightness import Brightness
-from helpers.tiny_finetune import PROMPTS, moved, noisy_pipeline, pipeline, plain_run
+from helpers.tiny_finetune import PROMPTS, in_float64, moved, noisy_pipeline, pipeline, plain_run
 from torch import Tensor
 
 from stablepref.integrations.diffusion.sampling import SamplingLoop
@@ -196,7 +196,7 @@ def test_another_scheduler_or_method_is_named(
 
 
 def begun(kind: str, folder: Path, **settings: object) -> FinetuneRun:
-    pipe = (pipeline("sd3") if kind == "flow" else noisy_pipeline()).to(torch.float64)
+    pipe = in_float64(pipeline("sd3") if kind == "flow" else noisy_pipeline())
     reward = DifferentiableReward(Brightness().double(), vae=pipe.vae)
     return plain_run(pipe, reward, folder, **{**GRPO, **settings})
 

@@ -9,7 +9,16 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 from helpers.brightness import Brightness
-from helpers.tiny_finetune import PROMPTS, SIDE, bright, disturb, moved, pipeline, plain_run
+from helpers.tiny_finetune import (
+    PROMPTS,
+    SIDE,
+    bright,
+    disturb,
+    in_float64,
+    moved,
+    pipeline,
+    plain_run,
+)
 from torch import Tensor
 from torch.func import functional_call
 
@@ -160,7 +169,7 @@ def test_weights_move_along_the_gradient_of_a_naive_loss(kind: str, tmp_path: Pa
     pipe = pipeline("sd3" if kind == "flow" else "sd")
     if kind != "flow":
         pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, prediction_type=kind)
-    pipe = pipe.to(torch.float64)
+    pipe = in_float64(pipe)
     reward = DifferentiableReward(Brightness().double(), vae=pipe.vae)
     settings = {**NFT, "nft_beta": 0.3, "nft_kl": 0.1, "nft_timesteps": 2, "sampling_steps": 3}
     run = apart(plain_run(pipe, reward, tmp_path, **settings))
@@ -187,7 +196,7 @@ def test_micro_batches_and_checkpointing_change_nothing(rank: int, tmp_path: Pat
         {"gradient_checkpointing": False},
         {"gradient_checkpointing": True, "micro_batch_size": 3},
     ):
-        pipe = pipeline().to(torch.float64)
+        pipe = in_float64(pipeline())
         reward = DifferentiableReward(Brightness().double(), vae=pipe.vae)
         run = plain_run(pipe, reward, tmp_path, **NFT, rank=rank, nft_timesteps=1, **settings)
         disturb(run.policies.trained, seed=2)
@@ -217,7 +226,7 @@ def test_metrics_and_the_old_policy_after_a_step(tmp_path: Path) -> None:
 
 def test_prompts_whose_pictures_are_equal_are_dropped_and_counted(tmp_path: Path) -> None:
     """Of one prompt all rewards are the same; of another training's prompts, of all."""
-    pipe = pipeline().to(torch.float64)
+    pipe = in_float64(pipeline())
 
     def reward(images: list[Any], prompts: list[str]) -> list[float]:
         return [
