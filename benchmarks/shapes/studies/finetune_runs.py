@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import StableDiffusionPipeline
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 
 from stablepref.data.groups import RankedGroup
 from stablepref.integrations.diffusion.denoiser import denoiser_of
@@ -209,7 +210,7 @@ def trained(
     name = f"step-{step:08d}"
     with put_back(pipe, config):
         if config.rank:
-            pipe.load_lora_weights(folder / LORAS / name)
+            pipe.load_lora_weights(folder / LORAS / name, weight_name=LORA_WEIGHT_NAME_SAFE)
         else:
             unet = type(pipe.unet).from_pretrained(folder / DENOISERS / name)
             pipe.unet.load_state_dict(unet.state_dict())

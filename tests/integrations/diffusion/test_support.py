@@ -10,6 +10,7 @@ import diffusers
 import pytest
 import torch
 from diffusers import AutoPipelineForText2Image, DiffusionPipeline
+from diffusers.pipelines.z_image import pipeline_z_image as z_image
 from helpers.brightness import Brightness
 from helpers.pictured import with_pictures
 from helpers.places import ROOT
@@ -172,4 +173,6 @@ def test_rows_say_whether_the_call_gives_noise_levels(
     monkeypatch.setattr(type(pipe.scheduler), "set_timesteps", set_timesteps)
     with pytest.raises(AskedError):
         pipe(prompt="a dog", **given)
+    if name.startswith("ZImage") and not getattr(z_image, "get_default_z_image_sigmas", None):
+        pytest.skip("diffusers before 0.39 gives Z-Image's scheduler none")
     assert (seen[0] is not None) == FAMILIES[name].gives_sigmas

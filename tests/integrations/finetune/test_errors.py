@@ -50,7 +50,7 @@ def as_it_is(pipe: DiffusionPipeline) -> None:
         (as_it_is, [], {}, "the list of prompts is empty"),
         (as_it_is, ["a", " "], {}, "prompt 1 "),
         (with_safety_checker, PROMPTS, {}, "has a safety checker.*safety_checker = None"),
-        (in_half_precision, PROMPTS, {}, "float16.*load it with dtype=torch.bfloat16"),
+        (in_half_precision, PROMPTS, {}, "float16.*load it with (torch_)?dtype=torch.bfloat16"),
         (without_text_encoder, PROMPTS, {}, "has no text_encoder"),
         (as_it_is, ["a"], {"pictures_per_sample": 1}, "there is 1 sample, and a report needs 2"),
         (as_it_is, PROMPTS, {"sampling_steps": 1001}, "1001"),

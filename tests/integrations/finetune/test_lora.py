@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from helpers.tiny_finetune import SIDE, generators, pipeline
+from helpers.tiny_finetune import SIDE, generators, in_float64, pipeline
 from numpy.typing import NDArray
 
 from stablepref.integrations.finetune.lora import (
@@ -60,7 +60,7 @@ def test_saved_weights_load_in_plain_diffusers(kind: str, tmp_path: Path) -> Non
     assert np.abs(picture(pipe) - before).max() <= rounding
     disturb(weights)
     trained = picture(pipe)
-    assert np.abs(trained - before).max() > 0.05
+    assert np.abs(trained - before).max() > 0.03
     folder = tmp_path / "lora"
     save_lora(pipe, folder)
     save_lora(pipe, folder)  # in the place of what is there
@@ -105,7 +105,7 @@ def test_weights_depend_on_the_seed_alone() -> None:
 def test_they_are_of_a_type_that_keeps_small_steps(
     kind: torch.dtype, expected: torch.dtype
 ) -> None:
-    pipe = pipeline().to(kind)
+    pipe = in_float64(pipeline()) if kind == torch.float64 else pipeline().to(kind)
     weights = add_lora(pipe, rank=2, seed=0)
     assert {weight.dtype for weight in weights.parameters()} == {expected}
     assert pipe.unet.dtype == kind

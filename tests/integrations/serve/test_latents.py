@@ -93,7 +93,12 @@ def test_the_picture_is_scored(
         ("/latents", payload(torch.full((16, 4, 4), torch.inf)), "400.*not finite"),
         ("/latents", payload(torch.zeros(16, 4, 4), u=torch.tensor([1.5])), "400.*noise level"),
         ("/latents", payload(torch.zeros(16, 4, 4), u=torch.tensor([torch.nan])), "400.*noise"),
-        ("/latents", payload(torch.zeros(16, 4, 4), u=torch.zeros(0)), "400.*u must be"),
+        # Old versions of safetensors read no tensor of nothing.
+        (
+            "/latents",
+            payload(torch.zeros(16, 4, 4), u=torch.zeros(0)),
+            r"400.*(u must|gth \(0)",
+        ),
         ("/latents", save({"latents": torch.zeros(1, 16, 4, 4)}), "400.*prompt_embeds.*nothing"),
         ("/latents", b"\x80\x04N.", "400.*not a safetensors file"),
         ("/latents", payload(torch.zeros(16, 40, 40)), "413.*1000 pixels"),
