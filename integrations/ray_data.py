@@ -103,7 +103,10 @@ class ScoreBatch:
         Raises:
             ValueError: A column is missing, or a new one is there already.
         """
-        table = BlockAccessor.batch_to_block(batch, block_type=BlockType.ARROW)
+        block = BlockAccessor.batch_to_block(batch, block_type=BlockType.ARROW)
+        if not isinstance(block, pa.Table):  # of old Ray a DataFrame stays one
+            block = BlockAccessor.batch_to_block(BlockAccessor.for_block(block).to_numpy())
+        table: pa.Table = block
         _check_columns(table.column_names, self._given, self._new)
         cells = BlockAccessor.for_block(table.select(list(self._given))).to_numpy(list(self._given))
         images, prompts = (cells[name] for name in self._given)
