@@ -157,7 +157,7 @@ def test_rows_that_are_no_groups_are_counted(model: Path, tmp_path: Path) -> Non
         (["bad.jsonl"], "bad.jsonl, line 1: ranks has 1 item(s) for 2 images"),
         (["empty.jsonl"], "empty.jsonl is empty"),
         (["{d}", "--batch-size", "0"], "--batch-size"),
-        ([], "data"),
+        ([], "Missing argument"),
     ],
 )
 def test_wrong_use_is_told_and_exit_code_2(

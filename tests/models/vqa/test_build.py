@@ -91,6 +91,7 @@ def test_a_form_for_another_processor(folders: dict[str, Path]) -> None:
         load(folders["idefics3"], "t2v-3.1")
 
 
+@pytest.mark.usefixtures("folders")  # which want transformers 5
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     tmp_path.joinpath("config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(WeightsError, match="vqa:"):
@@ -107,6 +108,7 @@ def test_missing_weights_are_named(folders: dict[str, Path], tmp_path: Path) -> 
         load(folder)
 
 
+@pytest.mark.usefixtures("folders")
 def test_a_repository_that_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(url: str) -> None:
         raise OSError("no network")
