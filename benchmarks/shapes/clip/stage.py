@@ -1,4 +1,4 @@
-"""One training of the laboratory in its folder: its steps, which go on where they were."""
+"""One training of the laboratory in its folder: its steps, which resume after a kill."""
 
 import math
 import time
@@ -30,7 +30,7 @@ class Part(Protocol):
         """All that it has to remember."""
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
-        """Go on from such a state."""
+        """Take up such a state."""
 
 
 @final
@@ -41,8 +41,7 @@ class Stage:
     weights of one that was not.
 
     Attributes:
-        end: The step, counted from 1, after which the training ends or is interrupted.
-        complete: Whether that is its last one.
+        complete: Whether the steps are taken to the last one.
 
     Args:
         name: The checkpoint is `{name}.pt`, and lines of `metrics.jsonl` have it as their `stage`.
@@ -72,8 +71,8 @@ class Stage:
         checkpoint_every: int,
         stop_after: int | None,
     ) -> None:
-        self.end = schedule.steps if stop_after is None else min(stop_after, schedule.steps)
-        self.complete = self.end == schedule.steps
+        self._end = schedule.steps if stop_after is None else min(stop_after, schedule.steps)
+        self.complete = self._end == schedule.steps
         self._name = name
         self._folder = folder
         self._schedule = schedule
@@ -95,7 +94,7 @@ class Stage:
             batches: One for each step of the whole training.
             workers: Processes that make batches ahead; 0 makes them in this one.
         """
-        left = range(self._start, max(self._start, self.end))
+        left = range(self._start, max(self._start, self._end))
         loader = DataLoader(Subset(batches, left), batch_size=None, num_workers=workers)
         with progress_bar() as bar:
             task = bar.add_task(
@@ -119,7 +118,7 @@ class Stage:
         if self._bar is not None:
             bar, task = self._bar
             bar.update(task, completed=step + 1, loss=loss)
-        return (step + 1) % self._every == 0 or step + 1 == self.end
+        return (step + 1) % self._every == 0 or step + 1 == self._end
 
     def save(self, step: int, values: Mapping[str, float]) -> None:
         """Write the state after a step, and a line of `metrics.jsonl` with the seconds so far.

@@ -1,4 +1,4 @@
-"""The steps of a training: which are left, which are saved, and that state goes on."""
+"""The steps of a training: which are left, which are saved, and what resumes."""
 
 import json
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ def rows(folder: Path) -> list[int]:
     return [json.loads(line)["step"] for line in lines]
 
 
-def test_what_is_stopped_goes_on_with_weights_momentum_and_batches(tmp_path: Path) -> None:
+def test_what_is_stopped_resumes_with_weights_momentum_and_batches(tmp_path: Path) -> None:
     whole, taken = trained(tmp_path / "whole")
     assert taken == [0, 1, 2, 3, 4, 5, 6]
     assert rows(tmp_path / "whole") == [3, 6, 7]
